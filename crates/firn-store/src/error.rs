@@ -1,0 +1,50 @@
+//! The error of store operations.
+
+use firn_core::store_path::{NameError, StorePathError};
+use std::path::PathBuf;
+use thiserror::Error;
+
+pub type StoreResult<T> = Result<T, StoreError>;
+
+/// Why a store operation failed. Messages are the reference's where a script could look at them.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// `path` is the full path text.
+    #[error("path '{path}' is not valid")]
+    InvalidPath { path: String },
+    #[error("{operation} '{}': {source}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("hash mismatch importing path '{path}';\n  specified: {expected}\n  got:       {got}")]
+    HashMismatch { path: String, expected: String, got: String },
+    #[error("size mismatch importing path '{path}';\n  specified: {expected}\n  got:       {got}")]
+    SizeMismatch { path: String, expected: u64, got: u64 },
+    #[error("cannot add path '{path}' because it lacks a signature by a trusted key")]
+    Untrusted { path: String },
+    #[error("operation '{operation}' is not supported by store '{store}'")]
+    Unsupported { operation: &'static str, store: String },
+    #[error("{0}")]
+    Path(#[from] StorePathError),
+    #[error("{0}")]
+    Name(#[from] NameError),
+    #[error("database '{}': {message}", path.display())]
+    Database { path: PathBuf, message: String },
+    /// Something the store holds is not what it should be; the text names what and where.
+    #[error("{0}")]
+    Corrupt(String),
+    /// The request cannot be met; the text is the whole message.
+    #[error("{0}")]
+    Other(String),
+    /// A build failed in the way that `status` says; the exit code of the program follows from it.
+    #[error("{message}")]
+    Build { status: u32, message: String },
+    #[error("interrupted by the user")]
+    Interrupted,
+}
+
+impl StoreError {
+    /// An I/O error with what was being done to which path.
+    pub fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> StoreError {
+        let path = path.into();
+        move |source| StoreError::Io { operation, path, source }
+    }
+}

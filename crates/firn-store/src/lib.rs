@@ -1,0 +1,16 @@
+//! Store traits: what a store can do, apart from how any one store does it.
+//!
+//! Invariants:
+//! - this crate knows no concrete store, no SQLite, no HTTP and no evaluator;
+//! - a store path is valid only when its content and metadata are complete: no method of any trait makes a
+//!   half-written path visible;
+//! - every set that a method returns is ordered, so that output is deterministic.
+
+pub mod error;
+pub mod traits;
+
+pub use error::{StoreError, StoreResult};
+pub use traits::{
+    AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
+    LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo, Trust,
+};

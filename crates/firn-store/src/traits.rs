@@ -1,0 +1,322 @@
+//! The traits. Stores implement [`Store`] and those of the others that they can.
+
+use crate::error::{StoreError, StoreResult};
+use async_trait::async_trait;
+use firn_core::{CaMethod, ContentAddress, DerivedPath, HashAlgo, StoreDir, StorePath, ValidPathInfo};
+use firn_derivation::Derivation;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+/// Bytes coming in, usually a NAR.
+pub type NarSource<'a> = &'a mut (dyn AsyncRead + Send + Unpin);
+/// Bytes going out, usually a NAR.
+pub type NarSink<'a> = &'a mut (dyn AsyncWrite + Send + Unpin);
+
+/// Whether a store trusts what this client says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    Trusted,
+    NotTrusted,
+}
+
+/// What [`Store::add_to_store`] adds.
+pub enum AddSource<'a> {
+    /// A file, symlink or directory on this machine, read as it is (no case hack unless the setting says so).
+    Path(&'a Path),
+    /// The bytes of one regular file.
+    Bytes(&'a [u8]),
+    /// A NAR serialisation.
+    Nar(NarSource<'a>),
+}
+
+/// What substituters know of a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubstitutablePathInfo {
+    pub deriver: Option<StorePath>,
+    pub references: BTreeSet<StorePath>,
+    /// Bytes to download; 0 where unknown.
+    pub download_size: u64,
+    pub nar_size: u64,
+}
+
+/// What would have to be done to make paths valid.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing {
+    pub will_build: BTreeSet<StorePath>,
+    pub will_substitute: BTreeSet<StorePath>,
+    pub unknown: BTreeSet<StorePath>,
+    pub download_size: u64,
+    pub nar_size: u64,
+}
+
+/// The output that a content-addressed derivation's output id (`sha256:…!out`) stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realisation {
+    pub id: String,
+    pub out_path: StorePath,
+    pub signatures: BTreeSet<String>,
+    pub dependent_realisations: BTreeMap<String, StorePath>,
+}
+
+/// A store of valid paths.
+///
+/// 1. `query_*` never change the store. A path that is not valid is `None` or absent, never an error.
+/// 2. A path returned as valid stays valid while it is reachable from a root; a caller that needs it for longer
+///    than the call adds a temporary root first and asks again.
+/// 3. `add_*` are idempotent, and atomic: afterwards the path is valid with all its content, or nothing changed.
+/// 4. References of a valid path are valid, itself apart.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// The logical store directory.
+    fn store_dir(&self) -> &StoreDir;
+
+    /// The store's URI as a user would write it.
+    fn uri(&self) -> String;
+
+    /// Smaller is asked first among substituters.
+    fn priority(&self) -> i64 {
+        0
+    }
+
+    async fn query_path_info(&self, path: &StorePath) -> StoreResult<Option<Arc<ValidPathInfo>>>;
+
+    async fn is_valid_path(&self, path: &StorePath) -> StoreResult<bool> {
+        Ok(self.query_path_info(path).await?.is_some())
+    }
+
+    /// Those of `paths` that are valid.
+    async fn query_valid_paths(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>> {
+        let mut valid = BTreeSet::new();
+        for path in paths {
+            if self.is_valid_path(path).await? {
+                valid.insert(path.clone());
+            }
+        }
+        Ok(valid)
+    }
+
+    async fn query_all_valid_paths(&self) -> StoreResult<BTreeSet<StorePath>>;
+
+    /// Valid paths that refer to `path`.
+    async fn query_referrers(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>>;
+
+    /// Valid derivations that have `path` as an output.
+    async fn query_valid_derivers(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>>;
+
+    /// The outputs of a valid derivation; `None` where an output's path is not known (yet).
+    async fn query_derivation_outputs(
+        &self,
+        drv: &StorePath,
+    ) -> StoreResult<BTreeMap<String, Option<StorePath>>>;
+
+    /// The valid path with that hash part.
+    async fn query_path_from_hash_part(&self, hash_part: &str) -> StoreResult<Option<StorePath>>;
+
+    /// What substituters say of `paths`; those that none knows are absent.
+    async fn query_substitutable(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>> {
+        let _ = paths;
+        Ok(BTreeMap::new())
+    }
+
+    async fn query_realisation(&self, id: &str) -> StoreResult<Option<Realisation>>;
+    async fn register_realisation(&self, realisation: &Realisation) -> StoreResult<()>;
+
+    /// Writes the NAR of a valid path.
+    async fn nar_from_path(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()>;
+
+    /// Reads a NAR and makes it valid with `info`, whose hash, size and (unless `check_signatures` is off)
+    /// signatures are verified. `repair` replaces the content of a valid path.
+    async fn add_nar(
+        &self,
+        info: &ValidPathInfo,
+        nar: NarSource<'_>,
+        repair: bool,
+        check_signatures: bool,
+    ) -> StoreResult<()>;
+
+    /// Adds content-addressed content under `name`.
+    async fn add_to_store(
+        &self,
+        name: &str,
+        source: AddSource<'_>,
+        method: CaMethod,
+        algo: HashAlgo,
+        references: &BTreeSet<StorePath>,
+        repair: bool,
+    ) -> StoreResult<ValidPathInfo>;
+
+    /// Adds `text`-addressed bytes (`builtins.toFile`, derivations).
+    async fn add_text(
+        &self,
+        name: &str,
+        contents: &[u8],
+        references: &BTreeSet<StorePath>,
+        repair: bool,
+    ) -> StoreResult<StorePath> {
+        let added = self
+            .add_to_store(name, AddSource::Bytes(contents), CaMethod::Text, HashAlgo::Sha256, references, repair)
+            .await?;
+        Ok(added.path)
+    }
+
+    /// Keeps `path` (valid or not yet) from the garbage collector while this process lives.
+    async fn add_temp_root(&self, path: &StorePath) -> StoreResult<()>;
+
+    /// Adds signatures to a valid path.
+    async fn add_signatures(&self, path: &StorePath, signatures: &BTreeSet<String>) -> StoreResult<()>;
+
+    /// Whether the store trusts this client; `None` where the store cannot tell.
+    async fn is_trusted(&self) -> StoreResult<Option<Trust>> {
+        Ok(None)
+    }
+
+    /// Reads and parses a valid derivation.
+    async fn read_derivation(&self, path: &StorePath) -> StoreResult<Derivation>;
+
+    /// This store as one with files on this machine, if it is one.
+    fn as_local_fs(&self) -> Option<&dyn LocalFsStore> {
+        None
+    }
+    fn as_gc(&self) -> Option<&dyn GcStore> {
+        None
+    }
+    fn as_log(&self) -> Option<&dyn LogStore> {
+        None
+    }
+
+    /// The error for an operation that this store cannot do.
+    fn unsupported(&self, operation: &'static str) -> StoreError {
+        StoreError::Unsupported { operation, store: self.uri() }
+    }
+}
+
+/// A store whose objects are files on this machine.
+pub trait LocalFsStore: Send + Sync {
+    /// Where the files really are; differs from the store directory in chroot stores.
+    fn real_store_dir(&self) -> &Path;
+    fn state_dir(&self) -> &Path;
+    fn log_dir(&self) -> &Path;
+
+    fn real_path(&self, path: &StorePath) -> PathBuf {
+        self.real_store_dir().join(path.base_name())
+    }
+
+    /// Makes the symlink `link` to a store path and registers it as a garbage-collector root. Fails where
+    /// `link` exists and is not a symlink into the store.
+    fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()>;
+}
+
+/// Build logs, keyed by derivation.
+#[async_trait]
+pub trait LogStore: Send + Sync {
+    /// The log of the derivation (or of the deriver of an output), decompressed.
+    async fn build_log(&self, path: &StorePath) -> StoreResult<Option<Vec<u8>>>;
+    async fn add_build_log(&self, drv: &StorePath, log: &[u8]) -> StoreResult<()>;
+}
+
+/// What a collection does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GcAction {
+    ReturnLive,
+    ReturnDead,
+    DeleteDead,
+    DeleteSpecific,
+}
+
+#[derive(Debug, Clone)]
+pub struct GcOptions {
+    pub action: GcAction,
+    pub ignore_liveness: bool,
+    /// For [`GcAction::DeleteSpecific`].
+    pub paths_to_delete: BTreeSet<StorePath>,
+    /// Stop after this many bytes.
+    pub max_freed: u64,
+}
+
+#[derive(Debug, Clone, Default)]
+pub struct GcResults {
+    /// Full paths, as the reference prints them.
+    pub paths: BTreeSet<String>,
+    pub bytes_freed: u64,
+}
+
+/// A store that can be garbage-collected.
+#[async_trait]
+pub trait GcStore: Send + Sync {
+    /// Roots: the link (or `{lsof}`, `{temp:pid}`-like source) for each store path.
+    async fn find_roots(&self, censor: bool) -> StoreResult<BTreeMap<StorePath, BTreeSet<String>>>;
+    async fn collect_garbage(&self, options: &GcOptions) -> StoreResult<GcResults>;
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildMode {
+    Normal,
+    Repair,
+    Check,
+}
+
+/// The reference's build statuses, with its numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum BuildStatus {
+    Built = 0,
+    Substituted = 1,
+    AlreadyValid = 2,
+    PermanentFailure = 3,
+    InputRejected = 4,
+    OutputRejected = 5,
+    TransientFailure = 6,
+    CachedFailure = 7,
+    TimedOut = 8,
+    MiscFailure = 9,
+    DependencyFailed = 10,
+    LogLimitExceeded = 11,
+    NotDeterministic = 12,
+    ResolvesToAlreadyValid = 13,
+    NoSubstituters = 14,
+    HashMismatch = 15,
+    Cancelled = 16,
+}
+
+impl BuildStatus {
+    pub fn is_success(self) -> bool {
+        use BuildStatus::*;
+        matches!(self, Built | Substituted | AlreadyValid | ResolvesToAlreadyValid)
+    }
+}
+
+/// How a request for one derived path ended.
+#[derive(Debug, Clone)]
+pub struct BuildResult {
+    pub path: DerivedPath,
+    pub status: BuildStatus,
+    /// Empty on success.
+    pub error: String,
+    /// Output name to path, on success of a `Built` request.
+    pub outputs: BTreeMap<String, StorePath>,
+    pub times_built: u32,
+    /// Seconds since the epoch.
+    pub start_time: i64,
+    pub stop_time: i64,
+}
+
+/// A store that can build.
+#[async_trait]
+pub trait BuildStore: Send + Sync {
+    /// Builds or substitutes all of `paths`. A failed request is a result, not an error of the call.
+    async fn build_paths(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>>;
+
+    /// What `build_paths` would do.
+    async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing>;
+
+    /// Makes `path` valid by substitution or fails.
+    async fn ensure_path(&self, path: &StorePath) -> StoreResult<()>;
+}
+
+/// A content address together with what it refers to; names what [`Store::add_to_store`] made.
+pub type AddedContent = (StorePath, ContentAddress);
