@@ -1,0 +1,150 @@
+use super::*;
+use crate::{Event, NarReader, NarWriter, Node};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+
+fn dump(path: &Path) -> Vec<u8> {
+    dump_path(path, Vec::new(), DumpOptions::default()).unwrap()
+}
+
+fn put(nar: &[u8], dest: &Path, options: RestoreOptions) -> Result<(), String> {
+    restore(&mut NarReader::new(nar), dest, options).map_err(|e| e.to_string())
+}
+
+fn sample(dir: &Path) {
+    std::fs::create_dir_all(dir.join("sub/deeper")).unwrap();
+    std::fs::write(dir.join("a.txt"), "text").unwrap();
+    std::fs::write(dir.join("sub/empty"), "").unwrap();
+    std::fs::write(dir.join("sub/big"), vec![7u8; 700_000]).unwrap();
+    std::fs::write(dir.join("sub/deeper/run"), "#!").unwrap();
+    std::fs::set_permissions(dir.join("sub/deeper/run"), PermissionsExt::from_mode(0o755)).unwrap();
+    std::os::unix::fs::symlink("../nowhere", dir.join("sub/link")).unwrap();
+    std::fs::write(dir.join("sub.x"), "sorts before sub/").unwrap();
+}
+
+#[test]
+fn round_trips() {
+    let tmp = tempfile::tempdir().unwrap();
+    let source = tmp.path().join("source");
+    sample(&source);
+    let nar = dump(&source);
+    for (name, canonical) in [("plain", Canonical::No), ("canonical", Canonical::Yes)] {
+        let dest = tmp.path().join(name);
+        put(&nar, &dest, RestoreOptions { canonical, sync: true, preallocate: true, ..Default::default() })
+            .unwrap();
+        assert_eq!(dump(&dest), nar);
+        if canonical == Canonical::Yes {
+            let of = |p: &str| std::fs::symlink_metadata(dest.join(p)).unwrap();
+            assert_eq!((of("").mode() & 0o7777, of("").mtime()), (0o555, 1));
+            assert_eq!((of("a.txt").mode() & 0o7777, of("a.txt").mtime()), (0o444, 1));
+            assert_eq!((of("sub/deeper/run").mode() & 0o7777, of("sub/link").mtime()), (0o555, 1));
+        }
+    }
+    // A test run by an ordinary user must be able to remove the tree.
+    for dir in ["canonical", "canonical/sub", "canonical/sub/deeper"] {
+        std::fs::set_permissions(tmp.path().join(dir), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+}
+
+#[test]
+fn filters() {
+    let tmp = tempfile::tempdir().unwrap();
+    sample(tmp.path());
+    let mut asked = Vec::new();
+    let mut filter = |path: &Path, kind: FileKind| {
+        asked.push((path.strip_prefix(tmp.path()).unwrap().to_owned(), kind));
+        Ok(!path.ends_with("deeper") && !path.ends_with("big"))
+    };
+    let options = DumpOptions { filter: Some(&mut filter), ..Default::default() };
+    let nar = dump_path(tmp.path(), Vec::new(), options).unwrap();
+    let mut reader = NarReader::new(&nar[..]);
+    let mut names = Vec::new();
+    while let Some(event) = reader.next_event().unwrap() {
+        if let Event::Node { name, .. } = event {
+            names.push(String::from_utf8(name.to_vec()).unwrap());
+        }
+    }
+    assert_eq!(names, ["", "a.txt", "sub", "empty", "link", "sub.x"]);
+    assert!(asked.contains(&("sub/link".into(), FileKind::Symlink)));
+    assert_eq!(asked.len(), 7);
+}
+
+#[test]
+fn refuses_to_overwrite() {
+    let tmp = tempfile::tempdir().unwrap();
+    let source = tmp.path().join("source");
+    sample(&source);
+    let (dir, file) = (dump(&source), dump(&source.join("a.txt")));
+    let at = tmp.path().join("at");
+    let try_put = |nar: &[u8]| put(nar, &at, RestoreOptions::default()).unwrap_err();
+    std::os::unix::fs::symlink(tmp.path().join("out2"), &at).unwrap();
+    assert!(try_put(&file).contains("File exists") && try_put(&dir).contains("File exists"));
+    std::fs::create_dir(tmp.path().join("out2")).unwrap();
+    assert!(try_put(&dir).ends_with("at' already exists"));
+    assert!(try_put(&file).contains("File exists"));
+}
+
+fn archive_of(names: &[&str]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut writer = NarWriter::new(&mut out);
+    writer.start_directory(b"").unwrap();
+    for name in names {
+        writer.regular(name.as_bytes(), false, name.as_bytes()).unwrap();
+    }
+    writer.end_directory().unwrap();
+    writer.finish().unwrap();
+    out
+}
+
+#[test]
+fn case_hack() {
+    let tmp = tempfile::tempdir().unwrap();
+    let hack = RestoreOptions { case_hack: true, ..Default::default() };
+    let nar = archive_of(&["xt_CONNMARK.h", "xt_CONNmark.h", "xt_connmark.h"]);
+    let dest = tmp.path().join("x");
+    put(&nar, &dest, hack).unwrap();
+    assert!(dest.join("xt_connmark.h~nix~case~hack~2").exists());
+    let undo = || DumpOptions { undo_case_hack: true, ..Default::default() };
+    assert_eq!(dump_path(&dest, Vec::new(), undo()).unwrap(), nar);
+    std::fs::write(dest.join("xt_CONNMARK.h~nix~case~hack~3"), "").unwrap();
+    let error = dump_path(&dest, Vec::new(), undo()).unwrap_err().to_string();
+    assert!(error.contains("file name collision between"), "{error}");
+
+    let collision = archive_of(&["Test", "Test~nix~case~hack~1", "test"]);
+    let error = put(&collision, &tmp.path().join("y"), hack).unwrap_err();
+    let expected =
+        "NAR contains file name 'test' that collides with case-hacked file name 'Test~nix~case~hack~1'";
+    assert!(error.contains(expected), "{error}");
+    let twice = archive_of(&["Test", "Test~nix~case~hack~1"]);
+    let error = put(&twice, &tmp.path().join("z"), hack).unwrap_err();
+    assert!(error.contains("already carries the case hack's suffix"), "{error}");
+}
+
+#[test]
+fn errors_name_the_path() {
+    let tmp = tempfile::tempdir().unwrap();
+    let error = dump_path(&tmp.path().join("no"), Vec::new(), DumpOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("/no'"), "{error}");
+    let socket = tmp.path().join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let error = dump_path(tmp.path(), Vec::new(), DumpOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("socket' has an unsupported type"), "{error}");
+}
+
+#[test]
+fn depth_is_bounded() {
+    let tmp = tempfile::tempdir().unwrap();
+    let deep: std::path::PathBuf = std::iter::repeat_n("d", crate::MAX_DEPTH - 1).collect();
+    std::fs::create_dir_all(tmp.path().join(&deep)).unwrap();
+    let nar = dump(tmp.path());
+    put(&nar, &tmp.path().join("copy"), RestoreOptions::default()).unwrap();
+    let mut reader = NarReader::new(&nar[..]);
+    let mut depth = 0;
+    while let Some(event) = reader.next_event().unwrap() {
+        depth += usize::from(matches!(event, Event::Node { node: Node::Directory, .. }));
+    }
+    assert_eq!(depth, crate::MAX_DEPTH);
+    std::fs::create_dir(tmp.path().join(&deep).join("d")).unwrap();
+    let error = dump_path(tmp.path(), Vec::new(), DumpOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("exceeds maximum NAR directory depth of 64"), "{error}");
+}
