@@ -86,8 +86,7 @@ pub enum CaParseError {
 impl ContentAddress {
     /// Parses `text:sha256:…` or `fixed:[r:|git:]<algo>:…`.
     pub fn parse(text: &str) -> Result<ContentAddress, CaParseError> {
-        let (prefix, rest) =
-            text.split_once(':').ok_or_else(|| CaParseError::NoPrefix(text.to_owned()))?;
+        let (prefix, rest) = text.split_once(':').ok_or_else(|| CaParseError::NoPrefix(text.to_owned()))?;
         match prefix {
             "text" => {
                 let hash = Hash::parse_any_prefixed(rest)?;

@@ -60,9 +60,7 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
             return Err(NameError::Dots(name.to_owned()));
         }
         for component in [".", ".."] {
-            if bytes.len() > component.len()
-                && name.starts_with(component)
-                && bytes[component.len()] == b'-'
+            if bytes.len() > component.len() && name.starts_with(component) && bytes[component.len()] == b'-'
             {
                 return Err(NameError::DotComponent { name: name.to_owned(), component });
             }
@@ -247,11 +245,8 @@ impl StoreDir {
                 name,
             ),
             method => {
-                let text = format!(
-                    "fixed:out:{}{}:",
-                    method.prefix(),
-                    ca.hash.to_prefixed(HashFormat::Base16)
-                );
+                let text =
+                    format!("fixed:out:{}{}:", method.prefix(), ca.hash.to_prefixed(HashFormat::Base16));
                 self.make_path("output:out", &Hash::of(HashAlgo::Sha256, text.as_bytes()), name)
             }
         }

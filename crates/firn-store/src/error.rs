@@ -43,7 +43,10 @@ pub enum StoreError {
 
 impl StoreError {
     /// An I/O error with what was being done to which path.
-    pub fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> StoreError {
+    pub fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> StoreError {
         let path = path.into();
         move |source| StoreError::Io { operation, path, source }
     }

@@ -6,6 +6,7 @@
 //!   half-written path visible;
 //! - every set that a method returns is ordered, so that output is deterministic.
 
+pub mod activity;
 pub mod error;
 pub mod traits;
 

@@ -159,7 +159,14 @@ pub trait Store: Send + Sync {
         repair: bool,
     ) -> StoreResult<StorePath> {
         let added = self
-            .add_to_store(name, AddSource::Bytes(contents), CaMethod::Text, HashAlgo::Sha256, references, repair)
+            .add_to_store(
+                name,
+                AddSource::Bytes(contents),
+                CaMethod::Text,
+                HashAlgo::Sha256,
+                references,
+                repair,
+            )
             .await?;
         Ok(added.path)
     }

@@ -1,0 +1,45 @@
+//! Errors of reading settings, worded as the reference words them.
+
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why settings could not be read or set.
+#[derive(Debug, Error)]
+pub enum SettingsError {
+    #[error("Boolean setting '{name}' has invalid value '{value}'")]
+    Boolean { name: &'static str, value: String },
+    #[error("setting '{name}' has invalid value '{value}'")]
+    Value { name: &'static str, value: String },
+    #[error("option '{name}' has invalid value '{value}'")]
+    Choice { name: &'static str, value: String },
+    #[error("configuration setting '{name}' should be 'auto' or an integer")]
+    Jobs { name: &'static str },
+    #[error("setting '{name}' is a path and paths cannot be empty")]
+    EmptyPath { name: &'static str },
+    #[error("setting '{name}' must be an absolute path, not '{value}'")]
+    RelativePath { name: &'static str, value: String },
+    #[error("setting '{name}' has a value that is not valid UTF-8: '{value}'")]
+    NotUtf8 { name: &'static str, value: String },
+    #[error("parsing setting '{name}': {message}")]
+    Json { name: &'static str, message: String },
+    #[error("invalid unit specifier '{0}'")]
+    Unit(char),
+    #[error("'{0}' is not an integer")]
+    NotInteger(String),
+    /// `file` is a path or the name of the variable that held the text.
+    #[error("syntax error in configuration line '{line}' in \"{file}\"")]
+    Syntax { line: String, file: String },
+    #[error("file \"{}\" included from \"{from}\" not found", path.display())]
+    IncludeNotFound { path: PathBuf, from: String },
+    #[error("file \"{}\" included from \"{from}\": includes are nested more than {limit} deep", path.display())]
+    IncludeDepth { path: PathBuf, from: String, limit: usize },
+    #[error("cannot determine user's home directory")]
+    NoHome,
+}
+
+impl SettingsError {
+    /// Whether the reference counts this as wrong usage, and so points at `--help`.
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::IncludeNotFound { .. } | Self::NoHome)
+    }
+}
