@@ -7,6 +7,7 @@
 //! - every set that a method returns is ordered, so that output is deterministic.
 
 pub mod activity;
+pub mod ansi;
 pub mod error;
 pub mod traits;
 

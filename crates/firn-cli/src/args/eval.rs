@@ -1,0 +1,80 @@
+//! Flags of all commands that evaluate expressions.
+
+use super::engine::Values;
+use crate::error::{CliError, CliResult};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What a function at the top of an expression is called with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AutoArg {
+    /// `--arg NAME EXPR`: an expression, relative to the current folder.
+    Expr(OsString),
+    /// `--argstr NAME STRING`.
+    Text(OsString),
+    /// `--arg-from-file NAME PATH`: the content of a file.
+    File(PathBuf),
+    /// `--arg-from-stdin NAME`: the standard input.
+    Stdin,
+}
+
+/// The flags of evaluation as they were written.
+#[derive(Debug, Default)]
+pub struct EvalArgs {
+    /// Names with their arguments; a later one of the same name counts.
+    pub auto_args: Vec<(String, AutoArg)>,
+    /// `-I`: search-path entries that come before all others, in order.
+    pub search_path: Vec<OsString>,
+    /// `--impure`.
+    pub impure: bool,
+    /// `--eval-store URI`: where derivations and sources go.
+    pub eval_store: Option<String>,
+}
+
+impl EvalArgs {
+    /// Handles `flag` if it is one of these.
+    pub fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+        match flag {
+            "--arg" => {
+                let [name, expr] = values.take(flag)?;
+                self.push(name, AutoArg::Expr(expr))?;
+            }
+            "--argstr" => {
+                let [name, text] = values.take(flag)?;
+                self.push(name, AutoArg::Text(text))?;
+            }
+            "--arg-from-file" => {
+                let [name, path] = values.take(flag)?;
+                self.push(name, AutoArg::File(path.into()))?;
+            }
+            "--arg-from-stdin" => {
+                let [name] = values.take(flag)?;
+                self.push(name, AutoArg::Stdin)?;
+            }
+            "-I" | "--include" => {
+                let [entry] = values.take(flag)?;
+                self.search_path.push(entry);
+            }
+            "--impure" => self.impure = true,
+            "--eval-store" => {
+                let [uri] = values.take(flag)?;
+                self.eval_store = Some(super::text(flag, uri)?);
+            }
+            "--override-flake" => {
+                return Err(CliError::failed(
+                    "flag '--override-flake' is not supported yet: flakes are missing",
+                ));
+            }
+            "--debugger" => {
+                return Err(CliError::failed("flag '--debugger' is not supported yet"));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn push(&mut self, name: OsString, arg: AutoArg) -> CliResult<()> {
+        self.auto_args.push((super::text("argument name", name)?, arg));
+        Ok(())
+    }
+}

@@ -1,0 +1,72 @@
+//! One file per program or command, and the choice between them.
+
+mod nix;
+mod unsupported;
+
+use crate::args::LogFormat;
+use crate::context::Start;
+use crate::error::{CliError, CliResult};
+use crate::logger::{self, LoggerOptions};
+use firn_store::activity::Verbosity;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// A program: what it is called and what runs. It answers with the exit code.
+struct Program {
+    name: &'static str,
+    run: fn(Start) -> CliResult<u8>,
+}
+
+/// All names that firn answers to.
+const PROGRAMS: &[Program] = &[
+    Program { name: "nix", run: nix::main },
+    Program { name: "firn", run: nix::main },
+    Program { name: "nix-build", run: unsupported::main },
+    Program { name: "nix-channel", run: unsupported::main },
+    Program { name: "nix-collect-garbage", run: unsupported::main },
+    Program { name: "nix-copy-closure", run: unsupported::main },
+    Program { name: "nix-daemon", run: unsupported::main },
+    Program { name: "nix-env", run: unsupported::main },
+    Program { name: "nix-hash", run: unsupported::main },
+    Program { name: "nix-instantiate", run: unsupported::main },
+    Program { name: "nix-prefetch-url", run: unsupported::main },
+    Program { name: "nix-shell", run: unsupported::main },
+    Program { name: "nix-store", run: unsupported::main },
+];
+
+/// Runs what `args` (with the program's name first) ask for and gives the exit code.
+pub fn dispatch(args: Vec<OsString>) -> u8 {
+    let mut args = args.into_iter();
+    let called = args.next().unwrap_or_else(|| "firn".into());
+    let base = Path::new(&called).file_name().unwrap_or(&called).as_bytes();
+    let name = base.split(|&byte| byte == b'.').next().unwrap_or(base);
+    let mut args: Vec<OsString> = args.collect();
+    let by_name = |name: &[u8]| PROGRAMS.iter().find(|program| program.name.as_bytes() == name);
+    let mut program = by_name(name).unwrap_or(&PROGRAMS[1]);
+    // `firn nix-store …` is the same as `nix-store …`, for use without links.
+    if program.name == "firn" {
+        if let Some(named) = args.first().and_then(|arg| by_name(arg.as_bytes())) {
+            program = named;
+            args.remove(0);
+        }
+    }
+    match run(program, args) {
+        Ok(status) => status,
+        Err(error) => {
+            let colours = LoggerOptions {
+                format: LogFormat::RawWithLogs,
+                verbosity: Verbosity::Info,
+                print_build_logs: true,
+                json_log: None,
+            };
+            error.report(program.name, &*logger::make(&colours));
+            error.status()
+        }
+    }
+}
+
+fn run(program: &Program, args: Vec<OsString>) -> CliResult<u8> {
+    let settings = firn_settings::load(&|name| std::env::var_os(name)).map_err(CliError::Settings)?;
+    (program.run)(Start { program: program.name.to_owned(), args, settings })
+}

@@ -1,0 +1,234 @@
+//! `nix`: the table of its commands, and how one is found on the command line.
+
+mod config;
+
+use crate::args::{self, FlagSink, LogFormat, LowArgs, Values};
+use crate::context::{Context, Start};
+use crate::error::{CliError, CliResult, suggest};
+use crate::version;
+use firn_settings::ExperimentalFeature;
+use firn_store::activity::Verbosity;
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::io::IsTerminal;
+
+/// A command of `nix`: reads its part of the command line, then runs.
+pub trait NixCommand: FlagSink {
+    /// Runs the command and answers with the exit code.
+    fn run(self: Box<Self>, context: &Context) -> CliResult<u8>;
+
+    /// The feature without which the command does not run.
+    fn feature(&self) -> Option<ExperimentalFeature> {
+        Some(ExperimentalFeature::NixCommand)
+    }
+}
+
+/// One row of the table.
+struct Entry {
+    /// The words of the command, such as `["store", "ls"]`.
+    path: &'static [&'static str],
+    /// Its arguments, for the help.
+    usage: &'static str,
+    summary: &'static str,
+    make: fn() -> Box<dyn NixCommand>,
+}
+
+fn boxed<C: NixCommand + Default + 'static>() -> Box<dyn NixCommand> {
+    Box::<C>::default()
+}
+
+/// All commands that there are, by name.
+const COMMANDS: &[Entry] = &[Entry {
+    path: &["config", "show"],
+    usage: "[--json] [NAME]",
+    summary: "show the settings, or the value of one",
+    make: boxed::<config::Show>,
+}];
+
+/// Old names that still work, with a warning.
+const ALIASES: &[(&str, &[&str])] = &[
+    ("add-to-store", &["store", "add-path"]),
+    ("cat-nar", &["nar", "cat"]),
+    ("cat-store", &["store", "cat"]),
+    ("copy-sigs", &["store", "copy-sigs"]),
+    ("dev-shell", &["develop"]),
+    ("diff-closures", &["store", "diff-closures"]),
+    ("doctor", &["config", "check"]),
+    ("dump-path", &["store", "dump-path"]),
+    ("hash-file", &["hash", "file"]),
+    ("hash-path", &["hash", "path"]),
+    ("ls-nar", &["nar", "ls"]),
+    ("ls-store", &["store", "ls"]),
+    ("make-content-addressable", &["store", "make-content-addressed"]),
+    ("optimise-store", &["store", "optimise"]),
+    ("ping-store", &["store", "info"]),
+    ("show-config", &["config", "show"]),
+    ("show-derivation", &["derivation", "show"]),
+    ("sign-paths", &["store", "sign"]),
+    ("to-base16", &["hash", "to-base16"]),
+    ("to-base32", &["hash", "to-base32"]),
+    ("to-base64", &["hash", "to-base64"]),
+    ("verify", &["store", "verify"]),
+];
+
+/// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
+const MISSING: &[&str] = &[
+    "build",
+    "bundle",
+    "copy",
+    "daemon",
+    "derivation",
+    "develop",
+    "edit",
+    "env",
+    "eval",
+    "flake",
+    "fmt",
+    "formatter",
+    "hash",
+    "help",
+    "help-stores",
+    "key",
+    "log",
+    "nar",
+    "path-info",
+    "print-dev-env",
+    "profile",
+    "realisation",
+    "registry",
+    "repl",
+    "run",
+    "search",
+    "shell",
+    "store",
+    "upgrade-nix",
+    "why-depends",
+];
+
+/// The command line of `nix` while it is read: words choose the command, which then gets everything else.
+struct Line {
+    words: Vec<String>,
+    command: Option<Box<dyn NixCommand>>,
+    deprecated: Option<String>,
+}
+
+impl Line {
+    fn choose(&mut self, word: String) -> CliResult<()> {
+        if self.words.is_empty() {
+            if let Some((old, new)) = ALIASES.iter().find(|(old, _)| *old == word) {
+                self.deprecated = Some(format!("'{old}' is a deprecated alias for '{}'", new.join(" ")));
+                for word in *new {
+                    self.choose((*word).to_owned())?;
+                }
+                return Ok(());
+            }
+        }
+        let depth = self.words.len();
+        let starts_alike =
+            |entry: &&Entry| entry.path.len() > depth && self.words.iter().eq(entry.path[..depth].iter());
+        let siblings: Vec<&Entry> = COMMANDS.iter().filter(starts_alike).collect();
+        if !siblings.iter().any(|entry| entry.path[depth] == word) {
+            if depth == 0 && MISSING.contains(&word.as_str()) {
+                return Err(CliError::failed(format!(
+                    "'nix {word}' is not supported yet by this version of firn; see COMPATIBILITY.md"
+                )));
+            }
+            let known = siblings.iter().map(|entry| entry.path[depth]);
+            return Err(CliError::Usage {
+                message: format!("'{word}' is not a recognised command"),
+                suggestions: suggest(&word, known),
+            });
+        }
+        self.words.push(word);
+        self.command =
+            COMMANDS.iter().find(|entry| self.words.iter().eq(entry.path)).map(|entry| (entry.make)());
+        Ok(())
+    }
+}
+
+impl FlagSink for Line {
+    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+        match &mut self.command {
+            Some(command) => command.flag(flag, values),
+            None => Ok(false),
+        }
+    }
+
+    fn positional(&mut self, arg: OsString) -> CliResult<()> {
+        match &mut self.command {
+            Some(command) => command.positional(arg),
+            None => self.choose(args::text("command", arg)?),
+        }
+    }
+
+    fn shadows(&self, flag: &str) -> bool {
+        self.command.as_ref().is_some_and(|command| command.shadows(flag))
+    }
+}
+
+pub fn main(start: Start) -> CliResult<u8> {
+    let mut low = LowArgs::nix();
+    let mut line = Line { words: Vec::new(), command: None, deprecated: None };
+    args::parse(start.args, &mut low, &mut line)?;
+    let verbosity = if std::io::stderr().is_terminal() { Verbosity::Notice } else { Verbosity::Info };
+    let mut settings = start.settings;
+    settings.pure_eval = true;
+    let context = Context::resolve(&start.program, &low, settings, LogFormat::Bar, verbosity)?;
+    let result = run(&context, &low, line);
+    match result {
+        // Said here, with the logger that the user chose.
+        Err(error) => {
+            error.report(&context.program, &*context.logger);
+            Err(CliError::Exit(error.status()))
+        }
+        ok => ok,
+    }
+}
+
+fn run(context: &Context, low: &LowArgs, line: Line) -> CliResult<u8> {
+    if low.version {
+        context.print(version::text(&context.program, context).as_bytes())?;
+        return Ok(0);
+    }
+    if low.help {
+        context.print(help(&line.words).as_bytes())?;
+        return Ok(0);
+    }
+    if let Some(warning) = &line.deprecated {
+        context.logger.warn(warning);
+    }
+    let Some(command) = line.command else {
+        return Err(CliError::usage(match line.words.as_slice() {
+            [] => "no subcommand specified".to_owned(),
+            words => format!("'nix {}' requires a sub-command.", words.join(" ")),
+        }));
+    };
+    if let Some(feature) = command.feature() {
+        context.require(feature)?;
+    }
+    command.run(context)
+}
+
+/// JSON as commands print it: indented for people, on one line for programs, unless the user says which.
+pub fn json_text(value: &serde_json::Value, pretty: Option<bool>) -> String {
+    if pretty.unwrap_or_else(|| std::io::stdout().is_terminal()) {
+        format!("{value:#}")
+    } else {
+        value.to_string()
+    }
+}
+
+fn help(words: &[String]) -> String {
+    let mut out = String::from("Usage: nix [OPTIONS] COMMAND [ARGUMENTS]\n\n");
+    let shown =
+        |entry: &&Entry| entry.path.len() >= words.len() && words.iter().eq(entry.path[..words.len()].iter());
+    for entry in COMMANDS.iter().filter(shown) {
+        let name = entry.path.join(" ");
+        let _ = writeln!(out, "  nix {name} {}\n      {}", entry.usage, entry.summary);
+    }
+    out.push_str(
+        "\nOptions of all commands: --help, --version, -v, --quiet, --debug, -L, --log-format FORMAT, --offline,\n\
+         --refresh, --option NAME VALUE, and every setting as --NAME VALUE, or --NAME and --no-NAME.\n",
+    );
+    out
+}

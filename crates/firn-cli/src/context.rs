@@ -1,0 +1,149 @@
+//! What a command runs in: settings with everything applied, the logger, and the store and runtime once they
+//! are asked for.
+
+use crate::args::{FlagSink, LogFormat, LowArgs};
+use crate::error::{CliError, CliResult};
+use crate::logger::{self, LoggerOptions};
+use crate::{args, stores, version};
+use firn_settings::{ExperimentalFeature, Settings};
+use firn_store::Store;
+use firn_store::activity::{Logger, Verbosity};
+use std::cell::OnceCell;
+use std::ffi::OsString;
+use std::future::Future;
+use std::io::Write;
+use std::sync::Arc;
+
+/// A program that was called, before its arguments are read.
+pub struct Start {
+    /// The name it was called by, such as `nix-store`.
+    pub program: String,
+    /// The arguments, without the name.
+    pub args: Vec<OsString>,
+    /// Settings from the environment and the files.
+    pub settings: Settings,
+}
+
+impl Start {
+    /// Reads the arguments of one of the older programs. `--help` (with `help` as its text) and `--version` end
+    /// here.
+    pub fn parse(self, sink: &mut dyn FlagSink, help: &str) -> CliResult<Context> {
+        let mut low = LowArgs::default();
+        args::parse(self.args, &mut low, sink)?;
+        let context =
+            Context::resolve(&self.program, &low, self.settings, LogFormat::RawWithLogs, Verbosity::Info)?;
+        if low.help {
+            context.print(help.trim_start().as_bytes())?;
+            return Err(CliError::Exit(0));
+        }
+        if low.version {
+            context.print(version::text(&self.program, &context).as_bytes())?;
+            return Err(CliError::Exit(0));
+        }
+        Ok(context)
+    }
+}
+
+/// The surroundings of a running command.
+pub struct Context {
+    /// The name the program was called by.
+    pub program: String,
+    pub settings: Arc<Settings>,
+    pub verbosity: Verbosity,
+    /// Whether it is to be said that results without a root may be collected.
+    pub gc_warning: bool,
+    pub logger: Arc<dyn Logger>,
+    runtime: OnceCell<tokio::runtime::Runtime>,
+    store: OnceCell<Arc<dyn Store>>,
+}
+
+impl Context {
+    pub fn resolve(
+        program: &str,
+        low: &LowArgs,
+        mut settings: Settings,
+        default_format: LogFormat,
+        default_verbosity: Verbosity,
+    ) -> CliResult<Self> {
+        let verbosity = low.verbosity(default_verbosity);
+        let mut warnings = Vec::new();
+        let applied = low.apply(&mut settings, &mut warnings);
+        let logger = logger::make(&LoggerOptions {
+            format: low.log_format.unwrap_or(default_format),
+            verbosity,
+            print_build_logs: low.print_build_logs,
+            json_log: settings.json_log_path.as_deref(),
+        });
+        for warning in warnings.iter().chain(&settings.take_warnings()) {
+            logger.warn(warning);
+        }
+        applied?;
+        if !settings.plugin_files.is_empty() {
+            return Err(CliError::failed("setting 'plugin-files' is not supported: firn has no plugins"));
+        }
+        Ok(Self {
+            program: program.to_owned(),
+            settings: Arc::new(settings),
+            verbosity,
+            gc_warning: !low.no_gc_warning,
+            logger,
+            runtime: OnceCell::new(),
+            store: OnceCell::new(),
+        })
+    }
+
+    /// Fails unless `feature` is on.
+    pub fn require(&self, feature: ExperimentalFeature) -> CliResult<()> {
+        match self.settings.has_feature(feature) {
+            true => Ok(()),
+            false => Err(CliError::failed(feature.disabled_message())),
+        }
+    }
+
+    /// The runtime for what is asynchronous, started at first use.
+    pub fn runtime(&self) -> CliResult<&tokio::runtime::Runtime> {
+        if let Some(runtime) = self.runtime.get() {
+            return Ok(runtime);
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| CliError::failed(format!("starting threads: {error}")))?;
+        Ok(self.runtime.get_or_init(|| runtime))
+    }
+
+    /// Runs a future to its end.
+    pub fn block_on<F: Future>(&self, future: F) -> CliResult<F::Output> {
+        Ok(self.runtime()?.block_on(future))
+    }
+
+    /// The store that the settings name, opened at first use.
+    pub fn store(&self) -> CliResult<Arc<dyn Store>> {
+        if let Some(store) = self.store.get() {
+            return Ok(Arc::clone(store));
+        }
+        let store = stores::open(&self.settings.store, self)?;
+        Ok(Arc::clone(self.store.get_or_init(|| store)))
+    }
+
+    /// Writes to the standard output, with the progress line out of the way. A reader that went away is the
+    /// error that the reference gives too.
+    pub fn print(&self, bytes: &[u8]) -> CliResult<()> {
+        self.logger.pause();
+        let mut out = std::io::stdout().lock();
+        let result = out.write_all(bytes).and_then(|()| out.flush());
+        self.logger.resume();
+        result.map_err(|error| {
+            let reason = crate::error::os_message(&error);
+            CliError::failed(format!("write of {} bytes: {reason}", bytes.len()))
+        })
+    }
+
+    /// Writes a line to the standard output.
+    pub fn print_line(&self, line: impl AsRef<[u8]>) -> CliResult<()> {
+        let mut line = line.as_ref().to_vec();
+        line.push(b'\n');
+        self.print(&line)
+    }
+}

@@ -1,0 +1,86 @@
+//! One JSON object a line: `--log-format internal-json` (each line after `@nix `) and `json-log-path`.
+
+use super::write_stderr;
+use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+enum Target {
+    Stderr,
+    File(Mutex<File>),
+}
+
+/// Writes everything as JSON.
+pub struct JsonLogger {
+    verbosity: Verbosity,
+    target: Target,
+}
+
+impl JsonLogger {
+    pub fn stderr(verbosity: Verbosity) -> Self {
+        Self { verbosity, target: Target::Stderr }
+    }
+
+    /// Appends to `path`.
+    pub fn file(path: &Path, verbosity: Verbosity) -> std::io::Result<Self> {
+        let file = File::options().create(true).append(true).open(path)?;
+        Ok(Self { verbosity, target: Target::File(Mutex::new(file)) })
+    }
+
+    fn write(&self, value: &Value) {
+        match &self.target {
+            Target::Stderr => write_stderr(format!("@nix {value}\n").as_bytes()),
+            Target::File(file) => {
+                if let Ok(mut file) = file.lock() {
+                    let _ = file.write_all(format!("{value}\n").as_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn with_fields(mut value: Value, fields: &[Field]) -> Value {
+    if !fields.is_empty() {
+        let field = |field: &Field| match field {
+            Field::Int(number) => json!(number),
+            Field::Text(text) => json!(String::from_utf8_lossy(text)),
+        };
+        value["fields"] = fields.iter().map(field).collect();
+    }
+    value
+}
+
+impl Logger for JsonLogger {
+    fn verbosity(&self) -> Verbosity {
+        self.verbosity
+    }
+
+    fn log(&self, level: Verbosity, message: &[u8]) {
+        self.write(
+            &json!({ "action": "msg", "level": level as u8, "msg": String::from_utf8_lossy(message) }),
+        );
+    }
+
+    fn start(&self, activity: &ActivityStart<'_>) {
+        let value = json!({
+            "action": "start",
+            "id": activity.id,
+            "level": activity.level as u8,
+            "parent": activity.parent,
+            "text": activity.text,
+            "type": activity.kind as u16,
+        });
+        self.write(&with_fields(value, activity.fields));
+    }
+
+    fn stop(&self, id: ActivityId) {
+        self.write(&json!({ "action": "stop", "id": id }));
+    }
+
+    fn result(&self, id: ActivityId, kind: ResultType, fields: &[Field]) {
+        self.write(&with_fields(json!({ "action": "result", "id": id, "type": kind as u16 }), fields));
+    }
+}

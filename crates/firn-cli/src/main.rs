@@ -1,0 +1,25 @@
+//! The program `firn`, which is also `nix`, `nix-build`, `nix-store` and all the others: the name it is called
+//! by decides. This crate holds the command line and the composition root; logic that another crate could own
+//! does not belong here.
+//!
+//! Nothing is opened before a command asks for it: `nix-instantiate --eval -E 1` touches no store, starts no
+//! thread and no runtime.
+
+mod args;
+mod commands;
+mod context;
+mod error;
+mod logger;
+mod stores;
+mod version;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    ExitCode::from(commands::dispatch(args))
+}
