@@ -1,0 +1,254 @@
+//! The caller's side: start the init, follow it, kill it.
+
+use crate::report::{ExitStatus, Report, SandboxError, receive};
+use crate::spec::SandboxSpec;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{MemfdFlags, Mode};
+use rustix::pty::OpenptFlags;
+use rustix::time::Timespec;
+use std::io::{self, Read, Seek, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The argument that makes the program an init.
+pub const INIT_ARGUMENT: &str = "__build-init";
+
+/// Starts builds.
+#[derive(Debug, Clone)]
+pub struct Spawner {
+    program: PathBuf,
+}
+
+impl Default for Spawner {
+    /// With the running program itself as init; it must call [`crate::run_init_if_requested`] first of all.
+    fn default() -> Self {
+        Spawner { program: "/proc/self/exe".into() }
+    }
+}
+
+impl Spawner {
+    /// With another program as init.
+    pub fn with_program(program: impl Into<PathBuf>) -> Spawner {
+        Spawner { program: program.into() }
+    }
+
+    /// Starts the init with `spec`.
+    pub fn spawn(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
+        let body = postcard::to_stdvec(spec)
+            .map_err(|e| SandboxError::Setup(format!("cannot encode the build's specification: {e}")))?;
+        let memory = rustix::fs::memfd_create("firn-build-spec", MemfdFlags::CLOEXEC)
+            .map_err(|e| SandboxError::io("creating a memory file")(e.into()))?;
+        let mut memory = std::fs::File::from(memory);
+        memory.write_all(&body).map_err(SandboxError::io("writing the build's specification"))?;
+        memory.rewind().map_err(SandboxError::io("writing the build's specification"))?;
+        let (control, theirs) = UnixStream::pair().map_err(SandboxError::io("creating a socket pair"))?;
+        let (log, slave) = open_terminal(spec).map_err(SandboxError::io("opening a pseudoterminal"))?;
+
+        // Standard input, output and error carry everything, so that no code has to run between fork and exec.
+        let child = Command::new(&self.program)
+            .arg0("firn")
+            .arg(INIT_ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::from(memory))
+            .stdout(Stdio::from(OwnedFd::from(theirs)))
+            .stderr(Stdio::from(slave))
+            .spawn()
+            .map_err(SandboxError::io(format!("starting '{}'", self.program.display())))?;
+        Ok(Sandbox { child, control, log: Some(log), status: None, warnings: Vec::new() })
+    }
+}
+
+/// A pseudoterminal in raw mode; its slave belongs to the build's user.
+fn open_terminal(spec: &SandboxSpec) -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags)?;
+    rustix::pty::unlockpt(&master)?;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    let mut mode = rustix::termios::tcgetattr(&slave)?;
+    mode.make_raw();
+    rustix::termios::tcsetattr(&slave, rustix::termios::OptionalActions::Now, &mode)?;
+    if let Some(user) = &spec.user {
+        rustix::fs::fchown(&slave, Some(rustix::fs::Uid::from_raw(user.uid)), None)?;
+        rustix::fs::fchmod(&slave, Mode::RUSR | Mode::WUSR)?;
+    }
+    rustix::io::ioctl_fionbio(&master, true)?;
+    Ok((master, slave))
+}
+
+/// What [`Sandbox::next_event`] saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Bytes that the builder wrote; in the buffer that was handed in.
+    Output(usize),
+    /// The time that was given passed without anything happening.
+    Timeout,
+    /// The other descriptor became readable.
+    Interrupted,
+    /// The builder ended, all that it left is dead, and its output was read to the end.
+    Exited(ExitStatus),
+}
+
+/// A build that was started. Dropping it kills the build and waits until it is dead.
+#[derive(Debug)]
+pub struct Sandbox {
+    child: Child,
+    control: UnixStream,
+    log: Option<OwnedFd>,
+    status: Option<ExitStatus>,
+    warnings: Vec<String>,
+}
+
+impl Sandbox {
+    /// Waits until the builder is about to run, or tells why it cannot.
+    pub fn wait_started(&mut self) -> Result<(), SandboxError> {
+        loop {
+            match receive(&self.control).map_err(SandboxError::io("reading from the build's init"))? {
+                None => return Err(SandboxError::Silent),
+                Some(Report::Started) => return Ok(()),
+                Some(Report::Warning(text)) => self.warnings.push(text),
+                Some(Report::Failed(text)) => return Err(SandboxError::Setup(text)),
+                Some(Report::NoNamespaces(text)) => return Err(SandboxError::NoNamespaces(text)),
+                Some(Report::Exited(status)) => {
+                    return Err(SandboxError::Setup(format!("the build's process {status}")));
+                }
+            }
+        }
+    }
+
+    /// What the init warned of so far.
+    pub fn take_warnings(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    /// The init's process id on the host.
+    pub fn init_pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for output, the end, readability of `interrupt`, or for `timeout` to pass.
+    pub fn next_event(
+        &mut self,
+        buffer: &mut [u8],
+        interrupt: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+    ) -> Result<Event, SandboxError> {
+        loop {
+            if let (Some(status), None) = (self.status, &self.log) {
+                return Ok(Event::Exited(status));
+            }
+            // After the end only what is left in the terminal is waited for: everyone who could write is dead.
+            let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+            let readable = |fd: BorrowedFd<'_>, fds: &[PollFd<'_>]| {
+                fds.iter().any(|p| p.as_fd().as_raw_fd() == fd.as_raw_fd() && !p.revents().is_empty())
+            };
+            let (log_ready, control_ready, interrupted, any) = {
+                let mut fds = Vec::with_capacity(3);
+                if let Some(log) = &self.log {
+                    fds.push(PollFd::new(log, PollFlags::IN));
+                }
+                if self.status.is_none() {
+                    fds.push(PollFd::new(&self.control, PollFlags::IN));
+                }
+                if let Some(fd) = interrupt {
+                    fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+                }
+                match poll(&mut fds, timeout.as_ref()) {
+                    Ok(_) => {}
+                    Err(rustix::io::Errno::INTR) => continue,
+                    Err(e) => return Err(SandboxError::io("waiting for the build")(e.into())),
+                }
+                (
+                    self.log.as_ref().is_some_and(|log| readable(log.as_fd(), &fds)),
+                    self.status.is_none() && readable(self.control.as_fd(), &fds),
+                    interrupt.is_some_and(|fd| readable(fd, &fds)),
+                    fds.iter().any(|p| !p.revents().is_empty()),
+                )
+            };
+            if interrupted {
+                return Ok(Event::Interrupted);
+            }
+            if log_ready && let Some(count) = self.read_log(buffer)? {
+                return Ok(Event::Output(count));
+            }
+            if control_ready {
+                self.read_report()?;
+            }
+            if !any {
+                return Ok(Event::Timeout);
+            }
+        }
+    }
+
+    /// Reads output; `None` where there was none, the log being closed at its end.
+    fn read_log(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, SandboxError> {
+        let Some(log) = &self.log else { return Ok(None) };
+        match rustix::io::read(log, buffer) {
+            Ok(0) | Err(rustix::io::Errno::IO) => {
+                self.log = None;
+                Ok(None)
+            }
+            Ok(count) => Ok(Some(count)),
+            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {
+                if self.status.is_some() {
+                    self.log = None;
+                }
+                Ok(None)
+            }
+            Err(e) => Err(SandboxError::io("reading the builder's output")(e.into())),
+        }
+    }
+
+    fn read_report(&mut self) -> Result<(), SandboxError> {
+        match receive(&self.control).map_err(SandboxError::io("reading from the build's init"))? {
+            Some(Report::Exited(status)) => self.status = Some(status),
+            Some(Report::Warning(text)) => self.warnings.push(text),
+            Some(Report::Failed(text)) => return Err(SandboxError::Setup(text)),
+            Some(Report::NoNamespaces(text)) => return Err(SandboxError::NoNamespaces(text)),
+            Some(Report::Started) => {}
+            None => {
+                // Somebody killed the init; the kernel killed the builder with it.
+                self.status = Some(ExitStatus::Signal(libc::SIGKILL));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the init to kill the build; its end is then seen as usual.
+    pub fn kill(&self) {
+        // The init sees the end of its input. It may be gone already.
+        let _ = self.control.shutdown(Shutdown::Write);
+    }
+
+    /// Reads output to nowhere until the build has ended.
+    pub fn wait(&mut self) -> Result<ExitStatus, SandboxError> {
+        let mut buffer = [0; 4096];
+        loop {
+            if let Event::Exited(status) = self.next_event(&mut buffer, None, None)? {
+                return Ok(status);
+            }
+        }
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.kill();
+        // The init ends after all processes of the build have; its log must not block it.
+        let mut rest = [0; 4096];
+        while self.status.is_none() {
+            if self.next_event(&mut rest, None, None).is_err() {
+                break;
+            }
+        }
+        drop(self.log.take());
+        let _ = self.child.wait();
+        let _ = self.control.read(&mut []);
+    }
+}

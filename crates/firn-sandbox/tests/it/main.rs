@@ -1,0 +1,5 @@
+//! Builds in the sandbox, and attempts to get out of it.
+
+mod escape;
+mod run;
+mod world;
