@@ -1,1 +1,48 @@
-//! The local store.
+//! The local store: SQLite database, objects on disk, locks, temporary roots, garbage collection, verification.
+//!
+//! It shares its folders with the reference implementation at any time: the same schema, the same lock files and
+//! protocols, the same files for roots. Everything here blocks; the asynchronous traits are thin wrappers.
+//!
+//! Invariants:
+//! - one function ([`LocalStore::register_valid_paths`]) makes paths valid, in one transaction, after their bytes and
+//!   metadata are complete;
+//! - a path is written only under its path lock, and only after it is a temporary root;
+//! - nothing is opened or created before it is needed: a query opens the database and no more.
+
+mod add;
+mod canonicalise;
+mod config;
+mod db;
+mod derivations;
+mod flock;
+mod gc;
+mod gc_server;
+mod import;
+mod layout;
+mod logs;
+mod optimise;
+mod path_locks;
+mod query;
+mod realisations;
+mod register;
+mod remove;
+mod roots;
+mod runtime_roots;
+mod schema;
+mod store;
+mod store_impl;
+mod stream;
+mod temp_roots;
+mod text_batch;
+mod verify;
+
+pub use add::Ingestion;
+pub use canonicalise::{CanonicaliseOptions, InodesSeen, canonicalise_metadata};
+pub use config::LocalStoreConfig;
+pub use optimise::OptimiseStats;
+pub use path_locks::PathLocks;
+pub use remove::remove_tree;
+pub use roots::Roots;
+pub use store::LocalStore;
+pub use text_batch::TextItem;
+pub use verify::{Repair, VerifyOptions};

@@ -28,6 +28,8 @@ pub enum StoreError {
     Name(#[from] NameError),
     #[error("database '{}': {message}", path.display())]
     Database { path: PathBuf, message: String },
+    #[error(transparent)]
+    Nar(#[from] firn_nar::NarError),
     /// Something the store holds is not what it should be; the text names what and where.
     #[error("{0}")]
     Corrupt(String),

@@ -8,11 +8,19 @@
 
 pub mod activity;
 pub mod ansi;
+pub mod closure;
 pub mod error;
+pub mod export;
+pub mod memory;
 pub mod traits;
+pub mod uri;
+pub mod validity;
 
+pub use closure::{ClosureOptions, compute_fs_closure, topo_sort_paths};
 pub use error::{StoreError, StoreResult};
+pub use memory::MemoryStore;
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
     LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo, Trust,
 };
+pub use uri::{StoreKind, StoreUri};

@@ -1,0 +1,120 @@
+//! Adding objects whose facts came with them: from substituters, other stores and imports.
+
+use crate::register::Registration;
+use crate::store::LocalStore;
+use firn_core::{CaMethod, Hash, HashAlgo, HashFormat, ValidPathInfo};
+use firn_nar::fs::{DumpOptions, dump_path, restore};
+use firn_nar::{HashReader, ModuloHasher, NarReader};
+use firn_store::{StoreError, StoreResult};
+use std::io::Read;
+use std::path::Path;
+
+impl LocalStore {
+    /// Reads an archive and makes it valid with `info`, whose hash, size, content address and (unless
+    /// `check_signatures` is off) signatures are verified. Nothing is read if the path is valid already.
+    pub fn import(
+        &self,
+        info: &ValidPathInfo,
+        input: impl Read,
+        repair: bool,
+        check_signatures: bool,
+    ) -> StoreResult<()> {
+        if check_signatures && !self.is_trusted_info(info) {
+            return Err(StoreError::Untrusted { path: self.display(&info.path) });
+        }
+        self.add_temp_roots([&info.path])?;
+        if !repair && self.is_valid(&info.path)? {
+            return Ok(());
+        }
+        self.ensure_writable()?;
+        let _lock = self.lock_path(&info.path)?;
+        if !repair && self.is_valid(&info.path)? {
+            return Ok(());
+        }
+        self.write_object(&info.path, repair, |real| {
+            let mut reader = NarReader::new(HashReader::new(input, HashAlgo::Sha256));
+            restore(&mut reader, real, self.restore_options())?;
+            let (hash, size) = reader.into_inner().finish();
+            self.check_hash(info, hash, size)?;
+            self.check_ca_content(info, real)
+        })?;
+        self.register(vec![Registration { info, outputs: None }])
+    }
+
+    fn check_hash(&self, info: &ValidPathInfo, hash: Hash, size: u64) -> StoreResult<()> {
+        let path = || self.display(&info.path);
+        if hash != info.nar_hash {
+            return Err(StoreError::HashMismatch {
+                path: path(),
+                expected: info.nar_hash.to_prefixed(HashFormat::Nix32),
+                got: hash.to_prefixed(HashFormat::Nix32),
+            });
+        }
+        if size != info.nar_size {
+            return Err(StoreError::SizeMismatch { path: path(), expected: info.nar_size, got: size });
+        }
+        Ok(())
+    }
+
+    /// Checks the content against the content address that came with it.
+    fn check_ca_content(&self, info: &ValidPathInfo, real: &Path) -> StoreResult<()> {
+        let Some(ca) = &info.ca else { return Ok(()) };
+        let hash_error = |e| StoreError::io("hashing", real)(e);
+        let hasher = ModuloHasher::new(ca.hash.algo(), info.path.hash_part()).map_err(hash_error)?;
+        let options = DumpOptions { undo_case_hack: self.inner.config.use_case_hack, filter: None };
+        let (got, _) = match ca.method {
+            CaMethod::NixArchive => dump_path(real, hasher, options)?.finish().map_err(hash_error)?,
+            CaMethod::Flat | CaMethod::Text => {
+                let mut hasher = hasher;
+                let mut file = open_regular(real)?;
+                std::io::copy(&mut file, &mut hasher).map_err(hash_error)?;
+                hasher.finish().map_err(hash_error)?
+            }
+            CaMethod::Git => return Err(StoreError::Other("git hashing is not supported yet".into())),
+        };
+        if got == ca.hash {
+            return Ok(());
+        }
+        Err(StoreError::Other(format!(
+            "ca hash mismatch importing path '{}';\n  specified: {}\n  got:       {}",
+            self.display(&info.path),
+            ca.hash.to_prefixed(HashFormat::Nix32),
+            got.to_prefixed(HashFormat::Nix32)
+        )))
+    }
+
+    /// Whether the facts need not be taken on trust, or come from a trusted key.
+    pub fn is_trusted_info(&self, info: &ValidPathInfo) -> bool {
+        let config = &self.inner.config;
+        if !config.require_sigs || self.is_content_addressed(info) {
+            return true;
+        }
+        let fingerprint = info.fingerprint(self.dir());
+        info.signatures.iter().any(|signature| {
+            config.trusted_public_keys.iter().any(|key| key.verifies(fingerprint.as_bytes(), signature))
+        })
+    }
+
+    /// Writes the archive of a valid path.
+    pub fn dump(&self, path: &firn_core::StorePath, out: impl std::io::Write) -> StoreResult<()> {
+        if !self.is_valid(path)? {
+            return Err(StoreError::InvalidPath { path: self.display(path) });
+        }
+        let options = DumpOptions { undo_case_hack: self.inner.config.use_case_hack, filter: None };
+        dump_path(&self.real(path), out, options)?;
+        Ok(())
+    }
+}
+
+fn open_regular(path: &Path) -> StoreResult<std::fs::File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let fd = rustix::fs::open(path, flags, Mode::empty())
+        .map_err(|e| StoreError::io("opening file", path)(e.into()))?;
+    let file = std::fs::File::from(fd);
+    match file.metadata() {
+        Ok(meta) if meta.is_file() => Ok(file),
+        Ok(_) => Err(StoreError::Other(format!("path '{}' is not a regular file", path.display()))),
+        Err(e) => Err(StoreError::io("getting status of", path)(e)),
+    }
+}

@@ -1,0 +1,138 @@
+//! The handle.
+
+use crate::config::LocalStoreConfig;
+use crate::db::Db;
+use crate::layout;
+use crate::temp_roots::TempRoots;
+use firn_core::{StoreDir, StorePath};
+use firn_derivation::modulo::ModuloMemo;
+use firn_store::StoreResult;
+use firn_store::activity::{Logger, Verbosity};
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A store on this machine. Cheap to clone; nothing is opened before the first operation that needs it.
+///
+/// Inherent methods block. The asynchronous traits of `firn-store` are implemented too.
+#[derive(Clone)]
+pub struct LocalStore {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) config: LocalStoreConfig,
+    pub(crate) logger: Arc<dyn Logger>,
+    state: Mutex<Option<State>>,
+    temp_roots: Mutex<Option<Arc<TempRoots>>>,
+    /// Whether the store directory is known to be fit for writing.
+    writable: Mutex<bool>,
+    pub(crate) drv_hashes: Mutex<ModuloMemo>,
+}
+
+struct State {
+    db: Db,
+    _big_lock: Option<OwnedFd>,
+}
+
+impl LocalStore {
+    /// A handle on the store; makes nothing and opens nothing.
+    pub fn new(config: LocalStoreConfig, logger: Arc<dyn Logger>) -> LocalStore {
+        LocalStore {
+            inner: Arc::new(Inner {
+                config,
+                logger,
+                state: Mutex::new(None),
+                temp_roots: Mutex::new(None),
+                writable: Mutex::new(false),
+                drv_hashes: Mutex::new(ModuloMemo::default()),
+            }),
+        }
+    }
+
+    /// Opens the store, making it first if there is none.
+    pub fn init(&self) -> StoreResult<()> {
+        self.db().map(drop)
+    }
+
+    pub fn config(&self) -> &LocalStoreConfig {
+        &self.inner.config
+    }
+
+    /// The logical store directory.
+    pub fn dir(&self) -> &StoreDir {
+        &self.inner.config.store_dir
+    }
+
+    /// The full path text of `path`.
+    pub fn display(&self, path: &StorePath) -> String {
+        self.dir().display(path)
+    }
+
+    /// Where the files of `path` are.
+    pub fn real(&self, path: &StorePath) -> PathBuf {
+        self.inner.config.real_store_dir.join(path.base_name())
+    }
+
+    /// Keeps paths (valid or not yet) from collectors for as long as this process lives.
+    pub fn add_temp_roots<'a>(&self, paths: impl IntoIterator<Item = &'a StorePath>) -> StoreResult<()> {
+        if self.inner.config.read_only {
+            return Ok(());
+        }
+        let roots = {
+            let mut slot = self.inner.temp_roots.lock();
+            match &*slot {
+                Some(roots) => roots.clone(),
+                None => {
+                    // The folders may not be there yet.
+                    drop(self.db()?);
+                    let roots = TempRoots::open(&self.inner.config.state_dir)?;
+                    slot.insert(roots).clone()
+                }
+            }
+        };
+        roots.add(self.dir(), paths)
+    }
+
+    /// Says something at the level of the reference's informational messages.
+    pub(crate) fn say(&self, message: impl AsRef<str>) {
+        self.inner.logger.log(Verbosity::Info, message.as_ref().as_bytes());
+    }
+
+    /// An error that does not end the operation.
+    pub(crate) fn complain(&self, message: impl AsRef<str>) {
+        self.inner.logger.log(Verbosity::Error, message.as_ref().as_bytes());
+    }
+
+    /// The open database, held for this thread.
+    pub(crate) fn db(&self) -> StoreResult<MappedMutexGuard<'_, Db>> {
+        let mut state = self.inner.state.lock();
+        if state.is_none() {
+            let (big_lock, db) = layout::open(&self.inner.config, &*self.inner.logger)?;
+            *state = Some(State { db, _big_lock: big_lock });
+        }
+        MutexGuard::try_map(state, |state| state.as_mut().map(|s| &mut s.db))
+            .map_err(|_| firn_store::StoreError::Other("the database is not open".into()))
+    }
+
+    /// To be called before anything is written below the store directory.
+    pub(crate) fn ensure_writable(&self) -> StoreResult<()> {
+        let mut done = self.inner.writable.lock();
+        if !*done {
+            if self.inner.config.read_only {
+                return Err(firn_store::StoreError::Other(format!(
+                    "store '{}' is opened read-only",
+                    self.inner.config.real_store_dir.display()
+                )));
+            }
+            drop(self.db()?);
+            if !self.inner.config.real_store_dir.is_dir() {
+                layout::create(&self.inner.config, &*self.inner.logger)?;
+            }
+            layout::prepare_store_dir(&self.inner.config, &*self.inner.logger)?;
+            *done = true;
+        }
+        Ok(())
+    }
+}

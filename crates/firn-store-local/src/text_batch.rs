@@ -1,0 +1,143 @@
+//! Adding many small files at once, as evaluation does with derivations.
+
+use crate::derivations;
+use crate::path_locks::PathLocks;
+use crate::register::Registration;
+use crate::remove::remove_tree;
+use crate::store::LocalStore;
+use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, ValidPathInfo};
+use firn_nar::fs::restore_flat;
+use firn_nar::{file_archive_len, padding};
+use firn_store::{StoreError, StoreResult};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One file to add by its text hash.
+#[derive(Debug, Clone, Copy)]
+pub struct TextItem<'a> {
+    pub name: &'a str,
+    pub contents: &'a [u8],
+    /// Valid paths, or paths of earlier items.
+    pub references: &'a BTreeSet<StorePath>,
+}
+
+/// Items whose locks are held, and which are registered, together. Bounded by how many files a process may open.
+const GROUP: usize = 200;
+
+impl LocalStore {
+    /// Adds text-addressed files in one go per group of items: one write of temporary roots, one transaction. Paths
+    /// come in the order of the items. Derivations among them must come from our own evaluator: that their output
+    /// paths are right is not checked.
+    pub fn add_text_batch(&self, items: &[TextItem<'_>]) -> StoreResult<Vec<StorePath>> {
+        let mut paths = Vec::with_capacity(items.len());
+        for item in items {
+            let hash = Hash::of(HashAlgo::Sha256, item.contents);
+            let path = self.dir().make_text_path(item.name, &hash, item.references)?;
+            paths.push((path, hash));
+        }
+        self.add_temp_roots(paths.iter().map(|(path, _)| path))?;
+        let mut missing: BTreeMap<usize, &(StorePath, Hash)> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (index, entry) in paths.iter().enumerate() {
+            if seen.insert(&entry.0) && !self.is_valid(&entry.0)? {
+                missing.insert(index, entry);
+            }
+        }
+        let missing: Vec<_> = missing.into_iter().collect();
+        for group in missing.chunks(GROUP) {
+            self.add_text_group(items, group)?;
+        }
+        Ok(paths.into_iter().map(|(path, _)| path).collect())
+    }
+
+    fn add_text_group(
+        &self,
+        items: &[TextItem<'_>],
+        group: &[(usize, &(StorePath, Hash))],
+    ) -> StoreResult<()> {
+        self.ensure_writable()?;
+        let places = group.iter().map(|(_, (path, _))| self.real(path)).collect();
+        let _locks = PathLocks::lock(&places, &|| self.say("waiting for locks on store paths..."))?;
+        let mut infos = Vec::with_capacity(group.len());
+        for (index, (path, hash)) in group {
+            // Somebody else may have been faster before we had the lock.
+            if self.is_valid(path)? {
+                continue;
+            }
+            let item = &items[*index];
+            self.write_text(path, item.contents)?;
+            let (nar_hash, nar_size) = hash_as_archive(item.contents);
+            let mut info = ValidPathInfo::new(path.clone(), nar_hash, nar_size);
+            info.references = item.references.clone();
+            info.ca = Some(ContentAddress { method: CaMethod::Text, hash: *hash });
+            let outputs = match path.is_derivation() {
+                false => None,
+                true => Some(match derivations::stated_outputs(self.dir(), item.contents) {
+                    Some(outputs) => outputs,
+                    None => {
+                        let derivation = derivations::parse(self.dir(), path, item.contents)?;
+                        derivations::known_outputs(self.dir(), &derivation)?
+                    }
+                }),
+            };
+            infos.push((info, outputs));
+        }
+        if self.inner.config.fsync_store_paths {
+            crate::add::sync_dir(&self.inner.config.real_store_dir)?;
+        }
+        let registrations =
+            infos.iter().map(|(info, outputs)| Registration { info, outputs: outputs.clone() }).collect();
+        self.register(registrations)
+    }
+
+    fn write_text(&self, path: &StorePath, contents: &[u8]) -> StoreResult<()> {
+        let real = self.real(path);
+        let options = self.restore_options();
+        let result = match restore_flat(contents, &real, options) {
+            Err(firn_nar::NarError::Io { source, .. })
+                if source.kind() == std::io::ErrorKind::AlreadyExists =>
+            {
+                // Left over from somebody who was killed.
+                remove_tree(&real)?;
+                restore_flat(contents, &real, options)
+            }
+            other => other,
+        };
+        if result.is_err() {
+            let _ = remove_tree(&real);
+        }
+        result.map_err(StoreError::from)
+    }
+}
+
+/// Hash and length of the archive of a regular file, without making it.
+fn hash_as_archive(contents: &[u8]) -> (Hash, u64) {
+    const HEAD: &[u8] = b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0\
+        \x01\0\0\0\0\0\0\0(\0\0\0\0\0\0\0\
+        \x04\0\0\0\0\0\0\0type\0\0\0\0\
+        \x07\0\0\0\0\0\0\0regular\0\
+        \x08\0\0\0\0\0\0\0contents";
+    const TAIL: &[u8] = b"\x01\0\0\0\0\0\0\0)\0\0\0\0\0\0\0";
+    let mut hasher = Hasher::new(HashAlgo::Sha256);
+    hasher.update(HEAD);
+    hasher.update(&(contents.len() as u64).to_le_bytes());
+    hasher.update(contents);
+    hasher.update(&[0; 8][..padding(contents.len() as u64)]);
+    hasher.update(TAIL);
+    (hasher.finish(), file_archive_len(contents.len() as u64, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_as_the_writer_writes() {
+        for contents in [&b""[..], b"x", b"12345678", &[7; 100]] {
+            let mut writer = firn_nar::NarWriter::new(Vec::new());
+            writer.regular(b"", false, contents).unwrap();
+            let nar = writer.finish().unwrap();
+            let expected = (Hash::of(HashAlgo::Sha256, &nar), nar.len() as u64);
+            assert_eq!(hash_as_archive(contents), expected);
+        }
+    }
+}

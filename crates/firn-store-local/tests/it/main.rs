@@ -1,0 +1,7 @@
+//! Tests of the local store against the disk and, where it is to be had, the reference implementation.
+
+mod adding;
+mod collecting;
+mod interop;
+mod opening;
+mod support;
