@@ -54,7 +54,7 @@ pub struct Context {
     pub gc_warning: bool,
     pub logger: Arc<dyn Logger>,
     runtime: OnceCell<tokio::runtime::Runtime>,
-    store: OnceCell<Arc<dyn Store>>,
+    store: OnceCell<stores::Opened>,
 }
 
 impl Context {
@@ -120,11 +120,21 @@ impl Context {
 
     /// The store that the settings name, opened at first use.
     pub fn store(&self) -> CliResult<Arc<dyn Store>> {
+        Ok(Arc::clone(&self.opened()?.store))
+    }
+
+    /// The same as a store that this process works on itself, for what only that can do.
+    pub fn local_store(&self) -> CliResult<firn_store_local::LocalStore> {
+        let refusal = || CliError::failed("you don't have sufficient rights to use this command");
+        self.opened()?.local.clone().ok_or_else(refusal)
+    }
+
+    fn opened(&self) -> CliResult<&stores::Opened> {
         if let Some(store) = self.store.get() {
-            return Ok(Arc::clone(store));
+            return Ok(store);
         }
         let store = stores::open(&self.settings.store, self)?;
-        Ok(Arc::clone(self.store.get_or_init(|| store)))
+        Ok(self.store.get_or_init(|| store))
     }
 
     /// Writes to the standard output, with the progress line out of the way. A reader that went away is the
