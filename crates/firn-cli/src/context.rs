@@ -129,6 +129,11 @@ impl Context {
         self.opened()?.local.clone().ok_or_else(refusal)
     }
 
+    /// What builds and fetches into the store.
+    pub fn build_store(&self) -> CliResult<Arc<dyn firn_store::BuildStore>> {
+        stores::build_store(self.opened()?, self)
+    }
+
     fn opened(&self) -> CliResult<&stores::Opened> {
         if let Some(store) = self.store.get() {
             return Ok(store);

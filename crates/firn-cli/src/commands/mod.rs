@@ -1,6 +1,8 @@
 //! One file per program or command, and the choice between them.
 
 mod nix;
+mod nix_hash;
+mod nix_store;
 mod unsupported;
 
 use crate::args::LogFormat;
@@ -28,11 +30,11 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-copy-closure", run: unsupported::main },
     Program { name: "nix-daemon", run: unsupported::main },
     Program { name: "nix-env", run: unsupported::main },
-    Program { name: "nix-hash", run: unsupported::main },
+    Program { name: "nix-hash", run: nix_hash::main },
     Program { name: "nix-instantiate", run: unsupported::main },
     Program { name: "nix-prefetch-url", run: unsupported::main },
     Program { name: "nix-shell", run: unsupported::main },
-    Program { name: "nix-store", run: unsupported::main },
+    Program { name: "nix-store", run: nix_store::main },
 ];
 
 /// Runs what `args` (with the program's name first) ask for and gives the exit code.

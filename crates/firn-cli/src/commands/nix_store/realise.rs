@@ -1,0 +1,207 @@
+//! `--realise`: builds or fetches, and prints and roots what came of it.
+
+use super::paths::PathWithOutputs;
+use super::{Line, unknown_flag};
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use firn_core::{DerivedPath, StorePath};
+use firn_store::activity::Verbosity;
+use firn_store::{BuildMode, BuildResult, BuildStatus, Missing, Store, topo_sort_paths};
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+pub fn realise(context: &Context, line: Line) -> CliResult<u8> {
+    let (mut dry_run, mut ignore_unknown, mut mode) = (false, false, BuildMode::Normal);
+    for flag in &line.flags {
+        match flag.to_str() {
+            Some("--dry-run") => dry_run = true,
+            Some("--repair") => mode = BuildMode::Repair,
+            Some("--check") => mode = BuildMode::Check,
+            Some("--ignore-unknown") => ignore_unknown = true,
+            _ => return Err(unknown_flag(flag)),
+        }
+    }
+    let store = context.store()?;
+    let mut paths = line
+        .args
+        .iter()
+        .map(|arg| PathWithOutputs::parse(store.store_dir(), arg))
+        .collect::<CliResult<Vec<_>>>()?;
+    let wanted = |paths: &[PathWithOutputs]| -> Vec<DerivedPath> {
+        paths.iter().map(PathWithOutputs::derived_path).collect()
+    };
+    let builder = context.build_store()?;
+    let mut missing = context.block_on(builder.query_missing(&wanted(&paths)))??;
+    if ignore_unknown {
+        paths.retain(|path| !missing.unknown.contains(&path.path));
+        missing.unknown.clear();
+    }
+    if context.settings.print_missing {
+        print_missing(context, &*store, &missing)?;
+    }
+    if dry_run {
+        return Ok(0);
+    }
+    let results = context.block_on(builder.build_paths(&wanted(&paths), mode))??;
+    check_results(&results)?;
+    if ignore_unknown {
+        return Ok(0);
+    }
+    let mut roots = Roots::new(context, line.add_root.as_ref());
+    for path in &paths {
+        let realised = roots.take(path)?;
+        if !line.no_output {
+            for result in realised {
+                context.print_line(std::os::unix::ffi::OsStrExt::as_bytes(result.as_os_str()))?;
+            }
+        }
+    }
+    Ok(0)
+}
+
+/// Fails as the first failed result says.
+pub fn check_results(results: &[BuildResult]) -> CliResult<()> {
+    let failed: Vec<&BuildResult> = results.iter().filter(|result| !result.status.is_success()).collect();
+    let Some(first) = failed.first() else { return Ok(()) };
+    let status = exit_status(failed.iter().map(|result| result.status));
+    Err(CliError::Store(firn_store::StoreError::Build { status, message: first.error.clone() }))
+}
+
+/// The exit status of a program whose builds failed so: 100 with a bit each for time-outs, wrong hashes and
+/// differing results; 1 if nothing was built.
+fn exit_status(failed: impl Iterator<Item = BuildStatus>) -> u32 {
+    let bits = failed.fold(0, |bits, status| {
+        bits | match status {
+            BuildStatus::TimedOut => 0x05,
+            BuildStatus::HashMismatch => 0x06,
+            BuildStatus::NotDeterministic => 0x08,
+            BuildStatus::PermanentFailure
+            | BuildStatus::OutputRejected
+            | BuildStatus::TransientFailure
+            | BuildStatus::CachedFailure
+            | BuildStatus::LogLimitExceeded => 0x04,
+            _ => 0,
+        }
+    });
+    if bits == 0 { 1 } else { 0x60 | bits }
+}
+
+/// Builds one derivation (or fetches one path) without printing or rooting it, for `--force-realise`.
+pub fn force(context: &Context, path: &StorePath) -> CliResult<()> {
+    let request = PathWithOutputs { path: path.clone(), outputs: BTreeSet::new() };
+    let builder = context.build_store()?;
+    let results = context.block_on(builder.build_paths(&[request.derived_path()], BuildMode::Normal))??;
+    check_results(&results)
+}
+
+/// Gives results their roots, or says that they have none.
+struct Roots<'a> {
+    context: &'a Context,
+    link: Option<PathBuf>,
+    number: usize,
+    warned: bool,
+}
+
+impl<'a> Roots<'a> {
+    fn new(context: &'a Context, link: Option<&OsString>) -> Self {
+        Self { context, link: link.map(PathBuf::from), number: 0, warned: false }
+    }
+
+    /// What is to be printed for one argument: links where there are roots, else paths.
+    fn take(&mut self, request: &PathWithOutputs) -> CliResult<BTreeSet<PathBuf>> {
+        let store = self.context.store()?;
+        self.number += 1;
+        if !request.path.is_derivation() {
+            if !self.context.block_on(store.is_valid_path(&request.path))?? {
+                return Err(CliError::failed(format!(
+                    "path '{}' does not exist and cannot be created",
+                    store.store_dir().display(&request.path)
+                )));
+            }
+            return Ok([self.root(&*store, &request.path, "out")?].into());
+        }
+        let outputs = self.context.block_on(store.query_derivation_outputs(&request.path))??;
+        let names: BTreeSet<String> = match request.outputs.is_empty() {
+            true => outputs.keys().cloned().collect(),
+            false => request.outputs.clone(),
+        };
+        let mut results = BTreeSet::new();
+        for name in names {
+            let text = store.store_dir().display(&request.path);
+            let path = match outputs.get(&name) {
+                Some(Some(path)) => path,
+                Some(None) => {
+                    return Err(CliError::failed(format!(
+                        "output '{name}' of derivation '{text}' is not known"
+                    )));
+                }
+                None => {
+                    return Err(CliError::failed(format!(
+                        "derivation '{text}' does not have an output named '{name}'"
+                    )));
+                }
+            };
+            results.insert(self.root(&*store, path, &name)?);
+        }
+        Ok(results)
+    }
+
+    fn root(&mut self, store: &dyn Store, path: &StorePath, output: &str) -> CliResult<PathBuf> {
+        let text = PathBuf::from(store.store_dir().display(path));
+        let Some(local) = store.as_local_fs() else { return Ok(text) };
+        let Some(link) = &self.link else {
+            if !std::mem::replace(&mut self.warned, true) && self.context.gc_warning {
+                self.context.logger.warn(
+                    "you did not specify '--add-root'; the result might be removed by the garbage collector",
+                );
+            }
+            return Ok(text);
+        };
+        let mut name = link.clone().into_os_string();
+        if self.number > 1 {
+            name.push(format!("-{}", self.number));
+        }
+        if output != "out" {
+            name.push(format!("-{output}"));
+        }
+        let link = std::path::absolute(Path::new(&name)).map_err(CliError::io("resolving", &name))?;
+        local.add_indirect_root(path, &link)?;
+        Ok(link)
+    }
+}
+
+/// Says what is going to be built and fetched.
+pub fn print_missing(context: &Context, store: &dyn Store, missing: &Missing) -> CliResult<()> {
+    let say = |text: String| context.logger.log(Verbosity::Info, text.as_bytes());
+    let show = |path: &StorePath| say(format!("  {}", store.store_dir().display(path)));
+    let size = super::garbage::render_size;
+    if !missing.will_build.is_empty() {
+        match missing.will_build.len() {
+            1 => say("this derivation will be built:".into()),
+            n => say(format!("these {n} derivations will be built:")),
+        }
+        let sorted = context.block_on(topo_sort_paths(store, &missing.will_build))??;
+        sorted.iter().rev().for_each(show);
+    }
+    if !missing.will_substitute.is_empty() {
+        let sizes =
+            format!("({} download, {} unpacked)", size(missing.download_size), size(missing.nar_size));
+        match missing.will_substitute.len() {
+            1 => say(format!("this path will be fetched {sizes}:")),
+            n => say(format!("these {n} paths will be fetched {sizes}:")),
+        }
+        let mut sorted: Vec<&StorePath> = missing.will_substitute.iter().collect();
+        sorted.sort_by_key(|path| (path.name(), path.base_name()));
+        sorted.into_iter().for_each(show);
+    }
+    if !missing.unknown.is_empty() {
+        let reason = match context.settings.read_only_mode {
+            true => " (may be caused by read-only store access)",
+            false => "",
+        };
+        say(format!("don't know how to build these paths{reason}:"));
+        missing.unknown.iter().for_each(show);
+    }
+    Ok(())
+}
