@@ -1,5 +1,6 @@
 //! One file per program or command, and the choice between them.
 
+mod hashing;
 mod nix;
 mod nix_hash;
 mod nix_store;

@@ -1,15 +1,11 @@
 //! `nix-hash`.
 
+use super::hashing::{self, Mode, hash_path};
 use crate::args::{FlagSink, Values};
-use crate::context::{Context, Start};
+use crate::context::Start;
 use crate::error::{CliError, CliResult};
 use firn_core::{Hash, HashAlgo, HashFormat};
-use firn_nar::HashSink;
-use firn_nar::fs::{DumpOptions, dump_path};
-use firn_store::StoreError;
-use std::ffi::{OsStr, OsString};
-use std::io::Read;
-use std::path::Path;
+use std::ffi::OsString;
 
 struct Line {
     algo: Option<HashAlgo>,
@@ -27,10 +23,7 @@ impl FlagSink for Line {
             "--flat" => self.flat = true,
             "--truncate" => self.truncate = true,
             "--type" => {
-                let name = values.next_text(flag)?;
-                let parsed = name.parse();
-                self.algo =
-                    Some(parsed.map_err(|e: firn_core::hash::HashError| CliError::usage(e.to_string()))?);
+                self.algo = Some(hashing::parse_algo(&values.next_text(flag)?)?);
             }
             _ => {
                 let (convert, name) = match flag.strip_prefix("--to-") {
@@ -66,50 +59,20 @@ pub fn main(start: Start) -> CliResult<u8> {
         args: Vec::new(),
     };
     let context = start.parse(&mut line, HELP)?;
+    let algo = line.algo.unwrap_or(HashAlgo::Md5);
     for arg in &line.args {
         let hash = match line.convert {
             true => Hash::parse_any(&arg.to_string_lossy(), line.algo)
                 .map_err(|e| CliError::failed(e.to_string()))?,
-            false => hash_file(&context, &line, arg)?,
+            false => hash_path(&context, arg, algo, if line.flat { Mode::Flat } else { Mode::Nar })?,
         };
-        context.print_line(render(&hash, &line))?;
+        let text = match line.truncate && !line.convert {
+            true => hashing::render_truncated(&hash, line.format),
+            false => hash.to_base(line.format),
+        };
+        context.print_line(text)?;
     }
     Ok(0)
-}
-
-fn render(hash: &Hash, line: &Line) -> String {
-    if !line.truncate || line.convert || hash.algo().size() <= 20 {
-        return hash.to_base(line.format);
-    }
-    // 20 bytes are no digest of the algorithm any more, so it is written by hand.
-    let short: [u8; 20] = hash.compress();
-    match line.format {
-        HashFormat::Base16 => firn_core::base::base16_encode(&short),
-        HashFormat::Nix32 => firn_core::base::nix32_encode(&short),
-        HashFormat::Base64 => firn_core::base::base64_encode(&short),
-        HashFormat::Sri => format!("{}-{}", hash.algo(), firn_core::base::base64_encode(&short)),
-    }
-}
-
-fn hash_file(context: &Context, line: &Line, arg: &OsStr) -> CliResult<Hash> {
-    let mut sink = HashSink::new(line.algo.unwrap_or(HashAlgo::Md5));
-    if line.flat {
-        let io = |operation| CliError::io(operation, arg);
-        let mut file = std::fs::File::open(arg).map_err(io("opening file"))?;
-        let mut buffer = vec![0; 256 * 1024];
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => sink.update(&buffer[..n]),
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(io("reading")(e)),
-            }
-        }
-        return Ok(sink.finish().0);
-    }
-    let options = DumpOptions { undo_case_hack: context.settings.use_case_hack, filter: None };
-    let sink = dump_path(Path::new(arg), sink, options).map_err(StoreError::from)?;
-    Ok(sink.finish().0)
 }
 
 const HELP: &str = "

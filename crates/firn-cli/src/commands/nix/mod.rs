@@ -1,11 +1,13 @@
 //! `nix`: the table of its commands, and how one is found on the command line.
 
 mod config;
+mod hash;
 
 use crate::args::{self, FlagSink, LogFormat, LowArgs, Values};
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult, suggest};
 use crate::version;
+use firn_core::HashFormat;
 use firn_settings::ExperimentalFeature;
 use firn_store::activity::Verbosity;
 use std::ffi::OsString;
@@ -38,12 +40,56 @@ fn boxed<C: NixCommand + Default + 'static>() -> Box<dyn NixCommand> {
 }
 
 /// All commands that there are, by name.
-const COMMANDS: &[Entry] = &[Entry {
-    path: &["config", "show"],
-    usage: "[--json] [NAME]",
-    summary: "show the settings, or the value of one",
-    make: boxed::<config::Show>,
-}];
+const COMMANDS: &[Entry] = &[
+    Entry {
+        path: &["config", "show"],
+        usage: "[--json] [NAME]",
+        summary: "show the settings, or the value of one",
+        make: boxed::<config::Show>,
+    },
+    Entry {
+        path: &["hash", "convert"],
+        usage: "[--from FORMAT] [--to FORMAT] [--hash-algo ALGO] HASHES...",
+        summary: "convert between hash formats",
+        make: boxed::<hash::Convert>,
+    },
+    Entry {
+        path: &["hash", "file"],
+        usage: "[--type ALGO] PATHS...",
+        summary: "print the hash of the bytes of files",
+        make: || Box::new(hash::HashPaths::file()),
+    },
+    Entry {
+        path: &["hash", "path"],
+        usage: "[--mode nar|flat] [--algo ALGO] [--format FORMAT] PATHS...",
+        summary: "print the hash of the archive of paths",
+        make: || Box::new(hash::HashPaths::path()),
+    },
+    Entry {
+        path: &["hash", "to-base16"],
+        usage: "[--type ALGO] HASHES...",
+        summary: "convert a hash to base-16 representation",
+        make: || Box::new(hash::ToBase::new(HashFormat::Base16)),
+    },
+    Entry {
+        path: &["hash", "to-base32"],
+        usage: "[--type ALGO] HASHES...",
+        summary: "convert a hash to base-32 representation",
+        make: || Box::new(hash::ToBase::new(HashFormat::Nix32)),
+    },
+    Entry {
+        path: &["hash", "to-base64"],
+        usage: "[--type ALGO] HASHES...",
+        summary: "convert a hash to base-64 representation",
+        make: || Box::new(hash::ToBase::new(HashFormat::Base64)),
+    },
+    Entry {
+        path: &["hash", "to-sri"],
+        usage: "[--type ALGO] HASHES...",
+        summary: "convert a hash to SRI representation",
+        make: || Box::new(hash::ToBase::new(HashFormat::Sri)),
+    },
+];
 
 /// Old names that still work, with a warning.
 const ALIASES: &[(&str, &[&str])] = &[

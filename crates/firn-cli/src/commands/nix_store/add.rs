@@ -63,8 +63,7 @@ fn method(line: &Line) -> CliResult<CaMethod> {
 }
 
 fn algo(text: &OsStr) -> CliResult<HashAlgo> {
-    let text = text.to_string_lossy();
-    text.parse().map_err(|e: firn_core::hash::HashError| CliError::usage(e.to_string()))
+    crate::commands::hashing::parse_algo(&text.to_string_lossy())
 }
 
 fn text(arg: &OsStr) -> CliResult<&str> {
