@@ -38,6 +38,7 @@ impl Spawner {
     }
 
     /// Starts the init with `spec`.
+    #[expect(clippy::disallowed_methods, reason = "this is where builds start")]
     pub fn spawn(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
         let body = postcard::to_stdvec(spec)
             .map_err(|e| SandboxError::Setup(format!("cannot encode the build's specification: {e}")))?;

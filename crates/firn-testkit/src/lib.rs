@@ -1,0 +1,11 @@
+//! What tests need and nothing that is shipped uses: a private store with its own settings and home, and the
+//! programs to run on it.
+//!
+//! Programs come from the folder that `FIRN_BIN` names (`tests/run` builds them and sets it); without it they are
+//! built on first use. Functions here panic: a test that cannot be set up has failed.
+
+mod programs;
+mod world;
+
+pub use programs::program_dir;
+pub use world::{Run, World};

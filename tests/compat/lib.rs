@@ -1,0 +1,1 @@
+//! Agreement with the reference implementation. All of it is in `tests/it`.

@@ -1,0 +1,60 @@
+//! The command line of all programs.
+
+use firn_testkit::World;
+
+const PROGRAMS: [&str; 12] = [
+    "nix",
+    "nix-build",
+    "nix-channel",
+    "nix-collect-garbage",
+    "nix-copy-closure",
+    "nix-daemon",
+    "nix-env",
+    "nix-hash",
+    "nix-instantiate",
+    "nix-prefetch-url",
+    "nix-shell",
+    "nix-store",
+];
+
+#[test]
+fn version_is_where_scripts_look() {
+    let world = World::new();
+    for program in PROGRAMS {
+        let shown = world.run(program, &["--version"]).success();
+        assert_eq!(shown.stdout_text(), format!("{program} (Nix) 2.34.8\n"));
+    }
+}
+
+#[test]
+fn unknown_flags_and_commands() {
+    let world = World::new();
+    let failed = world.run("nix-store", &["--nonsense"]).fails(1);
+    let text = failed.stderr_text();
+    assert!(text.contains("error: unrecognised flag '--nonsense'\n"), "{text}");
+    assert!(text.contains("Try 'nix-store --help' for more information.\n"), "{text}");
+    let failed = world.run("nix", &["confgi"]).fails(1);
+    let text = failed.stderr_text();
+    assert!(
+        text.contains("error: 'confgi' is not a recognised command\n       Did you mean config?\n"),
+        "{text}"
+    );
+}
+
+#[test]
+fn unknown_settings_are_warned_of() {
+    let world = World::new().conf("no-such-setting = 1");
+    let shown = world.run("nix", &["config", "show", "cores", "--option", "nor-this", "1"]).success();
+    assert_eq!(shown.stdout_text(), "0\n");
+    let text = shown.stderr_text();
+    assert!(text.contains("warning: unknown setting 'no-such-setting'\n"), "{text}");
+    assert!(text.contains("warning: unknown setting 'nor-this'\n"), "{text}");
+}
+
+#[test]
+fn commands_of_nix_need_the_feature() {
+    let world = World::new().conf("experimental-features =");
+    let failed = world.run("nix", &["config", "show"]).fails(1);
+    let text = failed.stderr_text();
+    assert!(text.contains("error: experimental Nix feature 'nix-command' is disabled; add '--extra-experimental-features nix-command' to enable it\n"), "{text}");
+}

@@ -1,0 +1,1 @@
+//! Attacks, tried for real. All of it is in `tests/it`.

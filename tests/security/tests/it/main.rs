@@ -1,0 +1,3 @@
+//! One module for each class of bug that this field has shipped; see ARCHITECTURE.md, "Security".
+
+mod configuration;
