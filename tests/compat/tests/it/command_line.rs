@@ -29,10 +29,10 @@ fn version_is_where_scripts_look() {
 #[test]
 fn unknown_flags_and_commands() {
     let world = World::new();
-    let failed = world.run("nix-store", &["--nonsense"]).fails(1);
+    let failed = world.run("nix", &["--nonsense"]).fails(1);
     let text = failed.stderr_text();
     assert!(text.contains("error: unrecognised flag '--nonsense'\n"), "{text}");
-    assert!(text.contains("Try 'nix-store --help' for more information.\n"), "{text}");
+    assert!(text.contains("Try 'nix --help' for more information.\n"), "{text}");
     let failed = world.run("nix", &["confgi"]).fails(1);
     let text = failed.stderr_text();
     assert!(
