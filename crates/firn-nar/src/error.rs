@@ -15,12 +15,12 @@ pub enum NarError {
     /// The input ended inside the archive.
     #[error("unexpected end-of-file")]
     UnexpectedEof,
-    #[error("reading a NAR: {0}")]
+    #[error("reading a NAR: {}", os_text(.0))]
     Read(std::io::Error),
-    #[error("writing a NAR: {0}")]
+    #[error("writing a NAR: {}", os_text(.0))]
     Write(std::io::Error),
     /// A system call on a file failed.
-    #[error("{operation} '{}': {source}", path.display())]
+    #[error("{operation} '{}': {}", path.display(), os_text(source))]
     Io { operation: &'static str, path: PathBuf, source: std::io::Error },
     /// A device, socket or FIFO.
     #[error("file '{}' has an unsupported type", .0.display())]
@@ -67,5 +67,14 @@ impl NarError {
             NarError::Read(e) | NarError::Write(e) | NarError::Io { source: e, .. } => e.raw_os_error(),
             _ => None,
         }
+    }
+}
+
+/// An operating system error in its own words, without the number that Rust adds.
+fn os_text(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(at) => text[..at].to_owned(),
+        None => text,
     }
 }

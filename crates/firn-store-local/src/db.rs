@@ -81,6 +81,8 @@ impl Db {
             c.query_row(&format!("pragma main.journal_mode = {wanted}"), [], |_| Ok(()))?;
         }
         if config.use_sqlite_wal {
+            // Memory that is taken only as far as it is used: inserting references goes all over the indices.
+            c.execute_batch("pragma cache_size = -32768")?;
             // As the reference: instantiating a whole system stays within one checkpoint.
             c.query_row("pragma wal_autocheckpoint = 40000", [], |_| Ok(()))?;
         }
@@ -179,7 +181,15 @@ impl From<StoreError> for TxnError {
 }
 
 fn error(path: &Path, e: rusqlite::Error) -> StoreError {
-    StoreError::Database { path: path.to_owned(), message: e.to_string() }
+    use rusqlite::ErrorCode::{DiskFull, SystemIoFailure};
+    let mut message = e.to_string();
+    // SQLite does not say why it could not grow one of its files.
+    let may_be_space = matches!(e.sqlite_error_code(), Some(DiskFull | SystemIoFailure));
+    let full = |dir| rustix::fs::statvfs(dir).is_ok_and(|fs| fs.f_bavail < 64);
+    if may_be_space && path.parent().is_some_and(full) {
+        message += " (no space left on device)";
+    }
+    StoreError::Database { path: path.to_owned(), message }
 }
 
 fn uri_escape(path: &Path) -> String {

@@ -24,9 +24,9 @@ impl LocalStore {
         let deletes = matches!(options.action, GcAction::DeleteDead | GcAction::DeleteSpecific);
         let config = &self.inner.config;
         if deletes {
-            self.ensure_writable()?;
-            // On a full disk this is what lets the database work.
+            // On a full disk this is what lets the database open and work.
             let _ = std::fs::remove_file(config.db_dir().join("reserved"));
+            self.ensure_writable()?;
         }
         drop(self.db()?);
         let lock = open_gc_lock(&config.state_dir)?;

@@ -61,14 +61,14 @@ impl Removal {
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             // With two links, one may be in `.links`, which goes as soon as it is alone.
             if stat.st_nlink <= 2 {
-                self.freed += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+                self.freed += u64::try_from(stat.st_size).unwrap_or(0);
             }
             return match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
                 Ok(()) | Err(Errno::NOENT) => Ok(None),
                 Err(e) => Err(self.io("removing")(e)),
             };
         }
-        self.freed += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+        self.freed += u64::try_from(stat.st_size).unwrap_or(0);
         if stat.st_mode & 0o700 != 0o700 {
             let mode = Mode::from_raw_mode((stat.st_mode & 0o7777) | 0o700);
             rustix::fs::chmodat(dir, name, mode, AtFlags::empty()).map_err(self.io("changing mode of"))?;

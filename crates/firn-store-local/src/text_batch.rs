@@ -20,8 +20,12 @@ pub struct TextItem<'a> {
     pub references: &'a BTreeSet<StorePath>,
 }
 
-/// Items whose locks are held, and which are registered, together. Bounded by how many files a process may open.
-const GROUP: usize = 200;
+/// How many items are registered together, at most; their locks, which are open files, are held until then.
+fn group_size() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    // Half of what a process may open is left to everybody else.
+    usize::try_from(limit.unwrap_or(u64::MAX) / 2).unwrap_or(usize::MAX).clamp(16, 2000)
+}
 
 impl LocalStore {
     /// Adds text-addressed files in one go per group of items: one write of temporary roots, one transaction. Paths
@@ -43,7 +47,7 @@ impl LocalStore {
             }
         }
         let missing: Vec<_> = missing.into_iter().collect();
-        for group in missing.chunks(GROUP) {
+        for group in missing.chunks(group_size()) {
             self.add_text_group(items, group)?;
         }
         Ok(paths.into_iter().map(|(path, _)| path).collect())

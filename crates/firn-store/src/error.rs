@@ -28,8 +28,8 @@ pub enum StoreError {
     Name(#[from] NameError),
     #[error("database '{}': {message}", path.display())]
     Database { path: PathBuf, message: String },
-    #[error(transparent)]
-    Nar(#[from] firn_nar::NarError),
+    #[error("{0}")]
+    Nar(#[source] firn_nar::NarError),
     /// Something the store holds is not what it should be; the text names what and where.
     #[error("{0}")]
     Corrupt(String),
@@ -41,6 +41,15 @@ pub enum StoreError {
     Build { status: u32, message: String },
     #[error("interrupted by the user")]
     Interrupted,
+}
+
+impl From<firn_nar::NarError> for StoreError {
+    fn from(error: firn_nar::NarError) -> StoreError {
+        match error {
+            firn_nar::NarError::Io { operation, path, source } => StoreError::Io { operation, path, source },
+            other => StoreError::Nar(other),
+        }
+    }
 }
 
 impl StoreError {

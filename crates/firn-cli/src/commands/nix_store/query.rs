@@ -311,7 +311,7 @@ impl Query<'_> {
             }
             let info = self.info(&path)?;
             let name = path.name();
-            let label = name.find('-').map_or(name, |at| &name[..=at]);
+            let label = name.find('-').map_or("", |at| &name[..=at]);
             let kind = if path.is_derivation() { "derivation" } else { "output-path" };
             let _ = write!(
                 out,
