@@ -155,10 +155,30 @@ pub trait Logger: Send + Sync {
         true
     }
 
+    /// `error: message`, further lines under the first letter of the message.
+    fn error(&self, message: &str) {
+        self.log(Verbosity::Error, error_layout(message).as_bytes());
+    }
+
     /// `warning: message`.
     fn warn(&self, message: &str) {
         self.log(Verbosity::Warn, format!("\x1b[35;1mwarning:\x1b[0m {message}").as_bytes());
     }
+}
+
+/// An error as it is shown: `error: ` in bold red, further lines under the first letter of the message.
+pub fn error_layout(message: &str) -> String {
+    let mut out = String::from("\x1b[31;1merror:\x1b[0m ");
+    for (index, line) in message.trim_end().lines().enumerate() {
+        if index > 0 {
+            out.push('\n');
+            if !line.is_empty() {
+                out.push_str("       ");
+            }
+        }
+        out.push_str(line);
+    }
+    out
 }
 
 /// A logger that shows nothing.

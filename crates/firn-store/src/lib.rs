@@ -8,6 +8,7 @@
 
 pub mod activity;
 pub mod ansi;
+pub mod build_target;
 pub mod closure;
 pub mod error;
 pub mod export;
@@ -16,6 +17,7 @@ pub mod traits;
 pub mod uri;
 pub mod validity;
 
+pub use build_target::{BuildTarget, OutputTree};
 pub use closure::{ClosureOptions, compute_fs_closure, topo_sort_paths};
 pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;

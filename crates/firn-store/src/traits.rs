@@ -318,6 +318,10 @@ pub trait BuildStore: Send + Sync {
     /// Builds or substitutes all of `paths`. A failed request is a result, not an error of the call.
     async fn build_paths(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>>;
 
+    /// As `build_paths`, but a failed request is an error of the call ([`StoreError::Build`] with the exit status
+    /// that it leads to). Errors of dependencies, and of all but one request, are logged.
+    async fn realise(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>>;
+
     /// What `build_paths` would do.
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing>;
 

@@ -1,0 +1,81 @@
+//! Builders that are part of the program. They run in the sandbox of their build, as its user.
+
+mod fetchurl;
+
+use crate::config::BuildConfig;
+use crate::outputs::Planned;
+use firn_derivation::Derivation;
+use firn_sandbox::{BuiltinCall, Bytes};
+use firn_scheduler::BuildFailure;
+use firn_store::BuildTarget;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// What a builtin builder is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Context {
+    /// The derivation's environment; names that are not UTF-8 are of no use to a builtin.
+    pub env: BTreeMap<String, Vec<u8>>,
+    /// Output name to the path that is to be made.
+    pub outputs: BTreeMap<String, String>,
+    pub build_dir: PathBuf,
+    /// The user's `netrc`, for downloads.
+    pub netrc: Option<Vec<u8>>,
+    /// Certificates that downloads trust.
+    pub certificates: Option<Vec<u8>>,
+    pub hashed_mirrors: Vec<String>,
+}
+
+impl Context {
+    /// An attribute as text.
+    pub fn attribute(&self, name: &str) -> Result<&str, String> {
+        let value = self.env.get(name).ok_or_else(|| format!("attribute '{name}' missing"))?;
+        std::str::from_utf8(value).map_err(|_| format!("attribute '{name}' is not UTF-8"))
+    }
+
+    /// Whether an attribute is `1`.
+    pub fn flag(&self, name: &str) -> bool {
+        self.env.get(name).is_some_and(|value| value == b"1")
+    }
+
+    pub fn output(&self, name: &str) -> Result<&Path, String> {
+        self.outputs.get(name).map(Path::new).ok_or_else(|| format!("output '{name}' missing"))
+    }
+}
+
+/// The context for a build, encoded. Files of the host are read here, since the sandbox does not have them.
+pub(crate) fn payload(
+    target: &dyn BuildTarget,
+    drv: &Derivation,
+    config: &BuildConfig,
+    planned: &BTreeMap<String, Planned>,
+    build_dir: &Path,
+) -> Result<Vec<u8>, BuildFailure> {
+    let is_fetch = drv.builder == b"builtin:fetchurl";
+    let read =
+        |path: &Option<PathBuf>| path.as_ref().filter(|_| is_fetch).and_then(|p| std::fs::read(p).ok());
+    let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).ok();
+    let context = Context {
+        env: drv.env.iter().filter_map(|(name, value)| Some((text(name)?, value.clone()))).collect(),
+        outputs: planned
+            .iter()
+            .map(|(name, planned)| (name.clone(), target.store_dir().display(&planned.scratch)))
+            .collect(),
+        build_dir: build_dir.to_owned(),
+        netrc: read(&config.netrc_file),
+        certificates: read(&config.ssl_cert_file),
+        hashed_mirrors: config.hashed_mirrors.clone(),
+    };
+    serde_json::to_vec(&context).map_err(BuildFailure::other)
+}
+
+/// Runs the builder that `call` names; the program's main function hands this to the sandbox's init.
+pub fn run(call: &BuiltinCall, _env: &[Bytes]) -> Result<(), String> {
+    let context: Context = serde_json::from_slice(&call.payload)
+        .map_err(|e| format!("the builder's context is damaged: {e}"))?;
+    match call.name.as_str() {
+        "fetchurl" => fetchurl::run(&context),
+        other => Err(format!("unsupported builtin builder '{other}'")),
+    }
+}

@@ -1,0 +1,189 @@
+//! The builder's log: its lines for the user, its bytes for the log file.
+
+use crate::text::io_failure;
+use bzip2::Compression;
+use bzip2::write::BzEncoder;
+use firn_scheduler::BuildFailure;
+use firn_store::activity::{Activity, Logger, ResultType, Verbosity};
+use serde_json::Value;
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Longest line that is kept whole; what is longer is cut into lines of this many bytes, so that a flood without
+/// newlines does not fill the memory.
+const MAX_LINE: usize = 64 * 1024;
+
+/// Splits output into lines, and keeps the last ones for the error message.
+pub(crate) struct LogLines {
+    line: Vec<u8>,
+    column: usize,
+    tail: VecDeque<Vec<u8>>,
+    keep: usize,
+}
+
+impl LogLines {
+    pub fn new(keep: usize) -> LogLines {
+        LogLines { line: Vec::new(), column: 0, tail: VecDeque::new(), keep }
+    }
+
+    /// Takes output in; hands each whole line to `sink`. A carriage return starts the line anew.
+    pub fn feed(&mut self, data: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+        for byte in data {
+            match byte {
+                b'\r' => self.column = 0,
+                b'\n' => self.end_line(sink),
+                _ => {
+                    if self.column >= MAX_LINE {
+                        self.end_line(sink);
+                    }
+                    match self.line.get_mut(self.column) {
+                        Some(place) => *place = *byte,
+                        None => self.line.push(*byte),
+                    }
+                    self.column += 1;
+                }
+            }
+        }
+    }
+
+    /// The output ended, perhaps within a line.
+    pub fn finish(&mut self, sink: &mut dyn FnMut(&[u8]) -> bool) {
+        if !self.line.is_empty() {
+            self.end_line(sink);
+        }
+    }
+
+    fn end_line(&mut self, sink: &mut dyn FnMut(&[u8]) -> bool) {
+        self.line.truncate(self.column);
+        self.column = 0;
+        let line = std::mem::take(&mut self.line);
+        if sink(&line) {
+            self.tail.push_back(line);
+            if self.tail.len() > self.keep {
+                self.tail.pop_front();
+            }
+        }
+    }
+
+    /// The last lines.
+    pub fn tail(&self) -> impl ExactSizeIterator<Item = &[u8]> {
+        self.tail.iter().map(Vec::as_slice)
+    }
+}
+
+/// Shows a line, or does what it says where it is a message to the program (`@nix {…}`). Whether it was a plain line.
+pub(crate) fn show_line(line: &[u8], activity: &Activity, logger: &Arc<dyn Logger>) -> bool {
+    if let Some(message) = line.strip_prefix(b"@nix ")
+        && let Ok(Value::Object(message)) = serde_json::from_slice::<Value>(message)
+    {
+        let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default();
+        match text("action") {
+            "setPhase" => activity.result(ResultType::SetPhase, &[text("phase").into()]),
+            "msg" => {
+                let level = message.get("level").and_then(Value::as_u64).unwrap_or(3);
+                logger.log(Verbosity::from_number(level), text("msg").as_bytes());
+            }
+            // Activities of untrusted programs are not shown.
+            _ => {}
+        }
+        return false;
+    }
+    activity.result(ResultType::BuildLogLine, &[line.into()]);
+    true
+}
+
+/// The log file.
+pub(crate) struct LogFile {
+    path: PathBuf,
+    writer: Writer,
+}
+
+enum Writer {
+    Plain(BufWriter<File>),
+    Compressed(BzEncoder<BufWriter<File>>),
+}
+
+impl LogFile {
+    /// Starts the file anew. Not followed if somebody put a symlink there.
+    pub fn create(path: &Path, compress: bool) -> Result<LogFile, BuildFailure> {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o666)
+            .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
+            .open(path)
+            .map_err(io_failure("creating log file", path))?;
+        let file = BufWriter::new(file);
+        let writer = match compress {
+            true => Writer::Compressed(BzEncoder::new(file, Compression::best())),
+            false => Writer::Plain(file),
+        };
+        Ok(LogFile { path: path.to_owned(), writer })
+    }
+
+    pub fn write(&mut self, data: &[u8]) -> Result<(), BuildFailure> {
+        let result = match &mut self.writer {
+            Writer::Plain(writer) => writer.write_all(data),
+            Writer::Compressed(writer) => writer.write_all(data),
+        };
+        result.map_err(io_failure("writing log file", &self.path))
+    }
+
+    pub fn finish(self) -> Result<(), BuildFailure> {
+        let finish = || -> io::Result<()> {
+            match self.writer {
+                Writer::Plain(mut writer) => writer.flush(),
+                Writer::Compressed(writer) => writer.finish()?.flush(),
+            }
+        };
+        finish().map_err(io_failure("writing log file", &self.path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(chunks: &[&str], expected: &[&str]) {
+        let mut lines = LogLines::new(2);
+        let mut seen = Vec::new();
+        let mut sink = |line: &[u8]| {
+            seen.push(String::from_utf8_lossy(line).into_owned());
+            true
+        };
+        for chunk in chunks {
+            lines.feed(chunk.as_bytes(), &mut sink);
+        }
+        lines.finish(&mut sink);
+        assert_eq!(seen, expected);
+        assert!(lines.tail().len() <= 2);
+    }
+
+    #[test]
+    fn lines() {
+        check(&["a\nb", "c\nd"], &["a", "bc", "d"]);
+        check(&["10%\r20%\r100%\n"], &["100%"]);
+        check(&["longer\rab\n"], &["ab"]);
+        check(&["\n"], &[""]);
+        check(&["x\r\n"], &[""]);
+        check(&[""], &[]);
+    }
+
+    #[test]
+    fn endless_lines_are_cut() {
+        let mut lines = LogLines::new(3);
+        let mut count = 0;
+        lines.feed(&vec![b'x'; MAX_LINE * 3], &mut |line| {
+            assert_eq!(line.len(), MAX_LINE);
+            count += 1;
+            true
+        });
+        assert_eq!(count, 2);
+    }
+}

@@ -1,0 +1,6 @@
+//! Builds through the scheduler, in stores of their own.
+
+mod failures;
+mod outputs;
+mod parallel;
+mod world;

@@ -1,0 +1,104 @@
+//! What carries out one build.
+
+use async_trait::async_trait;
+use firn_core::StorePath;
+use firn_derivation::Derivation;
+use firn_store::{BuildMode, BuildStatus};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+/// A derivation whose inputs are all valid.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    pub drv_path: StorePath,
+    /// Resolved: nothing in it waits for another build.
+    pub drv: Arc<Derivation>,
+    /// The closure of everything that the build may see.
+    pub input_paths: BTreeSet<StorePath>,
+    pub mode: BuildMode,
+}
+
+/// How a build succeeded.
+#[derive(Debug, Clone)]
+pub struct BuildSuccess {
+    /// `Built`, or `AlreadyValid` where somebody else was faster.
+    pub status: BuildStatus,
+    /// All outputs of the derivation.
+    pub outputs: BTreeMap<String, StorePath>,
+    /// Seconds since the epoch.
+    pub start_time: i64,
+    pub stop_time: i64,
+}
+
+/// How a build failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildFailure {
+    pub status: BuildStatus,
+    /// The whole message, without `error:`; may hold colours.
+    pub message: String,
+}
+
+impl BuildFailure {
+    pub fn new(status: BuildStatus, message: impl Into<String>) -> BuildFailure {
+        BuildFailure { status, message: message.into() }
+    }
+
+    /// A failure of something other than the build, such as the store's disk.
+    pub fn other(error: impl std::fmt::Display) -> BuildFailure {
+        BuildFailure::new(BuildStatus::MiscFailure, error.to_string())
+    }
+}
+
+/// How many builds run at once on this machine.
+#[derive(Debug, Clone)]
+pub struct Slots {
+    count: u32,
+    free: Arc<Semaphore>,
+}
+
+impl Slots {
+    pub fn new(count: u32) -> Slots {
+        Slots { count, free: Arc::new(Semaphore::new(count as usize)) }
+    }
+
+    /// The setting `max-jobs`; with 0 no build runs on this machine.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Waits for a slot. It is free again when the permit is dropped.
+    pub async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).acquire_owned().await.ok()
+    }
+}
+
+/// Whom an executor tells when the builder starts and ends, for the count of running builds.
+pub trait BuildObserver: Send + Sync {
+    fn started(&self);
+    fn stopped(&self);
+}
+
+/// Builds derivations.
+///
+/// 1. An executor takes the locks of the outputs, so that no two processes build the same; finds out whether they
+///    became valid meanwhile; and takes a slot only for as long as a build runs.
+/// 2. When `cancel` fires, it kills the build and returns.
+#[async_trait]
+pub trait Executor: Send + Sync {
+    async fn build(
+        &self,
+        request: BuildRequest,
+        slots: &Slots,
+        observer: &Arc<dyn BuildObserver>,
+        cancel: &CancellationToken,
+    ) -> Result<BuildSuccess, BuildFailure>;
+}
+
+/// Makes paths valid by copying them from elsewhere.
+#[async_trait]
+pub trait Substituter: Send + Sync {
+    /// Makes `path` (and with it all it refers to) valid. `Ok(false)`: no substituter has it.
+    async fn substitute(&self, path: &StorePath, cancel: &CancellationToken) -> Result<bool, BuildFailure>;
+}

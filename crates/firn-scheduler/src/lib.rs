@@ -1,0 +1,19 @@
+//! The goal graph: what has to be built or substituted, in which order, how many at once, and what a failure means
+//! for the rest.
+//!
+//! Invariants:
+//! - no derivation is built twice in one run, however many requests lead to it;
+//! - a derivation is handed to the [`Executor`] only when all its inputs are valid;
+//! - no sandbox, no SQLite, no concrete store: builds happen behind [`Executor`], substitution behind
+//!   [`Substituter`].
+
+pub mod executor;
+mod goals;
+pub mod missing;
+mod run;
+pub mod scheduler;
+pub mod status;
+
+pub use executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots, Substituter};
+pub use scheduler::{Scheduler, SchedulerConfig};
+pub use status::ExitFlags;

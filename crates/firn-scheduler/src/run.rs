@@ -1,0 +1,591 @@
+//! One run: from requests to results.
+
+use crate::executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess};
+use crate::goals::{Goal, GoalId, Graph, State, Target};
+use crate::scheduler::{Outcome, Scheduler};
+use crate::status::{ExitFlags, cannot_build};
+use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
+use firn_derivation::{Derivation, DerivationType};
+use firn_store::activity::{Activity, ActivityType, Verbosity};
+use firn_store::{BuildMode, BuildResult, BuildStatus, StoreError, StoreResult};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// The outputs of derivations that became known in this run, for resolution.
+type Known = BTreeMap<(StorePath, String), StorePath>;
+
+pub(crate) struct Run<'a> {
+    scheduler: &'a Scheduler,
+    mode: BuildMode,
+    graph: Graph,
+    /// Goals to look at, by order.
+    fresh: BTreeSet<(String, StorePath, GoalId)>,
+    jobs: JoinSet<(GoalId, Job)>,
+    flags: ExitFlags,
+    known: Known,
+    progress: Arc<Progress>,
+    /// Set when a failure ends the run.
+    stop: bool,
+    /// Ends this run's tasks; fires with the scheduler's.
+    cancel: CancellationToken,
+}
+
+/// What a finished task tells.
+enum Job {
+    Built(Result<BuildSuccess, BuildFailure>),
+    /// Whether every path was substituted.
+    Substituted(Result<bool, BuildFailure>),
+}
+
+/// Counts of builds, shown to the user.
+struct Progress {
+    activity: Activity,
+    done: AtomicU64,
+    expected: AtomicU64,
+    running: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Progress {
+    fn show(&self) {
+        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        self.activity.progress(get(&self.done), get(&self.expected), get(&self.running), get(&self.failed));
+    }
+
+    fn add(&self, counter: &AtomicU64) {
+        counter.fetch_add(1, Ordering::Relaxed);
+        self.show();
+    }
+}
+
+impl BuildObserver for Progress {
+    fn started(&self) {
+        self.add(&self.running);
+    }
+
+    fn stopped(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        self.show();
+    }
+}
+
+impl<'a> Run<'a> {
+    pub fn new(scheduler: &'a Scheduler, mode: BuildMode) -> Run<'a> {
+        let activity = Activity::start(&scheduler.logger, Verbosity::Debug, ActivityType::Builds, "", &[], 0);
+        let zero = || AtomicU64::new(0);
+        Run {
+            scheduler,
+            mode,
+            graph: Graph::default(),
+            fresh: BTreeSet::new(),
+            jobs: JoinSet::new(),
+            flags: ExitFlags::default(),
+            known: Known::new(),
+            progress: Arc::new(Progress {
+                activity,
+                done: zero(),
+                expected: zero(),
+                running: zero(),
+                failed: zero(),
+            }),
+            stop: false,
+            cancel: scheduler.cancel.child_token(),
+        }
+    }
+
+    pub async fn execute(mut self, paths: &[DerivedPath]) -> StoreResult<Outcome> {
+        let mut requested = Vec::with_capacity(paths.len());
+        for path in paths {
+            requested.push(self.request(path)?);
+        }
+        let result = self.drive().await;
+        // Whatever still runs is not wanted any more; executors kill their builds before they return.
+        let interrupted = self.scheduler.cancel.is_cancelled();
+        self.abandon().await;
+        result?;
+        if interrupted {
+            return Err(StoreError::Interrupted);
+        }
+        let results = paths.iter().zip(&requested).map(|(path, goal)| self.result(path, *goal)).collect();
+        Ok(Outcome { results, flags: self.flags })
+    }
+
+    fn request(&mut self, path: &DerivedPath) -> StoreResult<GoalId> {
+        let id = match path {
+            DerivedPath::Opaque(path) => self.graph.goal(Target::Path(path.clone())),
+            DerivedPath::Built { drv, outputs } => {
+                let SingleDerivedPath::Opaque(drv) = &**drv else {
+                    return Err(StoreError::Other(format!(
+                        "building '{}' is not supported: the derivation is an output of another one",
+                        path.render(self.scheduler.store.store_dir())
+                    )));
+                };
+                let id = self.graph.goal(Target::Derivation(drv.clone()));
+                let goal = self.graph.get_mut(id);
+                match outputs {
+                    OutputsSpec::All => goal.wants_all = true,
+                    OutputsSpec::Names(names) => goal.wanted.extend(names.iter().cloned()),
+                }
+                id
+            }
+        };
+        self.graph.get_mut(id).top = true;
+        self.look_at(id);
+        Ok(id)
+    }
+
+    fn look_at(&mut self, id: GoalId) {
+        let (name, path) = self.graph.get(id).order();
+        self.fresh.insert((name, path, id));
+    }
+
+    /// Until nothing is left to do.
+    async fn drive(&mut self) -> StoreResult<()> {
+        loop {
+            while let Some((_, _, id)) = self.fresh.pop_first() {
+                if self.stop || self.scheduler.cancel.is_cancelled() {
+                    return Ok(());
+                }
+                self.take_up(id).await?;
+            }
+            if self.stop {
+                return Ok(());
+            }
+            let finished = tokio::select! {
+                biased;
+                () = self.scheduler.cancel.cancelled() => return Ok(()),
+                finished = self.jobs.join_next() => finished,
+            };
+            match finished {
+                None => return Ok(()),
+                Some(Ok((id, job))) => self.finished(id, job).await?,
+                Some(Err(error)) => {
+                    return Err(StoreError::Other(format!("a build task ended unexpectedly: {error}")));
+                }
+            }
+        }
+    }
+
+    async fn abandon(&mut self) {
+        if !self.jobs.is_empty() {
+            self.cancel.cancel();
+            while self.jobs.join_next().await.is_some() {}
+        }
+    }
+
+    /// Finds out what a goal needs, and starts it where that is nothing.
+    async fn take_up(&mut self, id: GoalId) -> StoreResult<()> {
+        if self.graph.get(id).is_done() || matches!(self.graph.get(id).state, State::Running) {
+            return Ok(());
+        }
+        let target = self.graph.get(id).target.clone();
+        let waiting = matches!(self.graph.get(id).state, State::Waiting);
+        let outcome = match &target {
+            // Its inputs were looked at; now one of them was done.
+            _ if waiting => self.advance(id).await,
+            Target::Path(path) => self.take_up_path(id, path).await,
+            Target::Derivation(drv) => self.take_up_derivation(id, drv).await,
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(StoreError::Build { message, .. }) => {
+                self.fail(id, BuildFailure::new(BuildStatus::InputRejected, message));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn take_up_path(&mut self, id: GoalId, path: &StorePath) -> StoreResult<()> {
+        let store = &self.scheduler.store;
+        store.add_temp_root(path).await?;
+        if store.is_valid_path(path).await? {
+            self.succeed(id, BuildStatus::AlreadyValid, BTreeMap::new());
+            return Ok(());
+        }
+        if self.substitute(id, [path.clone()].into()) {
+            return Ok(());
+        }
+        let text = store.store_dir().display(path);
+        let message = format!("path '{text}' is required, but there is no substituter that can build it");
+        self.fail(id, BuildFailure::new(BuildStatus::NoSubstituters, message));
+        Ok(())
+    }
+
+    /// Starts substitution; false where there is none to be had.
+    fn substitute(&mut self, id: GoalId, paths: BTreeSet<StorePath>) -> bool {
+        let goal = self.graph.get_mut(id);
+        if goal.substitution_tried || !self.scheduler.config.substitute {
+            return false;
+        }
+        goal.substitution_tried = true;
+        let Some(substituter) = self.scheduler.substituter.clone() else { return false };
+        goal.state = State::Running;
+        let cancel = self.cancel.clone();
+        self.jobs.spawn(async move {
+            for path in &paths {
+                match substituter.substitute(path, &cancel).await {
+                    Ok(true) => {}
+                    other => return (id, Job::Substituted(other)),
+                }
+            }
+            (id, Job::Substituted(Ok(true)))
+        });
+        true
+    }
+
+    async fn take_up_derivation(&mut self, id: GoalId, drv_path: &StorePath) -> StoreResult<()> {
+        let store = Arc::clone(&self.scheduler.store);
+        let dir = store.store_dir();
+        let drv = match self.graph.get(id).derivation.clone() {
+            Some(drv) => drv,
+            None => {
+                store.add_temp_root(drv_path).await?;
+                if !store.is_valid_path(drv_path).await? {
+                    if self.substitute(id, [drv_path.clone()].into()) {
+                        return Ok(());
+                    }
+                    let message = format!("failed to obtain derivation of '{}'", dir.display(drv_path));
+                    self.fail(id, BuildFailure::new(BuildStatus::DependencyFailed, message));
+                    return Ok(());
+                }
+                Arc::new(store.read_derivation(drv_path).await?)
+            }
+        };
+        self.graph.get_mut(id).derivation = Some(Arc::clone(&drv));
+        let reject = |message: String| StoreError::Build { status: 1, message };
+        let kind = drv
+            .derivation_type()
+            .map_err(|e| reject(format!("derivation '{}': {e}", dir.display(drv_path))))?;
+        self.check_features(kind)?;
+        if let Some(unknown) = self.graph.get(id).wanted.iter().find(|name| !drv.outputs.contains_key(*name))
+        {
+            let message = format!("derivation '{}' does not have output '{unknown}'", dir.display(drv_path));
+            self.fail(id, BuildFailure::new(BuildStatus::MiscFailure, message));
+            return Ok(());
+        }
+
+        let mode = self.mode_of(id);
+        let outputs = match kind.is_impure() {
+            true => drv.outputs.keys().map(|name| (name.clone(), None)).collect(),
+            false => store.query_derivation_outputs(drv_path).await?,
+        };
+        let paths: BTreeSet<StorePath> = outputs.values().flatten().cloned().collect();
+        for path in &paths {
+            store.add_temp_root(path).await?;
+        }
+        let valid = store.query_valid_paths(&paths).await?;
+        let goal = self.graph.get(id);
+        let missing: BTreeSet<StorePath> = outputs
+            .iter()
+            .filter(|(name, _)| goal.wants(name))
+            .filter_map(|(_, path)| path.clone())
+            .filter(|path| !valid.contains(path))
+            .collect();
+        let all_known = outputs.iter().all(|(name, path)| !goal.wants(name) || path.is_some());
+        if all_known && missing.is_empty() && mode == BuildMode::Normal {
+            let status = match goal.substitution_tried && self.scheduler.substituter.is_some() {
+                true => BuildStatus::Substituted,
+                false => BuildStatus::AlreadyValid,
+            };
+            let outputs = outputs.into_iter().filter_map(|(name, path)| Some((name, path?))).collect();
+            self.succeed(id, status, outputs);
+            return Ok(());
+        }
+        if mode == BuildMode::Check && !(all_known && missing.is_empty()) {
+            return Err(StoreError::Other(format!(
+                "some outputs of '{}' are not valid, so checking is not possible\n\
+                 Hint: --rebuild and --check error if the derivation was not previously built and cannot be substituted.\n      \
+                 Remove it to perform a fresh build, or use --repair to rewrite missing or corrupted builds in the store.",
+                dir.display(drv_path)
+            )));
+        }
+        let options = drv.options(dir).map_err(|e| {
+            StoreError::Other(format!("while parsing derivation '{}': {e}", dir.display(drv_path)))
+        })?;
+        let allowed = self.scheduler.config.always_allow_substitutes || options.allow_substitutes;
+        if all_known && allowed && mode == BuildMode::Normal && self.substitute(id, missing) {
+            return Ok(());
+        }
+        self.wait_for_inputs(id, &drv).await
+    }
+
+    fn check_features(&self, kind: DerivationType) -> StoreResult<()> {
+        let config = &self.scheduler.config;
+        let feature = match kind {
+            DerivationType::Impure if !config.impure_derivations => "impure-derivations",
+            DerivationType::CaFloating | DerivationType::InputAddressed { deferred: true }
+                if !config.ca_derivations =>
+            {
+                "ca-derivations"
+            }
+            _ => return Ok(()),
+        };
+        Err(StoreError::Other(format!(
+            "experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"
+        )))
+    }
+
+    /// Only what was asked for is checked or repaired; what it depends on is built as usual.
+    fn mode_of(&self, id: GoalId) -> BuildMode {
+        if self.graph.get(id).top { self.mode } else { BuildMode::Normal }
+    }
+
+    /// Makes goals of the inputs, and starts the build where all are done.
+    async fn wait_for_inputs(&mut self, id: GoalId, drv: &Arc<Derivation>) -> StoreResult<()> {
+        if drv.has_dynamic_inputs() {
+            return Err(StoreError::Build {
+                status: 1,
+                message:
+                    "derivations that depend on outputs of outputs (dynamic derivations) are not supported"
+                        .to_owned(),
+            });
+        }
+        self.progress.add(&self.progress.expected);
+        self.graph.get_mut(id).state = State::Waiting;
+        let mut inputs = Vec::new();
+        let valid = self.scheduler.store.query_valid_paths(&drv.input_srcs).await?;
+        for source in drv.input_srcs.difference(&valid) {
+            inputs.push(self.graph.goal(Target::Path(source.clone())));
+        }
+        for (path, node) in &drv.input_drvs {
+            let input = self.graph.goal(Target::Derivation(path.clone()));
+            let goal = self.graph.get_mut(input);
+            let news = node.outputs.iter().any(|name| !goal.wants(name));
+            goal.wanted.extend(node.outputs.iter().cloned());
+            // What was enough for others may not be for this one: their outputs were valid, ours need not be.
+            if news && matches!(&goal.state, State::Succeeded(s) if s.status != BuildStatus::Built) {
+                goal.state = State::New;
+            }
+            inputs.push(input);
+        }
+        for input in inputs {
+            let goal = self.graph.get_mut(input);
+            match &goal.state {
+                State::Succeeded(_) => {}
+                State::Failed(_) => self.graph.get_mut(id).failed_inputs += 1,
+                state => {
+                    let is_new = matches!(state, State::New);
+                    goal.dependents.insert(id);
+                    self.graph.get_mut(id).waits_for.insert(input);
+                    if is_new {
+                        self.look_at(input);
+                    }
+                }
+            }
+        }
+        self.advance(id).await
+    }
+
+    /// Goes on with a goal one of whose inputs was done.
+    async fn advance(&mut self, id: GoalId) -> StoreResult<()> {
+        let goal = self.graph.get(id);
+        if !matches!(goal.state, State::Waiting) {
+            return Ok(());
+        }
+        let failed = goal.failed_inputs;
+        let give_up = failed > 0 && (goal.waits_for.is_empty() || !self.scheduler.config.keep_going);
+        if give_up {
+            let dir = self.scheduler.store.store_dir();
+            let reason =
+                format!("{failed} {} failed", if failed == 1 { "dependency" } else { "dependencies" });
+            let message = match &goal.derivation {
+                Some(drv) => cannot_build(dir, &dir.display(goal.path()), drv, &reason),
+                None => reason,
+            };
+            self.fail(id, BuildFailure::new(BuildStatus::DependencyFailed, message));
+            return Ok(());
+        }
+        if goal.waits_for.is_empty() {
+            self.start_build(id).await?;
+        }
+        Ok(())
+    }
+
+    async fn start_build(&mut self, id: GoalId) -> StoreResult<()> {
+        let goal = self.graph.get(id);
+        let drv_path = goal.path().clone();
+        let Some(drv) = goal.derivation.clone() else { return Ok(()) };
+        let store = Arc::clone(&self.scheduler.store);
+        let mut roots: BTreeSet<StorePath> = drv.input_srcs.clone();
+        let mut input_outputs = BTreeMap::new();
+        for (input, node) in &drv.input_drvs {
+            let outputs = store.query_derivation_outputs(input).await?;
+            for name in &node.outputs {
+                let found = match self.known.get(&(input.clone(), name.clone())) {
+                    Some(path) => Some(path.clone()),
+                    None => outputs.get(name).cloned().flatten(),
+                };
+                let Some(path) = found else {
+                    let dir = store.store_dir();
+                    let message = format!(
+                        "derivation '{}' requires non-existent output '{name}' from input derivation '{}'",
+                        dir.display(&drv_path),
+                        dir.display(input)
+                    );
+                    self.fail(id, BuildFailure::new(BuildStatus::MiscFailure, message));
+                    return Ok(());
+                };
+                input_outputs.insert((input.clone(), name.clone()), path.clone());
+                roots.insert(path);
+            }
+        }
+        let input_paths = closure(&*store, roots).await?;
+        let (drv_path, drv) = match drv.should_resolve() {
+            false => (drv_path, drv),
+            true => {
+                let resolved = drv
+                    .resolve(store.store_dir(), |input, name| match input {
+                        SingleDerivedPath::Opaque(path) => {
+                            input_outputs.get(&(path.clone(), name.to_owned())).cloned()
+                        }
+                        SingleDerivedPath::Built { .. } => None,
+                    })
+                    .map_err(|e| StoreError::Other(e.to_string()))?;
+                let Some(resolved) = resolved else {
+                    return Err(StoreError::Other(format!(
+                        "derivation '{}' could not be resolved",
+                        store.store_dir().display(&drv_path)
+                    )));
+                };
+                let bytes = resolved.to_aterm(store.store_dir());
+                let name = format!("{}.drv", resolved.name);
+                let path = store.add_text(&name, &bytes, &resolved.references(), false).await?;
+                (path, Arc::new(resolved))
+            }
+        };
+        let request = BuildRequest { drv_path, drv, input_paths, mode: self.mode_of(id) };
+        self.graph.get_mut(id).state = State::Running;
+        let executor = Arc::clone(&self.scheduler.executor);
+        let slots = self.scheduler.slots.clone();
+        let observer: Arc<dyn BuildObserver> = self.progress.clone();
+        let cancel = self.cancel.clone();
+        self.jobs.spawn(async move {
+            (id, Job::Built(executor.build(request, &slots, &observer, &cancel).await))
+        });
+        Ok(())
+    }
+
+    async fn finished(&mut self, id: GoalId, job: Job) -> StoreResult<()> {
+        match job {
+            Job::Built(Ok(success)) => {
+                self.progress.add(&self.progress.done);
+                self.settle(id, State::Succeeded(success));
+            }
+            Job::Built(Err(failure)) => {
+                self.progress.add(&self.progress.failed);
+                self.fail(id, failure);
+            }
+            Job::Substituted(Err(failure)) if !self.scheduler.config.fallback => self.fail(id, failure),
+            Job::Substituted(_) => {
+                // Substituted or not, the next look tells.
+                self.graph.get_mut(id).state = State::New;
+                self.look_at(id);
+            }
+        }
+        Ok(())
+    }
+
+    fn succeed(&mut self, id: GoalId, status: BuildStatus, outputs: BTreeMap<String, StorePath>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
+        let success = BuildSuccess { status, outputs, start_time: now, stop_time: now };
+        self.settle(id, State::Succeeded(success));
+    }
+
+    fn fail(&mut self, id: GoalId, failure: BuildFailure) {
+        self.flags.add(failure.status);
+        let goal = self.graph.get(id);
+        if !goal.dependents.is_empty() {
+            self.scheduler.logger.error(&failure.message);
+        }
+        if goal.top && !self.scheduler.config.keep_going {
+            self.stop = true;
+        }
+        self.settle(id, State::Failed(failure));
+    }
+
+    /// Ends a goal; those that wait for it are taken up again.
+    fn settle(&mut self, id: GoalId, state: State) {
+        let failed = matches!(state, State::Failed(_));
+        if let State::Succeeded(success) = &state {
+            let drv = self.graph.get(id).path().clone();
+            for (name, path) in &success.outputs {
+                self.known.insert((drv.clone(), name.clone()), path.clone());
+            }
+        }
+        let goal = self.graph.get_mut(id);
+        goal.state = state;
+        for dependent in std::mem::take(&mut goal.dependents) {
+            let goal = self.graph.get_mut(dependent);
+            goal.waits_for.remove(&id);
+            goal.failed_inputs += usize::from(failed);
+            if matches!(goal.state, State::Waiting)
+                && (goal.waits_for.is_empty() || (failed && !self.scheduler.config.keep_going))
+            {
+                self.look_at(dependent);
+            }
+        }
+    }
+
+    fn result(&self, path: &DerivedPath, id: GoalId) -> BuildResult {
+        let goal: &Goal = self.graph.get(id);
+        let mut result = BuildResult {
+            path: path.clone(),
+            status: BuildStatus::Cancelled,
+            error: String::new(),
+            outputs: BTreeMap::new(),
+            times_built: 0,
+            start_time: 0,
+            stop_time: 0,
+        };
+        match &goal.state {
+            State::Succeeded(success) => {
+                let wanted = |name: &String| match path {
+                    DerivedPath::Opaque(_) => false,
+                    DerivedPath::Built { outputs, .. } => outputs.contains(name),
+                };
+                result.status = success.status;
+                result.times_built = u32::from(success.status == BuildStatus::Built);
+                result.outputs = success
+                    .outputs
+                    .iter()
+                    .filter(|(name, _)| wanted(name))
+                    .map(|(name, path)| (name.clone(), path.clone()))
+                    .collect();
+                (result.start_time, result.stop_time) = (success.start_time, success.stop_time);
+            }
+            State::Failed(failure) => {
+                result.status = failure.status;
+                result.error.clone_from(&failure.message);
+            }
+            State::New | State::Waiting | State::Running => {
+                result.error = "the build was not finished because another one failed".to_owned();
+            }
+        }
+        result
+    }
+}
+
+/// Everything that `roots` refer to, and they themselves.
+async fn closure(
+    store: &dyn firn_store::Store,
+    roots: BTreeSet<StorePath>,
+) -> StoreResult<BTreeSet<StorePath>> {
+    let mut done = BTreeSet::new();
+    let mut work: Vec<StorePath> = roots.into_iter().collect();
+    while let Some(path) = work.pop() {
+        if done.contains(&path) {
+            continue;
+        }
+        let Some(info) = store.query_path_info(&path).await? else {
+            return Err(StoreError::InvalidPath { path: store.store_dir().display(&path) });
+        };
+        work.extend(info.references.iter().filter(|r| !done.contains(*r)).cloned());
+        done.insert(path);
+    }
+    Ok(done)
+}

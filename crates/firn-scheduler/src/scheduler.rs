@@ -1,0 +1,161 @@
+//! The scheduler as a [`BuildStore`].
+
+use crate::executor::{Executor, Slots, Substituter};
+use crate::missing;
+use crate::run::Run;
+use crate::status::ExitFlags;
+use async_trait::async_trait;
+use firn_core::{DerivedPath, StorePath};
+use firn_store::activity::Logger;
+use firn_store::{BuildMode, BuildResult, BuildStore, Missing, Store, StoreError, StoreResult};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Settings of the scheduler; field names are those of nix.conf where there are such.
+#[derive(Debug, Clone)]
+pub struct SchedulerConfig {
+    pub keep_going: bool,
+    /// Builds at once on this machine (`max-jobs`).
+    pub max_jobs: u32,
+    /// Build where substitution failed (`fallback`).
+    pub fallback: bool,
+    /// Whether there is substitution at all (`substitute`).
+    pub substitute: bool,
+    pub always_allow_substitutes: bool,
+    /// Experimental features.
+    pub ca_derivations: bool,
+    pub impure_derivations: bool,
+    pub dynamic_derivations: bool,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        SchedulerConfig {
+            keep_going: false,
+            max_jobs: 1,
+            fallback: false,
+            substitute: true,
+            always_allow_substitutes: false,
+            ca_derivations: false,
+            impure_derivations: false,
+            dynamic_derivations: false,
+        }
+    }
+}
+
+/// Builds and substitutes into one store. Cheap to clone.
+#[derive(Clone)]
+pub struct Scheduler {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) executor: Arc<dyn Executor>,
+    pub(crate) substituter: Option<Arc<dyn Substituter>>,
+    pub(crate) logger: Arc<dyn Logger>,
+    pub(crate) config: Arc<SchedulerConfig>,
+    pub(crate) slots: Slots,
+    pub(crate) cancel: CancellationToken,
+}
+
+/// How a run of requests ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// One for each request, in the order of the requests.
+    pub results: Vec<BuildResult>,
+    /// What the failures, also those of dependencies, mean for the exit status.
+    pub flags: ExitFlags,
+}
+
+impl Scheduler {
+    pub fn new(
+        store: Arc<dyn Store>,
+        executor: Arc<dyn Executor>,
+        logger: Arc<dyn Logger>,
+        config: SchedulerConfig,
+    ) -> Scheduler {
+        let slots = Slots::new(config.max_jobs);
+        Scheduler {
+            store,
+            executor,
+            substituter: None,
+            logger,
+            config: Arc::new(config),
+            slots,
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// With a source of substitutes.
+    pub fn with_substituter(mut self, substituter: Arc<dyn Substituter>) -> Scheduler {
+        self.substituter = Some(substituter);
+        self
+    }
+
+    /// Fires to end all builds, as on SIGINT.
+    pub fn cancellation(&self) -> &CancellationToken {
+        &self.cancel
+    }
+
+    /// Builds or substitutes all of `paths`. Failures of dependencies are logged as they happen; those of the
+    /// requests themselves are in the results only.
+    pub async fn run(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Outcome> {
+        Run::new(self, mode).execute(paths).await
+    }
+}
+
+#[async_trait]
+impl BuildStore for Scheduler {
+    async fn build_paths(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>> {
+        Ok(self.run(paths, mode).await?.results)
+    }
+
+    async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
+        missing::query_missing(&*self.store, &self.config, paths).await
+    }
+
+    async fn ensure_path(&self, path: &StorePath) -> StoreResult<()> {
+        self.realise(&[DerivedPath::Opaque(path.clone())], BuildMode::Normal).await.map(drop)
+    }
+
+    async fn realise(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>> {
+        let outcome = self.run(paths, mode).await?;
+        fail_unless_all(&*self.store, &*self.logger, outcome)
+    }
+}
+
+/// Turns failed results into one error. With several, each is logged and the error lists the requests.
+fn fail_unless_all(
+    store: &dyn Store,
+    logger: &dyn Logger,
+    outcome: Outcome,
+) -> StoreResult<Vec<BuildResult>> {
+    let mut failed: Vec<&BuildResult> = outcome.results.iter().filter(|r| !r.status.is_success()).collect();
+    // In the order of goals: by name, then by path.
+    failed.sort_by_key(|r| sort_key(&r.path));
+    failed.dedup_by(|a, b| base(&a.path) == base(&b.path));
+    let status = outcome.flags.exit_status();
+    match failed.as_slice() {
+        [] => Ok(outcome.results),
+        [only] => Err(StoreError::Build { status, message: only.error.clone() }),
+        [first, others @ ..] => {
+            for other in others {
+                logger.error(&other.error);
+            }
+            logger.error(&first.error);
+            let mut names: Vec<String> =
+                failed.iter().map(|r| format!("'{}'", store.store_dir().display(base(&r.path)))).collect();
+            names.sort();
+            Err(StoreError::Build { status, message: format!("build of {} failed", names.join(", ")) })
+        }
+    }
+}
+
+/// The store path at the root of a request.
+pub(crate) fn base(path: &DerivedPath) -> &StorePath {
+    match path {
+        DerivedPath::Opaque(path) => path,
+        DerivedPath::Built { drv, .. } => drv.base(),
+    }
+}
+
+fn sort_key(path: &DerivedPath) -> (String, StorePath) {
+    (base(path).name().to_owned(), base(path).clone())
+}
