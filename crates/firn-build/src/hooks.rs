@@ -23,6 +23,7 @@ pub(crate) fn pre_build(
         return Ok(paths);
     }
     let hook = &config.pre_build_hook;
+    #[expect(clippy::disallowed_methods, reason = "hooks run outside of builds, with the user's environment")]
     let output = Command::new(hook)
         .arg(drv)
         .args(root)
@@ -80,6 +81,7 @@ pub(crate) fn post_build(
         BuildFailure::other(format!("executing post-build hook '{}': {}", paint(hook), os(&e)))
     };
     let (reader, writer) = std::io::pipe().map_err(fail)?;
+    #[expect(clippy::disallowed_methods, reason = "hooks run outside of builds, with the user's environment")]
     let mut command = Command::new(hook);
     command
         .env("DRV_PATH", drv)
@@ -117,6 +119,7 @@ pub(crate) fn diff(
     drv: &str,
     build_dir: &Path,
 ) {
+    #[expect(clippy::disallowed_methods, reason = "hooks run outside of builds, with the user's environment")]
     let mut command = Command::new(hook);
     command.args(paths).arg(drv).arg(build_dir).current_dir("/").stdin(Stdio::null());
     if let Some(user) = user {

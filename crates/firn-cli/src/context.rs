@@ -4,7 +4,7 @@
 use crate::args::{FlagSink, LogFormat, LowArgs};
 use crate::error::{CliError, CliResult};
 use crate::logger::{self, LoggerOptions};
-use crate::{args, stores, version};
+use crate::{args, builds, stores, version};
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::Store;
 use firn_store::activity::{Logger, Verbosity};
@@ -131,7 +131,7 @@ impl Context {
 
     /// What builds and fetches into the store.
     pub fn build_store(&self) -> CliResult<Arc<dyn firn_store::BuildStore>> {
-        stores::build_store(self.opened()?, self)
+        builds::build_store(self.opened()?, self)
     }
 
     fn opened(&self) -> CliResult<&stores::Opened> {

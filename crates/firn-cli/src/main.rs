@@ -6,6 +6,7 @@
 //! thread and no runtime.
 
 mod args;
+mod builds;
 mod commands;
 mod context;
 mod error;
@@ -20,6 +21,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // Builds start by executing this program again; that must come before anything makes a thread.
+    firn_sandbox::run_init_if_requested(&firn_build::builtins::run);
     let args: Vec<OsString> = std::env::args_os().collect();
     ExitCode::from(commands::dispatch(args))
 }

@@ -5,7 +5,7 @@ use crate::error::{CliError, CliResult};
 use firn_core::StoreDir;
 use firn_core::signature::PublicKey;
 use firn_settings::{ExperimentalFeature, Settings};
-use firn_store::{BuildStore, Store, StoreKind, StoreUri};
+use firn_store::{Store, StoreKind, StoreUri};
 use firn_store_local::{LocalStore, LocalStoreConfig};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,11 +48,6 @@ pub fn open(uri: &str, context: &Context) -> CliResult<Opened> {
             _ => Err(CliError::failed(format!("don't know how to open Nix store with scheme '{scheme}'"))),
         },
     }
-}
-
-/// What builds into an open store.
-pub fn build_store(opened: &Opened, _: &Context) -> CliResult<Arc<dyn BuildStore>> {
-    Err(CliError::Store(opened.store.unsupported("building")))
 }
 
 fn unsupported(kind: &str) -> CliError {

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::{DerivedPath, StorePath};
 use firn_store::activity::Verbosity;
-use firn_store::{BuildMode, BuildResult, BuildStatus, Missing, Store, topo_sort_paths};
+use firn_store::{BuildMode, Missing, Store, topo_sort_paths};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -43,8 +43,7 @@ pub fn realise(context: &Context, line: Line) -> CliResult<u8> {
     if dry_run {
         return Ok(0);
     }
-    let results = context.block_on(builder.build_paths(&wanted(&paths), mode))??;
-    check_results(&results)?;
+    context.block_on(builder.realise(&wanted(&paths), mode))??;
     if ignore_unknown {
         return Ok(0);
     }
@@ -60,39 +59,12 @@ pub fn realise(context: &Context, line: Line) -> CliResult<u8> {
     Ok(0)
 }
 
-/// Fails as the first failed result says.
-pub fn check_results(results: &[BuildResult]) -> CliResult<()> {
-    let failed: Vec<&BuildResult> = results.iter().filter(|result| !result.status.is_success()).collect();
-    let Some(first) = failed.first() else { return Ok(()) };
-    let status = exit_status(failed.iter().map(|result| result.status));
-    Err(CliError::Store(firn_store::StoreError::Build { status, message: first.error.clone() }))
-}
-
-/// The exit status of a program whose builds failed so: 100 with a bit each for time-outs, wrong hashes and
-/// differing results; 1 if nothing was built.
-fn exit_status(failed: impl Iterator<Item = BuildStatus>) -> u32 {
-    let bits = failed.fold(0, |bits, status| {
-        bits | match status {
-            BuildStatus::TimedOut => 0x05,
-            BuildStatus::HashMismatch => 0x06,
-            BuildStatus::NotDeterministic => 0x08,
-            BuildStatus::PermanentFailure
-            | BuildStatus::OutputRejected
-            | BuildStatus::TransientFailure
-            | BuildStatus::CachedFailure
-            | BuildStatus::LogLimitExceeded => 0x04,
-            _ => 0,
-        }
-    });
-    if bits == 0 { 1 } else { 0x60 | bits }
-}
-
 /// Builds one derivation (or fetches one path) without printing or rooting it, for `--force-realise`.
 pub fn force(context: &Context, path: &StorePath) -> CliResult<()> {
     let request = PathWithOutputs { path: path.clone(), outputs: BTreeSet::new() };
     let builder = context.build_store()?;
-    let results = context.block_on(builder.build_paths(&[request.derived_path()], BuildMode::Normal))??;
-    check_results(&results)
+    context.block_on(builder.realise(&[request.derived_path()], BuildMode::Normal))??;
+    Ok(())
 }
 
 /// Gives results their roots, or says that they have none.

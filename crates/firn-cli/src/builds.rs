@@ -1,0 +1,136 @@
+//! The composition root of builds: settings to what the builder and the scheduler take, and Ctrl-C to cancellation.
+
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use crate::stores::Opened;
+use firn_build::{BuildConfig, LocalExecutor, SandboxMode, SandboxPath};
+use firn_core::signature::SecretKey;
+use firn_sandbox::users::UidRange;
+use firn_scheduler::{Scheduler, SchedulerConfig};
+use firn_settings::{ExperimentalFeature, Settings};
+use firn_store::{BuildStore, BuildTarget};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What builds into an open store.
+pub fn build_store(opened: &Opened, context: &Context) -> CliResult<Arc<dyn BuildStore>> {
+    let Some(local) = &opened.local else {
+        return Err(CliError::Store(opened.store.unsupported("building")));
+    };
+    let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
+    let executor = LocalExecutor::new(target, build_config(&context.settings)?, Arc::clone(&context.logger));
+    let scheduler = Scheduler::new(
+        Arc::clone(&opened.store),
+        Arc::new(executor),
+        Arc::clone(&context.logger),
+        scheduler_config(&context.settings),
+    );
+    let cancel = scheduler.cancellation().clone();
+    // The first signal ends builds in order; programs that run nothing but us die from the second.
+    context.runtime()?.spawn(async move {
+        use tokio::signal::unix::{SignalKind, signal};
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let mut signals = Vec::new();
+        for kind in kinds {
+            match signal(kind) {
+                Ok(stream) => signals.push(stream),
+                Err(_) => return,
+            }
+        }
+        let [interrupt, terminate, hangup] = signals.as_mut_slice() else { return };
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                _ = hangup.recv() => {}
+            }
+            cancel.cancel();
+            seen += 1;
+            if seen > 1 {
+                std::process::exit(130);
+            }
+        }
+    });
+    Ok(Arc::new(scheduler))
+}
+
+fn scheduler_config(s: &Settings) -> SchedulerConfig {
+    SchedulerConfig {
+        keep_going: s.keep_going,
+        max_jobs: s.max_jobs.0,
+        fallback: s.fallback,
+        substitute: s.substitute,
+        always_allow_substitutes: s.always_allow_substitutes,
+        ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
+        impure_derivations: s.has_feature(ExperimentalFeature::ImpureDerivations),
+        dynamic_derivations: s.has_feature(ExperimentalFeature::DynamicDerivations),
+    }
+}
+
+fn build_config(s: &Settings) -> CliResult<BuildConfig> {
+    let seconds = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(Duration::from_secs);
+    if s.use_cgroups {
+        return Err(CliError::failed("setting 'use-cgroups' is not supported yet by this version of firn"));
+    }
+    let mut secret_keys = Vec::new();
+    for file in &s.secret_key_files {
+        let text = std::fs::read_to_string(file).map_err(CliError::io("reading secret key file", file))?;
+        let key = SecretKey::parse(text.trim())
+            .map_err(|e| CliError::failed(format!("secret key file '{file}': {e}")))?;
+        secret_keys.push(Arc::new(key));
+    }
+    let settings_text = s
+        .overridden()
+        .map(|setting| format!("{} = {}\n", setting.name, String::from_utf8_lossy(&setting.render(s))))
+        .collect();
+    Ok(BuildConfig {
+        sandbox: match s.sandbox {
+            firn_settings::SandboxMode::Enabled => SandboxMode::Enabled,
+            firn_settings::SandboxMode::Relaxed => SandboxMode::Relaxed,
+            firn_settings::SandboxMode::Disabled => SandboxMode::Disabled,
+        },
+        sandbox_fallback: s.sandbox_fallback,
+        sandbox_paths: s
+            .sandbox_paths
+            .iter()
+            .map(|(target, from)| SandboxPath {
+                target: target.clone(),
+                source: from.source.clone(),
+                optional: from.optional,
+            })
+            .collect(),
+        sandbox_build_dir: s.sandbox_build_dir.clone(),
+        sandbox_dev_shm_size: s.sandbox_dev_shm_size.clone(),
+        build_users_group: s.build_users_group.clone(),
+        uid_range: s.auto_allocate_uids.then_some(UidRange { start: s.start_id, count: s.id_count }),
+        build_dir: s.build_dir.clone(),
+        cores: s.cores,
+        timeout: seconds(s.timeout),
+        max_silent_time: seconds(s.max_silent_time),
+        max_build_log_size: s.max_build_log_size,
+        log_lines: usize::try_from(s.log_lines).unwrap_or(usize::MAX),
+        keep_failed: s.keep_failed,
+        keep_build_log: s.keep_build_log,
+        filter_syscalls: s.filter_syscalls,
+        allow_new_privileges: s.allow_new_privileges,
+        require_drop_supplementary_groups: s.require_drop_supplementary_groups,
+        impersonate_linux_26: s.impersonate_linux_26,
+        allowed_impure_host_deps: s.allowed_impure_host_deps.clone(),
+        impure_env: s.impure_env.clone(),
+        system: s.system.clone(),
+        extra_platforms: s.extra_platforms.clone(),
+        system_features: s.system_features.clone(),
+        pre_build_hook: s.pre_build_hook.clone(),
+        post_build_hook: s.post_build_hook.clone(),
+        diff_hook: s.diff_hook.clone().filter(|_| s.run_diff_hook),
+        settings_text,
+        secret_keys,
+        ssl_cert_file: s.ssl_cert_file.clone(),
+        netrc_file: Some(s.netrc_file.clone()).filter(|path| path != Path::new("")),
+        hashed_mirrors: s.hashed_mirrors.clone(),
+        nix_command: s.has_feature(ExperimentalFeature::NixCommand),
+        ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
+    })
+}
