@@ -1,0 +1,238 @@
+//! The syntax tree: an arena of small nodes that refer to each other by number.
+
+use crate::symbol::Sym;
+
+/// A node of an [`Ast`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NodeId(pub u32);
+
+/// Byte offset in the source file.
+pub type Offset = u32;
+
+/// A run of elements in one of the arena's pools.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Span {
+    pub start: u32,
+    pub len: u32,
+}
+
+impl Span {
+    fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.start as usize + self.len as usize
+    }
+}
+
+/// Binary operators. Arithmetic and comparison are calls of `__sub`, `__lessThan` and so on in the language;
+/// the evaluator decides whether those names are shadowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BinOp {
+    Eq,
+    Neq,
+    Less,
+    LessEq,
+    Greater,
+    GreaterEq,
+    And,
+    Or,
+    Impl,
+    Update,
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Concat,
+}
+
+/// What is concatenated.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InterpKind {
+    /// `"…${…}…"` and `''…${…}…''`.
+    String,
+    /// `./a/${…}/b`.
+    Path,
+}
+
+/// An expression.
+#[derive(Clone, Copy, Debug)]
+pub enum Node {
+    Int(i64),
+    Float(f64),
+    Str(Span),
+    /// A path literal as written; the evaluator makes it absolute.
+    Path(Span),
+    /// `~/…`, as written.
+    HomePath(Span),
+    /// `<…>`, without the brackets.
+    SearchPath(Span),
+    Var(Sym),
+    CurPos,
+    /// Parts with their positions are in [`Ast::list`].
+    Interp {
+        kind: InterpKind,
+        parts: Span,
+    },
+    List(Span),
+    /// Index into [`Ast::attrsets`].
+    Attrs(u32),
+    /// `let … in`, the bindings an index into [`Ast::attrsets`].
+    Let {
+        bindings: u32,
+        body: NodeId,
+    },
+    /// `let { …, body = …; }`.
+    LegacyLet(u32),
+    With {
+        scope: NodeId,
+        body: NodeId,
+    },
+    If {
+        cond: NodeId,
+        then: NodeId,
+        otherwise: NodeId,
+    },
+    Assert {
+        cond: NodeId,
+        body: NodeId,
+    },
+    /// Index into [`Ast::lambdas`].
+    Lambda(u32),
+    /// All arguments of a curried call.
+    Call {
+        function: NodeId,
+        args: Span,
+    },
+    Select {
+        base: NodeId,
+        path: Span,
+        default: Option<NodeId>,
+    },
+    HasAttr {
+        base: NodeId,
+        path: Span,
+    },
+    Binary {
+        op: BinOp,
+        left: NodeId,
+        right: NodeId,
+    },
+    Not(NodeId),
+    Negate(NodeId),
+    /// Placeholder of `inherit (e) x`: the n-th inherit-from expression of the set around it.
+    InheritFrom(u32),
+}
+
+/// One step of an attribute path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttrName {
+    Static(Sym),
+    Dynamic(NodeId),
+}
+
+/// How an attribute was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttrKind {
+    Plain,
+    /// `inherit x;`: the value is a variable of the scope around the set.
+    Inherited,
+    /// `inherit (e) x;`: the value selects from `inherit_from[n]`.
+    InheritedFrom(u32),
+}
+
+/// An attribute with a static name.
+#[derive(Clone, Copy, Debug)]
+pub struct AttrDef {
+    pub name: Sym,
+    pub pos: Offset,
+    pub kind: AttrKind,
+    pub value: NodeId,
+}
+
+/// An attribute with a computed name.
+#[derive(Clone, Copy, Debug)]
+pub struct DynamicDef {
+    pub name: NodeId,
+    pub value: NodeId,
+    pub pos: Offset,
+}
+
+/// The bindings of a set or a `let`.
+#[derive(Clone, Debug, Default)]
+pub struct AttrSet {
+    pub recursive: bool,
+    /// In the order written; names are unique.
+    pub attrs: Vec<AttrDef>,
+    pub dynamic: Vec<DynamicDef>,
+    pub inherit_from: Vec<NodeId>,
+}
+
+/// A formal argument.
+#[derive(Clone, Copy, Debug)]
+pub struct Formal {
+    pub name: Sym,
+    pub pos: Offset,
+    pub default: Option<NodeId>,
+}
+
+/// `{ a, b ? c, ... }`.
+#[derive(Clone, Debug, Default)]
+pub struct Formals {
+    /// Sorted by symbol; names are unique.
+    pub formals: Vec<Formal>,
+    pub ellipsis: bool,
+}
+
+/// A function.
+#[derive(Clone, Debug)]
+pub struct Lambda {
+    /// `x` in `x: …` and `x @ { … }: …`.
+    pub arg: Option<Sym>,
+    pub formals: Option<Formals>,
+    pub body: NodeId,
+    /// The attribute or variable that it is bound to, for messages.
+    pub name: Option<Sym>,
+}
+
+/// A parsed file.
+#[derive(Debug)]
+pub struct Ast {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) positions: Vec<Offset>,
+    pub(crate) lists: Vec<NodeId>,
+    pub(crate) names: Vec<AttrName>,
+    pub(crate) text: Vec<u8>,
+    pub attrsets: Vec<AttrSet>,
+    pub lambdas: Vec<Lambda>,
+    pub root: NodeId,
+}
+
+impl Ast {
+    pub fn node(&self, id: NodeId) -> Node {
+        self.nodes[id.0 as usize]
+    }
+
+    /// Where the reference says the node is: operators at the operator, everything else at its start.
+    pub fn pos(&self, id: NodeId) -> Offset {
+        self.positions[id.0 as usize]
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    pub fn list(&self, span: Span) -> &[NodeId] {
+        &self.lists[span.range()]
+    }
+
+    pub fn names(&self, span: Span) -> &[AttrName] {
+        &self.names[span.range()]
+    }
+
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.text[span.range()]
+    }
+}

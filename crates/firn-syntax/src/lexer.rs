@@ -1,0 +1,439 @@
+//! Tokens, cut from the text on demand. Strings and paths are cut by the parser through the `*_part` methods,
+//! because what follows `${` is an expression again.
+
+/// Kinds of token. The names in messages are the reference's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tok {
+    End,
+    Id,
+    Int,
+    Float,
+    /// The first run of a path; the rest is cut by [`Lexer::path_run`].
+    Path,
+    HomePath,
+    SearchPath,
+    Uri,
+    If,
+    Then,
+    Else,
+    Assert,
+    With,
+    Let,
+    In,
+    Rec,
+    Inherit,
+    OrKw,
+    Eq,
+    Neq,
+    LessEq,
+    GreaterEq,
+    And,
+    Or,
+    Impl,
+    Update,
+    Concat,
+    PipeFrom,
+    PipeInto,
+    DollarCurly,
+    Quote,
+    IndentOpen,
+    Ellipsis,
+    /// Any other byte.
+    Byte(u8),
+}
+
+impl Tok {
+    /// As the reference names it after "unexpected" and "expecting".
+    pub(crate) fn describe(self) -> String {
+        match self {
+            Tok::End => "end of file".into(),
+            Tok::Id => "identifier".into(),
+            Tok::Int => "integer".into(),
+            Tok::Float => "floating-point literal".into(),
+            Tok::Path => "path".into(),
+            Tok::HomePath => "'~/…' path".into(),
+            Tok::SearchPath => "'<…>' path".into(),
+            Tok::Uri => "URI".into(),
+            Tok::If => "'if'".into(),
+            Tok::Then => "'then'".into(),
+            Tok::Else => "'else'".into(),
+            Tok::Assert => "'assert'".into(),
+            Tok::With => "'with'".into(),
+            Tok::Let => "'let'".into(),
+            Tok::In => "'in'".into(),
+            Tok::Rec => "'rec'".into(),
+            Tok::Inherit => "'inherit'".into(),
+            Tok::OrKw => "'or'".into(),
+            Tok::Eq => "'=='".into(),
+            Tok::Neq => "'!='".into(),
+            Tok::LessEq => "'<='".into(),
+            Tok::GreaterEq => "'>='".into(),
+            Tok::And => "'&&'".into(),
+            Tok::Or => "'||'".into(),
+            Tok::Impl => "'->'".into(),
+            Tok::Update => "'//'".into(),
+            Tok::Concat => "'++'".into(),
+            Tok::PipeFrom => "'<|'".into(),
+            Tok::PipeInto => "'|>'".into(),
+            Tok::DollarCurly => "'${'".into(),
+            Tok::Quote => "'\"'".into(),
+            Tok::IndentOpen => "start of an indented string".into(),
+            Tok::Ellipsis => "'...'".into(),
+            Tok::Byte(b) if b.is_ascii_graphic() || b == b' ' => format!("'{}'", b as char),
+            Tok::Byte(_) => "invalid token".into(),
+        }
+    }
+}
+
+/// A token's kind and place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Token {
+    pub(crate) kind: Tok,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+const ID_START: u8 = 1;
+const ID_CHAR: u8 = 2;
+const PATH_CHAR: u8 = 4;
+const SCHEME_CHAR: u8 = 8;
+const URI_CHAR: u8 = 16;
+const SPACE: u8 = 32;
+
+static CLASS: [u8; 256] = {
+    let mut table = [0u8; 256];
+    let mut i = 0;
+    while i < 256 {
+        let c = i as u8;
+        let alnum = c.is_ascii_alphanumeric();
+        let mut class = 0;
+        if c.is_ascii_alphabetic() || c == b'_' {
+            class |= ID_START;
+        }
+        if alnum || c == b'_' || c == b'\'' || c == b'-' {
+            class |= ID_CHAR;
+        }
+        if alnum || matches!(c, b'.' | b'_' | b'-' | b'+') {
+            class |= PATH_CHAR;
+        }
+        if alnum || matches!(c, b'+' | b'-' | b'.') {
+            class |= SCHEME_CHAR;
+        }
+        if alnum
+            || matches!(
+                c,
+                b'%' | b'/'
+                    | b'?'
+                    | b':'
+                    | b'@'
+                    | b'&'
+                    | b'='
+                    | b'+'
+                    | b'$'
+                    | b','
+                    | b'-'
+                    | b'_'
+                    | b'.'
+                    | b'!'
+                    | b'~'
+                    | b'*'
+                    | b'\''
+            )
+        {
+            class |= URI_CHAR;
+        }
+        if matches!(c, b' ' | b'\t' | b'\r' | b'\n') {
+            class |= SPACE;
+        }
+        table[i] = class;
+        i += 1;
+    }
+    table
+};
+
+fn is(c: u8, class: u8) -> bool {
+    CLASS[c as usize] & class != 0
+}
+
+pub(crate) struct Lexer<'a> {
+    pub(crate) text: &'a [u8],
+    /// Where the next token is looked for.
+    pub(crate) at: usize,
+}
+
+impl<'a> Lexer<'a> {
+    pub(crate) fn new(text: &'a [u8]) -> Self {
+        Lexer { text, at: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn byte(&self, i: usize) -> u8 {
+        self.text.get(i).copied().unwrap_or(0)
+    }
+
+    fn run(&self, mut i: usize, class: u8) -> usize {
+        while i < self.text.len() && is(self.text[i], class) {
+            i += 1;
+        }
+        i
+    }
+
+    /// Skips white space and comments.
+    pub(crate) fn skip_blank(&mut self) {
+        loop {
+            self.at = self.run(self.at, SPACE);
+            match self.byte(self.at) {
+                b'#' => {
+                    let rest = &self.text[self.at..];
+                    self.at += memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
+                }
+                b'/' if self.byte(self.at + 1) == b'*' => {
+                    match memchr::memmem::find(&self.text[self.at + 2..], b"*/") {
+                        Some(n) => self.at += n + 4,
+                        None => return,
+                    }
+                }
+                _ => return,
+            }
+        }
+    }
+
+    /// The first byte after white space and comments, without moving.
+    pub(crate) fn peek_byte(&mut self) -> u8 {
+        let at = self.at;
+        self.skip_blank();
+        let byte = self.byte(self.at);
+        self.at = at;
+        byte
+    }
+
+    pub(crate) fn next(&mut self) -> Token {
+        self.skip_blank();
+        let start = self.at;
+        if start >= self.text.len() {
+            return Token { kind: Tok::End, start: self.text.len(), end: self.text.len() };
+        }
+        let c = self.text[start];
+        let (kind, end) = if is(c, ID_START) { self.word(start) } else { self.other(start, c) };
+        self.at = end;
+        Token { kind, start, end }
+    }
+
+    fn word(&self, start: usize) -> (Tok, usize) {
+        let id_end = self.run(start, ID_CHAR);
+        match self.byte(id_end) {
+            b'.' | b'+' | b'/' | b':' => {
+                let mut best = (None, id_end);
+                if let Some(end) = self.path_end(start) {
+                    if end > best.1 {
+                        best = (Some(Tok::Path), end);
+                    }
+                }
+                if let Some(end) = self.uri_end(start) {
+                    if end > best.1 {
+                        best = (Some(Tok::Uri), end);
+                    }
+                }
+                if let Some(kind) = best.0 {
+                    return (kind, best.1);
+                }
+            }
+            _ => {}
+        }
+        (keyword(&self.text[start..id_end]), id_end)
+    }
+
+    /// The end of the longest path token at `start`; `${` may follow a trailing slash.
+    fn path_end(&self, start: usize) -> Option<usize> {
+        let mut i = self.run(start, PATH_CHAR);
+        let mut matched = None;
+        while self.byte(i) == b'/' {
+            let end = self.run(i + 1, PATH_CHAR);
+            if end == i + 1 {
+                if matched.is_some() {
+                    return Some(i + 1);
+                }
+                break;
+            }
+            matched = Some(end);
+            i = end;
+        }
+        if matched.is_none() && self.byte(i) == b'/' && self.text[i + 1..].starts_with(b"${") {
+            return Some(i + 1);
+        }
+        matched
+    }
+
+    fn uri_end(&self, start: usize) -> Option<usize> {
+        if !self.text[start].is_ascii_alphabetic() {
+            return None;
+        }
+        let colon = self.run(start + 1, SCHEME_CHAR);
+        if self.byte(colon) != b':' {
+            return None;
+        }
+        let end = self.run(colon + 1, URI_CHAR);
+        (end > colon + 1).then_some(end)
+    }
+
+    fn number(&self, start: usize) -> (Tok, usize) {
+        let mut digits = start;
+        while self.byte(digits).is_ascii_digit() {
+            digits += 1;
+        }
+        let mut end = digits;
+        let mut kind = Tok::Int;
+        let leading_ok = digits == start || (self.text[start] != b'0') || (digits == start + 1);
+        if self.byte(digits) == b'.' && leading_ok {
+            let mut fraction = digits + 1;
+            while self.byte(fraction).is_ascii_digit() {
+                fraction += 1;
+            }
+            let has_fraction = fraction > digits + 1;
+            let nonzero_lead = digits > start && self.text[start] != b'0';
+            if has_fraction || nonzero_lead {
+                kind = Tok::Float;
+                end = fraction;
+                if matches!(self.byte(end), b'e' | b'E') {
+                    let mut exponent = end + 1;
+                    if matches!(self.byte(exponent), b'+' | b'-') {
+                        exponent += 1;
+                    }
+                    let first = exponent;
+                    while self.byte(exponent).is_ascii_digit() {
+                        exponent += 1;
+                    }
+                    if exponent > first {
+                        end = exponent;
+                    }
+                }
+            }
+        }
+        if let Some(path) = self.path_end(start) {
+            if path > end {
+                return (Tok::Path, path);
+            }
+        }
+        (kind, end)
+    }
+
+    fn other(&self, start: usize, c: u8) -> (Tok, usize) {
+        let second = self.byte(start + 1);
+        let two = |kind| (kind, start + 2);
+        match c {
+            b'0'..=b'9' => self.number(start),
+            b'.' => {
+                if let Some(end) = self.path_end(start) {
+                    return (Tok::Path, end);
+                }
+                if second == b'.' && self.byte(start + 2) == b'.' {
+                    return (Tok::Ellipsis, start + 3);
+                }
+                if second.is_ascii_digit() {
+                    return self.number(start);
+                }
+                (Tok::Byte(c), start + 1)
+            }
+            b'+' | b'-' => {
+                if let Some(end) = self.path_end(start) {
+                    return (Tok::Path, end);
+                }
+                match (c, second) {
+                    (b'+', b'+') => two(Tok::Concat),
+                    (b'-', b'>') => two(Tok::Impl),
+                    _ => (Tok::Byte(c), start + 1),
+                }
+            }
+            b'/' => {
+                if let Some(end) = self.path_end(start) {
+                    return (Tok::Path, end);
+                }
+                if second == b'/' { two(Tok::Update) } else { (Tok::Byte(c), start + 1) }
+            }
+            b'~' => {
+                if second == b'/' {
+                    let mut end = self.run(start + 2, PATH_CHAR);
+                    if end > start + 2 {
+                        while self.byte(end) == b'/' {
+                            let next = self.run(end + 1, PATH_CHAR);
+                            if next == end + 1 {
+                                return (Tok::HomePath, end + 1);
+                            }
+                            end = next;
+                        }
+                        return (Tok::HomePath, end);
+                    }
+                    if self.text[start + 2..].starts_with(b"${") {
+                        return (Tok::HomePath, start + 2);
+                    }
+                }
+                (Tok::Byte(c), start + 1)
+            }
+            b'<' => {
+                let mut i = self.run(start + 1, PATH_CHAR);
+                if i > start + 1 {
+                    loop {
+                        match self.byte(i) {
+                            b'>' => return (Tok::SearchPath, i + 1),
+                            b'/' => {
+                                let next = self.run(i + 1, PATH_CHAR);
+                                if next == i + 1 {
+                                    break;
+                                }
+                                i = next;
+                            }
+                            _ => break,
+                        }
+                    }
+                }
+                match second {
+                    b'=' => two(Tok::LessEq),
+                    b'|' => two(Tok::PipeFrom),
+                    _ => (Tok::Byte(c), start + 1),
+                }
+            }
+            b'=' if second == b'=' => two(Tok::Eq),
+            b'!' if second == b'=' => two(Tok::Neq),
+            b'>' if second == b'=' => two(Tok::GreaterEq),
+            b'&' if second == b'&' => two(Tok::And),
+            b'|' if second == b'|' => two(Tok::Or),
+            b'|' if second == b'>' => two(Tok::PipeInto),
+            b'$' if second == b'{' => two(Tok::DollarCurly),
+            b'"' => (Tok::Quote, start + 1),
+            b'\'' if second == b'\'' => {
+                // Spaces and the line break right after the opening quotes are not part of the string.
+                let mut end = start + 2;
+                while self.byte(end) == b' ' {
+                    end += 1;
+                }
+                if self.byte(end) == b'\n' { (Tok::IndentOpen, end + 1) } else { two(Tok::IndentOpen) }
+            }
+            _ => (Tok::Byte(c), start + 1),
+        }
+    }
+
+    /// Consumes path characters and slashes after the first run of a path.
+    pub(crate) fn path_run(&mut self) -> (usize, usize) {
+        let start = self.at;
+        while self.at < self.text.len() && (is(self.text[self.at], PATH_CHAR) || self.text[self.at] == b'/') {
+            self.at += 1;
+        }
+        (start, self.at)
+    }
+}
+
+fn keyword(word: &[u8]) -> Tok {
+    match word {
+        b"if" => Tok::If,
+        b"then" => Tok::Then,
+        b"else" => Tok::Else,
+        b"assert" => Tok::Assert,
+        b"with" => Tok::With,
+        b"let" => Tok::Let,
+        b"in" => Tok::In,
+        b"rec" => Tok::Rec,
+        b"inherit" => Tok::Inherit,
+        b"or" => Tok::OrKw,
+        _ => Tok::Id,
+    }
+}

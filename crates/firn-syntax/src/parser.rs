@@ -1,0 +1,1024 @@
+//! Recursive-descent parser with operator precedence.
+
+use crate::ast::*;
+use crate::indent::{self, Piece};
+use crate::lexer::{Lexer, Tok, Token};
+use crate::symbol::Sym;
+
+/// What the settings say about the language.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ParseOptions {
+    /// The experimental feature `pipe-operators`.
+    pub pipe_operators: bool,
+}
+
+/// What is wrong with the text, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyntaxError {
+    pub message: String,
+    pub offset: Offset,
+    /// A second place that the message refers to; `{}` in the message stands for it.
+    pub other: Option<Offset>,
+}
+
+pub(crate) type PResult<T> = Result<T, SyntaxError>;
+
+/// How deep expressions may nest; the parser recurses, so this bounds its stack.
+const MAX_DEPTH: u32 = 60_000;
+
+/// Parses a file. The tree owns all its text.
+pub fn parse(text: &[u8], options: ParseOptions) -> Result<Ast, Vec<SyntaxError>> {
+    if u32::try_from(text.len()).is_err() {
+        return Err(vec![SyntaxError {
+            message: "file is larger than 4 GiB".into(),
+            offset: 0,
+            other: None,
+        }]);
+    }
+    let mut parser = Parser::new(text, options);
+    parser.file().map_err(|e| vec![e])
+}
+
+pub(crate) struct Parser<'a> {
+    lexer: Lexer<'a>,
+    tok: Token,
+    depth: u32,
+    options: ParseOptions,
+    pub(crate) ast: Ast,
+}
+
+// Binding strengths, weakest first; `expr_op` operators start at `IMPL`.
+const PIPE: u8 = 1;
+const IMPL: u8 = 2;
+const OR: u8 = 3;
+const AND: u8 = 4;
+const EQ: u8 = 5;
+const CMP: u8 = 6;
+const UPDATE: u8 = 7;
+const NOT: u8 = 8;
+const ADD: u8 = 9;
+const MUL: u8 = 10;
+const CONCAT: u8 = 11;
+const HAS: u8 = 12;
+const NEGATE: u8 = 13;
+
+enum Assoc {
+    Left,
+    Right,
+    None,
+}
+
+fn operator(tok: Tok) -> Option<(BinOp, u8, Assoc)> {
+    use Assoc::*;
+    Some(match tok {
+        Tok::Impl => (BinOp::Impl, IMPL, Right),
+        Tok::Or => (BinOp::Or, OR, Left),
+        Tok::And => (BinOp::And, AND, Left),
+        Tok::Eq => (BinOp::Eq, EQ, None),
+        Tok::Neq => (BinOp::Neq, EQ, None),
+        Tok::Byte(b'<') => (BinOp::Less, CMP, None),
+        Tok::Byte(b'>') => (BinOp::Greater, CMP, None),
+        Tok::LessEq => (BinOp::LessEq, CMP, None),
+        Tok::GreaterEq => (BinOp::GreaterEq, CMP, None),
+        Tok::Update => (BinOp::Update, UPDATE, Right),
+        Tok::Byte(b'+') => (BinOp::Add, ADD, Left),
+        Tok::Byte(b'-') => (BinOp::Sub, ADD, Left),
+        Tok::Byte(b'*') => (BinOp::Mul, MUL, Left),
+        Tok::Byte(b'/') => (BinOp::Div, MUL, Left),
+        Tok::Concat => (BinOp::Concat, CONCAT, Right),
+        _ => return Option::None,
+    })
+}
+
+impl<'a> Parser<'a> {
+    fn new(text: &'a [u8], options: ParseOptions) -> Self {
+        let estimate = text.len() / 12;
+        let mut lexer = Lexer::new(text);
+        let tok = lexer.next();
+        Parser {
+            lexer,
+            tok,
+            depth: 0,
+            options,
+            ast: Ast {
+                nodes: Vec::with_capacity(estimate),
+                positions: Vec::with_capacity(estimate),
+                lists: Vec::new(),
+                names: Vec::new(),
+                text: Vec::new(),
+                attrsets: Vec::new(),
+                lambdas: Vec::new(),
+                root: NodeId(0),
+            },
+        }
+    }
+
+    fn file(&mut self) -> PResult<Ast> {
+        let root = self.expr()?;
+        if self.tok.kind != Tok::End {
+            return Err(self.unexpected(&["end of file"]));
+        }
+        self.ast.root = root;
+        let empty = Ast {
+            nodes: Vec::new(),
+            positions: Vec::new(),
+            lists: Vec::new(),
+            names: Vec::new(),
+            text: Vec::new(),
+            attrsets: Vec::new(),
+            lambdas: Vec::new(),
+            root,
+        };
+        Ok(std::mem::replace(&mut self.ast, empty))
+    }
+
+    // ---- building -------------------------------------------------------------------------------------
+
+    pub(crate) fn add(&mut self, node: Node, pos: usize) -> NodeId {
+        let id = NodeId(self.ast.nodes.len() as u32);
+        self.ast.nodes.push(node);
+        self.ast.positions.push(pos as u32);
+        id
+    }
+
+    fn add_list(&mut self, items: &[NodeId]) -> Span {
+        let start = self.ast.lists.len() as u32;
+        self.ast.lists.extend_from_slice(items);
+        Span { start, len: items.len() as u32 }
+    }
+
+    fn add_names(&mut self, items: &[AttrName]) -> Span {
+        let start = self.ast.names.len() as u32;
+        self.ast.names.extend_from_slice(items);
+        Span { start, len: items.len() as u32 }
+    }
+
+    fn add_text(&mut self, text: &[u8]) -> Span {
+        let start = self.ast.text.len() as u32;
+        self.ast.text.extend_from_slice(text);
+        Span { start, len: text.len() as u32 }
+    }
+
+    // ---- tokens ---------------------------------------------------------------------------------------
+
+    fn advance(&mut self) -> PResult<()> {
+        self.tok = self.lexer.next();
+        if matches!(self.tok.kind, Tok::PipeFrom | Tok::PipeInto) && !self.options.pipe_operators {
+            return Err(self.error_at(
+                self.tok.start,
+                "experimental Nix feature 'pipe-operators' is disabled; add '--extra-experimental-features pipe-operators' to enable it",
+            ));
+        }
+        Ok(())
+    }
+
+    fn at(&self, b: u8) -> bool {
+        self.tok.kind == Tok::Byte(b)
+    }
+
+    fn expect(&mut self, kind: Tok) -> PResult<()> {
+        if self.tok.kind != kind {
+            return Err(self.unexpected(&[&kind.describe()]));
+        }
+        self.advance()
+    }
+
+    pub(crate) fn error_at(&self, offset: usize, message: impl Into<String>) -> SyntaxError {
+        SyntaxError { message: message.into(), offset: offset as u32, other: None }
+    }
+
+    fn unexpected(&self, expected: &[&str]) -> SyntaxError {
+        let mut message = format!("syntax error, unexpected {}", self.tok.kind.describe());
+        for (i, what) in expected.iter().enumerate() {
+            message.push_str(if i == 0 { ", expecting " } else { " or " });
+            message.push_str(what);
+        }
+        let at = if self.tok.kind == Tok::End { self.lexer.text.len() } else { self.tok.start };
+        self.error_at(at, message)
+    }
+
+    fn text_of(&self, tok: Token) -> &'a [u8] {
+        &self.lexer.text[tok.start..tok.end]
+    }
+
+    fn deeper(&mut self) -> PResult<()> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return Err(
+                self.error_at(self.tok.start, format!("expression nests more than {MAX_DEPTH} levels deep"))
+            );
+        }
+        Ok(())
+    }
+
+    // ---- expressions ----------------------------------------------------------------------------------
+
+    fn expr(&mut self) -> PResult<NodeId> {
+        self.deeper()?;
+        let node = self.expr_function();
+        self.depth -= 1;
+        node
+    }
+
+    fn expr_function(&mut self) -> PResult<NodeId> {
+        let start = self.tok;
+        match start.kind {
+            Tok::Id => match self.lexer.peek_byte() {
+                b':' => {
+                    let arg = Sym::new(self.text_of(start));
+                    self.advance()?;
+                    self.advance()?;
+                    self.lambda(start.start, Some(arg), None)
+                }
+                b'@' => {
+                    let arg = Sym::new(self.text_of(start));
+                    self.advance()?;
+                    self.advance()?;
+                    if !self.at(b'{') {
+                        return Err(self.unexpected(&["'{'"]));
+                    }
+                    let formals = self.formals()?;
+                    if !self.at(b':') {
+                        return Err(self.unexpected(&["':'"]));
+                    }
+                    self.advance()?;
+                    self.check_formals(&formals, Some(arg), start.start)?;
+                    self.lambda(start.start, Some(arg), Some(formals))
+                }
+                _ => self.expr_if(),
+            },
+            Tok::Byte(b'{') => {
+                if !self.looks_like_formals() {
+                    return self.expr_if();
+                }
+                let formals = self.formals()?;
+                let mut arg = None;
+                if self.at(b'@') {
+                    self.advance()?;
+                    if self.tok.kind != Tok::Id {
+                        return Err(self.unexpected(&["identifier"]));
+                    }
+                    arg = Some(Sym::new(self.text_of(self.tok)));
+                    self.advance()?;
+                }
+                if !self.at(b':') {
+                    let expected: &[&str] = if arg.is_some() { &["':'"] } else { &["':'", "'@'"] };
+                    return Err(self.unexpected(expected));
+                }
+                self.advance()?;
+                self.check_formals(&formals, arg, start.start)?;
+                self.lambda(start.start, arg, Some(formals))
+            }
+            Tok::Assert => {
+                self.advance()?;
+                let cond = self.expr()?;
+                self.expect(Tok::Byte(b';'))?;
+                let body = self.tail()?;
+                Ok(self.add(Node::Assert { cond, body }, start.start))
+            }
+            Tok::With => {
+                self.advance()?;
+                let scope = self.expr()?;
+                self.expect(Tok::Byte(b';'))?;
+                let body = self.tail()?;
+                Ok(self.add(Node::With { scope, body }, start.start))
+            }
+            Tok::Let if self.lexer.peek_byte() != b'{' => {
+                self.advance()?;
+                let bindings = self.bindings(Tok::In)?;
+                if !self.ast.attrsets[bindings as usize].dynamic.is_empty() {
+                    return Err(self.error_at(start.start, "dynamic attributes not allowed in let"));
+                }
+                self.advance()?;
+                let body = self.tail()?;
+                Ok(self.add(Node::Let { bindings, body }, start.start))
+            }
+            _ => self.expr_if(),
+        }
+    }
+
+    fn tail(&mut self) -> PResult<NodeId> {
+        self.deeper()?;
+        let node = self.expr_function();
+        self.depth -= 1;
+        node
+    }
+
+    fn lambda(&mut self, start: usize, arg: Option<Sym>, formals: Option<Formals>) -> PResult<NodeId> {
+        let body = self.tail()?;
+        let index = self.ast.lambdas.len() as u32;
+        self.ast.lambdas.push(Lambda { arg, formals, body, name: None });
+        Ok(self.add(Node::Lambda(index), start))
+    }
+
+    fn expr_if(&mut self) -> PResult<NodeId> {
+        if self.tok.kind != Tok::If {
+            return self.expr_pipe();
+        }
+        let start = self.tok.start;
+        self.advance()?;
+        let cond = self.expr()?;
+        self.expect(Tok::Then)?;
+        let then = self.expr()?;
+        self.expect(Tok::Else)?;
+        let otherwise = self.expr()?;
+        Ok(self.add(Node::If { cond, then, otherwise }, start))
+    }
+
+    fn expr_pipe(&mut self) -> PResult<NodeId> {
+        let first = self.expr_op(PIPE + 1)?;
+        match self.tok.kind {
+            Tok::PipeInto => {
+                let mut value = first;
+                while self.tok.kind == Tok::PipeInto {
+                    let pos = self.tok.start;
+                    self.advance()?;
+                    let function = self.expr_op(PIPE + 1)?;
+                    value = self.call(function, &[value], pos);
+                }
+                Ok(value)
+            }
+            Tok::PipeFrom => {
+                let pos = self.tok.start;
+                self.advance()?;
+                self.deeper()?;
+                let arg = self.expr_pipe()?;
+                self.depth -= 1;
+                Ok(self.call(first, &[arg], pos))
+            }
+            _ => Ok(first),
+        }
+    }
+
+    /// A call; a call of a call becomes one with more arguments, as the reference builds it.
+    fn call(&mut self, function: NodeId, args: &[NodeId], pos: usize) -> NodeId {
+        if let Node::Call { function: inner, args: before } = self.ast.node(function) {
+            let mut all = self.ast.list(before).to_vec();
+            all.extend_from_slice(args);
+            let args = self.add_list(&all);
+            let pos = self.ast.pos(function) as usize;
+            return self.add(Node::Call { function: inner, args }, pos);
+        }
+        let args = self.add_list(args);
+        self.add(Node::Call { function, args }, pos)
+    }
+
+    fn expr_op(&mut self, min: u8) -> PResult<NodeId> {
+        let start = self.tok.start;
+        let mut left = match self.tok.kind {
+            Tok::Byte(b'!') => {
+                self.advance()?;
+                self.deeper()?;
+                let operand = self.expr_op(NOT)?;
+                self.depth -= 1;
+                self.add(Node::Not(operand), start)
+            }
+            Tok::Byte(b'-') => {
+                self.advance()?;
+                self.deeper()?;
+                let operand = self.expr_op(NEGATE)?;
+                self.depth -= 1;
+                self.add(Node::Negate(operand), start)
+            }
+            _ => self.expr_app()?,
+        };
+        // A non-associative operator may not be followed by one of its own strength.
+        let mut barred = 0;
+        loop {
+            let pos = self.tok.start;
+            if self.at(b'?') {
+                if HAS < min {
+                    return Ok(left);
+                }
+                if barred == HAS {
+                    return Err(self.unexpected(&[]));
+                }
+                self.advance()?;
+                let path = self.attr_path()?;
+                let path = self.add_names(&path);
+                let at = self.ast.pos(left) as usize;
+                left = self.add(Node::HasAttr { base: left, path }, at);
+                barred = HAS;
+                continue;
+            }
+            let Some((op, strength, assoc)) = operator(self.tok.kind) else { return Ok(left) };
+            if strength < min {
+                return Ok(left);
+            }
+            if barred == strength {
+                return Err(self.unexpected(&[]));
+            }
+            self.advance()?;
+            self.deeper()?;
+            let right = self.expr_op(match assoc {
+                Assoc::Right => strength,
+                Assoc::Left | Assoc::None => strength + 1,
+            })?;
+            self.depth -= 1;
+            left = self.add(Node::Binary { op, left, right }, pos);
+            barred = if matches!(assoc, Assoc::None) { strength } else { 0 };
+        }
+    }
+
+    fn starts_simple(&self) -> bool {
+        matches!(
+            self.tok.kind,
+            Tok::Id
+                | Tok::Int
+                | Tok::Float
+                | Tok::Quote
+                | Tok::IndentOpen
+                | Tok::Path
+                | Tok::HomePath
+                | Tok::SearchPath
+                | Tok::Uri
+                | Tok::Let
+                | Tok::Rec
+                | Tok::Byte(b'(' | b'{' | b'[')
+        )
+    }
+
+    fn expr_app(&mut self) -> PResult<NodeId> {
+        let start = self.tok.start;
+        let function = self.expr_select()?;
+        if !self.starts_simple() {
+            return Ok(function);
+        }
+        let mut args = Vec::with_capacity(4);
+        while self.starts_simple() {
+            args.push(self.expr_select()?);
+        }
+        // `f or x` parses `f or` as a call, which then takes the arguments.
+        Ok(self.call(function, &args, start))
+    }
+
+    fn expr_select(&mut self) -> PResult<NodeId> {
+        let start = self.tok.start;
+        let base = self.expr_simple()?;
+        if self.at(b'.') {
+            self.advance()?;
+            let path = self.attr_path()?;
+            let path = self.add_names(&path);
+            let mut default = None;
+            if self.tok.kind == Tok::OrKw {
+                self.advance()?;
+                self.deeper()?;
+                default = Some(self.expr_select()?);
+                self.depth -= 1;
+            }
+            return Ok(self.add(Node::Select { base, path, default }, start));
+        }
+        if self.tok.kind == Tok::OrKw {
+            let or = self.add(Node::Var(Sym::from_static("or")), start);
+            self.advance()?;
+            // Not merged into a call before it: `f or` is a value of its own.
+            let args = self.add_list(&[or]);
+            return Ok(self.add(Node::Call { function: base, args }, start));
+        }
+        Ok(base)
+    }
+
+    fn expr_simple(&mut self) -> PResult<NodeId> {
+        let tok = self.tok;
+        match tok.kind {
+            Tok::Id => {
+                let name = self.text_of(tok);
+                let node = if name == b"__curPos" { Node::CurPos } else { Node::Var(Sym::new(name)) };
+                self.advance()?;
+                Ok(self.add(node, tok.start))
+            }
+            Tok::Int => {
+                let text = String::from_utf8_lossy(self.text_of(tok));
+                let Ok(value) = text.parse::<i64>() else {
+                    return Err(self.error_at(tok.start, format!("invalid integer '{text}'")));
+                };
+                self.advance()?;
+                Ok(self.add(Node::Int(value), tok.start))
+            }
+            Tok::Float => {
+                let text = String::from_utf8_lossy(self.text_of(tok));
+                let value: f64 = match text.parse::<f64>() {
+                    Ok(value) if value.is_finite() && (value == 0.0 || value.is_normal()) => value,
+                    _ => {
+                        return Err(self.error_at(tok.start, format!("invalid float '{text}'")));
+                    }
+                };
+                self.advance()?;
+                Ok(self.add(Node::Float(value), tok.start))
+            }
+            Tok::Quote => {
+                let mut parts = self.string_parts()?;
+                self.advance()?;
+                if let [] | [(_, StringPart::Text(_))] = parts[..] {
+                    let text = match parts.pop() {
+                        Some((_, StringPart::Text(text))) => text,
+                        _ => Vec::new(),
+                    };
+                    let text = self.add_text(&text);
+                    return Ok(self.add(Node::Str(text), tok.start));
+                }
+                Ok(self.interpolation(InterpKind::String, parts, tok.start))
+            }
+            Tok::IndentOpen => {
+                let pieces = self.indented_parts()?;
+                self.advance()?;
+                let mut pieces = indent::strip(pieces);
+                if let [] | [(_, Piece::Text { .. })] = pieces[..] {
+                    let text = match pieces.pop() {
+                        Some((_, Piece::Text { text, .. })) => text,
+                        _ => Vec::new(),
+                    };
+                    let text = self.add_text(&text);
+                    return Ok(self.add(Node::Str(text), tok.start));
+                }
+                let parts = pieces
+                    .into_iter()
+                    .map(|(pos, piece)| match piece {
+                        Piece::Text { text, .. } => (pos, StringPart::Text(text)),
+                        Piece::Expr(node) => (pos, StringPart::Expr(node)),
+                    })
+                    .collect();
+                Ok(self.interpolation(InterpKind::String, parts, tok.start))
+            }
+            Tok::Path | Tok::HomePath => self.path(tok),
+            Tok::SearchPath => {
+                let text = self.text_of(tok);
+                let text = self.add_text(&text[1..text.len() - 1]);
+                self.advance()?;
+                Ok(self.add(Node::SearchPath(text), tok.start))
+            }
+            Tok::Uri => {
+                let text = self.add_text(self.text_of(tok));
+                self.advance()?;
+                Ok(self.add(Node::Str(text), tok.start))
+            }
+            Tok::Byte(b'(') => {
+                self.advance()?;
+                let inner = self.expr()?;
+                self.expect(Tok::Byte(b')'))?;
+                Ok(self.parenthesised(inner))
+            }
+            Tok::Let => {
+                self.advance()?;
+                if !self.at(b'{') {
+                    return Err(self.unexpected(&["'{'"]));
+                }
+                self.advance()?;
+                let set = self.bindings(Tok::Byte(b'}'))?;
+                self.advance()?;
+                self.ast.attrsets[set as usize].recursive = true;
+                Ok(self.add(Node::LegacyLet(set), tok.start))
+            }
+            Tok::Rec => {
+                self.advance()?;
+                self.expect(Tok::Byte(b'{'))?;
+                let set = self.bindings(Tok::Byte(b'}'))?;
+                self.advance()?;
+                self.ast.attrsets[set as usize].recursive = true;
+                Ok(self.add(Node::Attrs(set), tok.start))
+            }
+            Tok::Byte(b'{') => {
+                self.advance()?;
+                let set = self.bindings(Tok::Byte(b'}'))?;
+                self.advance()?;
+                Ok(self.add(Node::Attrs(set), tok.start))
+            }
+            Tok::Byte(b'[') => {
+                self.advance()?;
+                let mut items = Vec::new();
+                while !self.at(b']') {
+                    if !self.starts_simple() {
+                        return Err(self.unexpected(&[]));
+                    }
+                    self.deeper()?;
+                    items.push(self.expr_select()?);
+                    self.depth -= 1;
+                }
+                self.advance()?;
+                let items = self.add_list(&items);
+                Ok(self.add(Node::List(items), tok.start))
+            }
+            _ => Err(self.unexpected(&[])),
+        }
+    }
+
+    /// `(f x) y` and `f x y` are the same call in the reference's tree, so parentheses leave no trace.
+    fn parenthesised(&mut self, inner: NodeId) -> NodeId {
+        inner
+    }
+
+    // ---- strings and paths ----------------------------------------------------------------------------
+
+    fn interpolation(&mut self, kind: InterpKind, parts: Vec<(u32, StringPart)>, pos: usize) -> NodeId {
+        let nodes: Vec<NodeId> = parts
+            .into_iter()
+            .map(|(pos, part)| match part {
+                StringPart::Text(text) => {
+                    let text = self.add_text(&text);
+                    self.add(Node::Str(text), pos as usize)
+                }
+                StringPart::Expr(node) => node,
+            })
+            .collect();
+        let parts = self.add_list(&nodes);
+        self.add(Node::Interp { kind, parts }, pos)
+    }
+
+    /// After `${`: the expression and its closing brace; leaves the lexer right after the brace.
+    fn antiquotation(&mut self) -> PResult<NodeId> {
+        self.advance()?;
+        let node = self.expr()?;
+        if !self.at(b'}') {
+            return Err(self.unexpected(&["'}'"]));
+        }
+        self.lexer.at = self.tok.end;
+        Ok(node)
+    }
+
+    fn nul_error(&self, at: usize) -> SyntaxError {
+        self.error_at(at, "input string cannot be represented as Nix string because it contains null bytes")
+    }
+
+    /// The parts of a `"` string; the opening quote is the current token. Leaves the lexer after the closing quote.
+    fn string_parts(&mut self) -> PResult<Vec<(u32, StringPart)>> {
+        let mut parts = Vec::new();
+        let mut text: Vec<u8> = Vec::new();
+        let mut start = self.lexer.at;
+        loop {
+            let rest = &self.lexer.text[self.lexer.at..];
+            let plain =
+                rest.iter().position(|c| matches!(c, b'"' | b'$' | b'\\' | b'\r' | 0)).unwrap_or(rest.len());
+            text.extend_from_slice(&rest[..plain]);
+            self.lexer.at += plain;
+            let at = self.lexer.at;
+            if at >= self.lexer.text.len() {
+                self.tok = Token { kind: Tok::End, start: at, end: at };
+                return Err(self.unexpected(&["'\"'"]));
+            }
+            match self.lexer.text[at] {
+                b'"' => {
+                    self.lexer.at += 1;
+                    if !text.is_empty() {
+                        parts.push((start as u32, StringPart::Text(text)));
+                    }
+                    return Ok(parts);
+                }
+                b'\\' => {
+                    let Some(&escaped) = self.lexer.text.get(at + 1) else {
+                        self.lexer.at += 1;
+                        continue;
+                    };
+                    if escaped == 0 {
+                        return Err(self.nul_error(start));
+                    }
+                    text.push(unescape(escaped));
+                    self.lexer.at += 2;
+                }
+                b'\r' => {
+                    text.push(b'\n');
+                    self.lexer.at += if self.lexer.byte(at + 1) == b'\n' { 2 } else { 1 };
+                }
+                b'$' => match self.lexer.byte(at + 1) {
+                    b'{' => {
+                        if !text.is_empty() {
+                            parts.push((start as u32, StringPart::Text(std::mem::take(&mut text))));
+                        }
+                        self.lexer.at += 2;
+                        let node = self.antiquotation()?;
+                        parts.push((at as u32, StringPart::Expr(node)));
+                        start = self.lexer.at;
+                    }
+                    // `$$` is text, so that `$${` does not interpolate.
+                    b'$' => {
+                        text.extend_from_slice(b"$$");
+                        self.lexer.at += 2;
+                    }
+                    _ => {
+                        text.push(b'$');
+                        self.lexer.at += 1;
+                    }
+                },
+                _ => return Err(self.nul_error(start)),
+            }
+        }
+    }
+
+    /// The parts of an indented string, as the reference's lexer cuts them: escapes do not count as indentation.
+    fn indented_parts(&mut self) -> PResult<Vec<(u32, Piece<NodeId>)>> {
+        let mut parts = Vec::new();
+        let mut text: Vec<u8> = Vec::new();
+        let mut start = self.lexer.at;
+        let flush = |parts: &mut Vec<_>, text: &mut Vec<u8>, start: usize| {
+            if !text.is_empty() {
+                parts.push((start as u32, Piece::Text { text: std::mem::take(text), raw: true }));
+            }
+        };
+        loop {
+            let rest = &self.lexer.text[self.lexer.at..];
+            let plain = memchr::memchr3(b'\'', b'$', 0, rest).unwrap_or(rest.len());
+            text.extend_from_slice(&rest[..plain]);
+            self.lexer.at += plain;
+            let at = self.lexer.at;
+            if at >= self.lexer.text.len() {
+                self.tok = Token { kind: Tok::End, start: at, end: at };
+                return Err(self.unexpected(&["end of an indented string"]));
+            }
+            let (second, third) = (self.lexer.byte(at + 1), self.lexer.byte(at + 2));
+            match (self.lexer.text[at], second) {
+                (b'\'', b'\'') => {
+                    let escaped: &[u8] = match third {
+                        b'$' => b"$",
+                        b'\'' => b"''",
+                        b'\\' => {
+                            let Some(&c) = self.lexer.text.get(at + 3) else {
+                                self.lexer.at += 2;
+                                continue;
+                            };
+                            if c == 0 {
+                                return Err(self.nul_error(at));
+                            }
+                            flush(&mut parts, &mut text, start);
+                            parts.push((at as u32, Piece::Text { text: vec![unescape(c)], raw: false }));
+                            self.lexer.at += 4;
+                            start = self.lexer.at;
+                            continue;
+                        }
+                        _ => {
+                            self.lexer.at += 2;
+                            flush(&mut parts, &mut text, start);
+                            return Ok(parts);
+                        }
+                    };
+                    flush(&mut parts, &mut text, start);
+                    parts.push((at as u32, Piece::Text { text: escaped.to_vec(), raw: false }));
+                    self.lexer.at += 3;
+                    start = self.lexer.at;
+                }
+                (b'\'', b'$') => {
+                    // The reference's lexer ends its run of text here, and the quote becomes escaped text.
+                    flush(&mut parts, &mut text, start);
+                    parts.push((at as u32, Piece::Text { text: b"'".to_vec(), raw: false }));
+                    self.lexer.at += 1;
+                    start = self.lexer.at;
+                }
+                (b'\'', _) => {
+                    // A quote and the byte after it are text.
+                    text.push(b'\'');
+                    self.lexer.at += 1;
+                    if at + 1 < self.lexer.text.len() && second != 0 {
+                        text.push(second);
+                        self.lexer.at += 1;
+                    }
+                }
+                (b'$', b'{') => {
+                    flush(&mut parts, &mut text, start);
+                    self.lexer.at += 2;
+                    let node = self.antiquotation()?;
+                    parts.push((at as u32, Piece::Expr(node)));
+                    start = self.lexer.at;
+                }
+                (b'$', b'\'') => {
+                    flush(&mut parts, &mut text, start);
+                    parts.push((at as u32, Piece::Text { text: b"$".to_vec(), raw: false }));
+                    self.lexer.at += 1;
+                    start = self.lexer.at;
+                }
+                (b'$', c) => {
+                    text.push(b'$');
+                    self.lexer.at += 1;
+                    if at + 1 < self.lexer.text.len() && c != 0 {
+                        text.push(c);
+                        self.lexer.at += 1;
+                    }
+                }
+                _ => return Err(self.nul_error(start)),
+            }
+        }
+    }
+
+    fn path(&mut self, tok: Token) -> PResult<NodeId> {
+        let home = tok.kind == Tok::HomePath;
+        self.lexer.at = tok.end;
+        // Slashes and path characters that the first token could not take (`a//b`) still belong to it.
+        let (_, mut end) = self.lexer.path_run();
+        let mut parts: Vec<(u32, StringPart)> = Vec::new();
+        let mut literal = self.lexer.text[tok.start..tok.end].to_vec();
+        if end > tok.end {
+            if !self.lexer.text[end..].starts_with(b"${") {
+                return Err(self.error_at(tok.start, "syntax error, unexpected end of path, expecting '${'"));
+            }
+            literal.extend_from_slice(&self.lexer.text[tok.end..end]);
+        }
+        while self.lexer.text[self.lexer.at..].starts_with(b"${") {
+            let at = self.lexer.at;
+            self.lexer.at += 2;
+            let node = self.antiquotation()?;
+            parts.push((at as u32, StringPart::Expr(node)));
+            let (start, stop) = self.lexer.path_run();
+            end = stop;
+            if stop > start {
+                parts.push((start as u32, StringPart::Text(self.lexer.text[start..stop].to_vec())));
+            }
+        }
+        if end > 0 && self.lexer.at == end && self.lexer.text[end - 1] == b'/' {
+            return Err(self.error_at(end, "path has a trailing slash"));
+        }
+        let span = self.add_text(&literal);
+        let first = self.add(if home { Node::HomePath(span) } else { Node::Path(span) }, tok.start);
+        self.advance()?;
+        if parts.is_empty() {
+            return Ok(first);
+        }
+        parts.insert(0, (tok.start as u32, StringPart::Expr(first)));
+        Ok(self.interpolation(InterpKind::Path, parts, tok.start))
+    }
+
+    // ---- attributes -----------------------------------------------------------------------------------
+
+    fn attr_path(&mut self) -> PResult<Vec<AttrName>> {
+        let mut path = vec![self.attr_name()?];
+        while self.at(b'.') {
+            self.advance()?;
+            path.push(self.attr_name()?);
+        }
+        Ok(path)
+    }
+
+    fn attr_name(&mut self) -> PResult<AttrName> {
+        let tok = self.tok;
+        match tok.kind {
+            Tok::Id | Tok::OrKw => {
+                self.advance()?;
+                Ok(AttrName::Static(Sym::new(self.text_of(tok))))
+            }
+            Tok::Quote => {
+                let mut parts = self.string_parts()?;
+                self.advance()?;
+                match parts.pop() {
+                    None => Ok(AttrName::Static(Sym::from_static(""))),
+                    Some((_, StringPart::Text(text))) if parts.is_empty() => {
+                        Ok(AttrName::Static(Sym::new(&text)))
+                    }
+                    Some(last) => {
+                        parts.push(last);
+                        Ok(AttrName::Dynamic(self.interpolation(InterpKind::String, parts, tok.start)))
+                    }
+                }
+            }
+            Tok::DollarCurly => {
+                let node = self.antiquotation()?;
+                self.advance()?;
+                match self.ast.node(node) {
+                    Node::Str(text) => Ok(AttrName::Static(Sym::new(self.ast.bytes(text)))),
+                    _ => Ok(AttrName::Dynamic(node)),
+                }
+            }
+            _ => Err(self.unexpected(&["identifier", "'or'", "'${'", "'\"'"])),
+        }
+    }
+
+    /// Bindings up to (not past) the closing token.
+    fn bindings(&mut self, close: Tok) -> PResult<u32> {
+        self.deeper()?;
+        let mut set = crate::bindings::Builder::new();
+        while self.tok.kind != close {
+            let start = self.tok.start;
+            match self.tok.kind {
+                Tok::Inherit => {
+                    self.advance()?;
+                    let mut kind = AttrKind::Inherited;
+                    let mut from_pos = start;
+                    if self.at(b'(') {
+                        self.advance()?;
+                        from_pos = self.tok.start;
+                        let from = self.expr()?;
+                        self.expect(Tok::Byte(b')'))?;
+                        kind = AttrKind::InheritedFrom(set.inherit_from(from));
+                    }
+                    while !self.at(b';') {
+                        let pos = self.tok.start;
+                        if !matches!(self.tok.kind, Tok::Id | Tok::OrKw | Tok::Quote | Tok::DollarCurly) {
+                            return Err(self.unexpected(&[]));
+                        }
+                        let AttrName::Static(name) = self.attr_name()? else {
+                            return Err(self.error_at(pos, "dynamic attributes not allowed in inherit"));
+                        };
+                        let value = match kind {
+                            AttrKind::InheritedFrom(n) => {
+                                let base = self.add(Node::InheritFrom(n), from_pos);
+                                let path = self.add_names(&[AttrName::Static(name)]);
+                                self.add(Node::Select { base, path, default: None }, pos)
+                            }
+                            _ => self.add(Node::Var(name), pos),
+                        };
+                        set.inherit(self, AttrDef { name, pos: pos as u32, kind, value })?;
+                    }
+                    self.advance()?;
+                }
+                Tok::Id | Tok::OrKw | Tok::Quote | Tok::DollarCurly => {
+                    let path = self.attr_path()?;
+                    self.expect(Tok::Byte(b'='))?;
+                    let value = self.expr()?;
+                    self.expect(Tok::Byte(b';'))?;
+                    set.add(self, &path, value, start as u32)?;
+                }
+                _ => {
+                    let close = close.describe();
+                    let expected = [close.as_str()];
+                    return Err(self.unexpected(if set.is_empty() { &[] } else { &expected }));
+                }
+            }
+        }
+        self.depth -= 1;
+        let index = self.ast.attrsets.len() as u32;
+        self.ast.attrsets.push(set.finish());
+        Ok(index)
+    }
+
+    // ---- formals --------------------------------------------------------------------------------------
+
+    /// Whether `{` opens formal arguments rather than a set.
+    fn looks_like_formals(&mut self) -> bool {
+        let at = self.lexer.at;
+        let first = self.lexer.next();
+        let second = match first.kind {
+            Tok::Id | Tok::Byte(b'}') => Some(self.lexer.next().kind),
+            _ => None,
+        };
+        self.lexer.at = at;
+        match (first.kind, second) {
+            (Tok::Ellipsis, _) => true,
+            (Tok::Byte(b'}'), Some(Tok::Byte(b':' | b'@'))) => true,
+            (Tok::Id, Some(Tok::Byte(b',' | b'?' | b'}'))) => true,
+            _ => false,
+        }
+    }
+
+    fn formals(&mut self) -> PResult<Formals> {
+        let mut formals = Formals::default();
+        self.advance()?;
+        loop {
+            match self.tok.kind {
+                Tok::Byte(b'}') => break,
+                Tok::Ellipsis => {
+                    formals.ellipsis = true;
+                    self.advance()?;
+                    if !self.at(b'}') {
+                        return Err(self.unexpected(&["'}'"]));
+                    }
+                    break;
+                }
+                Tok::Id => {
+                    let tok = self.tok;
+                    self.advance()?;
+                    let mut default = None;
+                    if self.at(b'?') {
+                        self.advance()?;
+                        default = Some(self.expr()?);
+                    }
+                    let name = Sym::new(self.text_of(tok));
+                    formals.formals.push(Formal { name, pos: tok.start as u32, default });
+                    match self.tok.kind {
+                        Tok::Byte(b',') => self.advance()?,
+                        Tok::Byte(b'}') => break,
+                        _ => return Err(self.unexpected(&["','", "'}'"])),
+                    }
+                }
+                _ => return Err(self.unexpected(&["identifier", "'...'", "'}'"])),
+            }
+        }
+        self.advance()?;
+        formals.formals.sort_by_key(|f| (f.name, f.pos));
+        Ok(formals)
+    }
+
+    fn check_formals(&self, formals: &Formals, arg: Option<Sym>, start: usize) -> PResult<()> {
+        let duplicate = formals.formals.windows(2).find(|w| w[0].name == w[1].name);
+        if let Some(pair) = duplicate {
+            return Err(self.error_at(
+                pair[1].pos as usize,
+                format!("duplicate formal function argument '{}'", pair[1].name),
+            ));
+        }
+        match arg {
+            Some(arg) if formals.formals.iter().any(|f| f.name == arg) => {
+                Err(self.error_at(start, format!("duplicate formal function argument '{arg}'")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+enum StringPart {
+    Text(Vec<u8>),
+    Expr(NodeId),
+}
+
+fn unescape(c: u8) -> u8 {
+    match c {
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        other => other,
+    }
+}

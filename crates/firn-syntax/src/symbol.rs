@@ -1,0 +1,142 @@
+//! Interned names. A [`Sym`] is a number; equal names have equal numbers for the life of the process.
+
+use hashbrown::HashTable;
+use parking_lot::Mutex;
+use rustc_hash::FxHasher;
+use std::fmt;
+use std::hash::Hasher;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// An interned name. Never zero, so that `Option<Sym>` has its size.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sym(std::num::NonZeroU32);
+
+const SHARDS: usize = 16;
+/// Chunk `n` holds `FIRST << n` names, so a name's place never moves and reading takes no lock.
+const FIRST_BITS: u32 = 12;
+const CHUNKS: usize = 20;
+
+type Slot = OnceLock<&'static [u8]>;
+
+struct Interner {
+    shards: [Mutex<HashTable<(u32, u32)>>; SHARDS],
+    chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
+    next: AtomicU32,
+}
+
+static INTERNER: Interner = Interner {
+    shards: [const { Mutex::new(HashTable::new()) }; SHARDS],
+    chunks: [const { OnceLock::new() }; CHUNKS],
+    next: AtomicU32::new(1),
+};
+
+fn place(index: u32) -> (usize, usize) {
+    let n = index + (1 << FIRST_BITS);
+    let top = 31 - n.leading_zeros();
+    ((top - FIRST_BITS) as usize, (n - (1 << top)) as usize)
+}
+
+fn hash(name: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(name);
+    hasher.finish()
+}
+
+impl Sym {
+    /// The symbol of a name.
+    pub fn new(name: &[u8]) -> Sym {
+        Sym::intern(name, || Box::leak(name.into()))
+    }
+
+    /// As [`Sym::new`], without a copy of the name.
+    pub fn from_static(name: &'static str) -> Sym {
+        Sym::intern(name.as_bytes(), || name.as_bytes())
+    }
+
+    /// The symbol of a name if one was made before.
+    pub fn lookup(name: &[u8]) -> Option<Sym> {
+        let hash = hash(name);
+        let shard = INTERNER.shards[(hash >> 57) as usize % SHARDS].lock();
+        let found = shard.find(hash, |(index, _)| get(*index) == name)?;
+        std::num::NonZeroU32::new(found.0).map(Sym)
+    }
+
+    fn intern(name: &[u8], make: impl FnOnce() -> &'static [u8]) -> Sym {
+        let hash = hash(name);
+        let mut shard = INTERNER.shards[(hash >> 57) as usize % SHARDS].lock();
+        if let Some((index, _)) = shard.find(hash, |(index, h)| *h == hash as u32 && get(*index) == name) {
+            if let Some(index) = std::num::NonZeroU32::new(*index) {
+                return Sym(index);
+            }
+        }
+        let index = INTERNER.next.fetch_add(1, Ordering::Relaxed);
+        let (chunk, slot) = place(index);
+        let chunk = INTERNER.chunks[chunk]
+            .get_or_init(|| (0..(1usize << FIRST_BITS) << chunk).map(|_| OnceLock::new()).collect());
+        let _ = chunk[slot].set(make());
+        // The upper half of the hash is not kept: growing the table hashes names again, which is rare.
+        shard.insert_unique(hash, (index, hash as u32), |(index, _)| self::hash(get(*index)));
+        std::num::NonZeroU32::new(index).map(Sym).unwrap_or(Sym(std::num::NonZeroU32::MIN))
+    }
+
+    /// The name.
+    pub fn as_bytes(self) -> &'static [u8] {
+        get(self.0.get())
+    }
+
+    /// A small dense number.
+    pub fn index(self) -> u32 {
+        self.0.get()
+    }
+
+    /// The symbol with that number, which must have come from [`Sym::index`].
+    pub fn from_index(index: u32) -> Option<Sym> {
+        std::num::NonZeroU32::new(index).map(Sym)
+    }
+}
+
+/// How many symbols there are.
+pub fn count() -> usize {
+    INTERNER.next.load(Ordering::Relaxed) as usize - 1
+}
+
+fn get(index: u32) -> &'static [u8] {
+    let (chunk, slot) = place(index);
+    INTERNER
+        .chunks
+        .get(chunk)
+        .and_then(OnceLock::get)
+        .and_then(|c| c.get(slot))
+        .and_then(OnceLock::get)
+        .copied()
+        .unwrap_or_default()
+}
+
+impl fmt::Display for Sym {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+impl fmt::Debug for Sym {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interns() {
+        let names: Vec<Vec<u8>> = (0..20_000).map(|i| format!("name-{i}").into_bytes()).collect();
+        let syms: Vec<Sym> = names.iter().map(|n| Sym::new(n)).collect();
+        for (name, sym) in names.iter().zip(&syms) {
+            assert_eq!((sym.as_bytes(), Sym::new(name)), (&name[..], *sym));
+        }
+        assert_eq!(Sym::lookup(b"name-7"), Some(syms[7]));
+        assert_eq!(Sym::lookup(b"never made"), None);
+    }
+}
