@@ -1,0 +1,199 @@
+//! Evaluation errors: a message, a place, and the trace of what was being evaluated.
+
+use crate::source::Pos;
+use firn_syntax::Sym;
+use std::fmt;
+use std::sync::Arc;
+
+pub type EvalResult<T> = Result<T, EvalError>;
+
+/// What kind of failure it is; decides whether `tryEval` catches it and how the program exits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ErrorKind {
+    /// `throw`.
+    Throw,
+    /// `assert`.
+    Assertion,
+    /// `abort`.
+    Abort,
+    Type,
+    UndefinedVariable,
+    MissingAttribute,
+    MissingArgument,
+    InfiniteRecursion,
+    StackOverflow,
+    Syntax,
+    /// Forbidden by restricted or pure evaluation.
+    Restricted,
+    /// Anything else that evaluation itself finds.
+    Eval,
+    /// The host failed: files, store, builds, network. `exit` is the program's exit code.
+    Host { exit: u8 },
+}
+
+/// One step of a trace.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    pub pos: Pos,
+    pub what: TraceKind,
+}
+
+/// What a step says. Formatted only when shown.
+#[derive(Clone, Debug)]
+pub enum TraceKind {
+    Static(&'static str),
+    Text(Arc<str>),
+    /// While evaluating the attribute.
+    Attribute(Sym),
+    /// While calling a builtin.
+    Builtin(&'static str),
+    /// While calling a lambda of that name.
+    Lambda(Option<Sym>),
+    CallSite,
+}
+
+impl fmt::Display for TraceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TraceKind::Static(text) => f.write_str(text),
+            TraceKind::Text(text) => f.write_str(text),
+            TraceKind::Attribute(name) => write!(f, "while evaluating the attribute '{name}'"),
+            TraceKind::Builtin(name) => write!(f, "while calling the '{name}' builtin"),
+            TraceKind::Lambda(Some(name)) => write!(f, "while calling '{name}'"),
+            TraceKind::Lambda(None) => f.write_str("while calling anonymous lambda"),
+            TraceKind::CallSite => f.write_str("from call site"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Node {
+    trace: Trace,
+    inner: Option<Arc<Node>>,
+}
+
+#[derive(Debug)]
+struct Core {
+    kind: ErrorKind,
+    message: String,
+    pos: Pos,
+    suggestions: Vec<String>,
+}
+
+/// An error. Cloning is cheap: a failed thunk keeps one, and traces share their tails.
+#[derive(Clone, Debug)]
+pub struct EvalError(Box<Inner>);
+
+#[derive(Clone, Debug)]
+struct Inner {
+    core: Arc<Core>,
+    trace: Option<Arc<Node>>,
+}
+
+impl EvalError {
+    #[cold]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> EvalError {
+        EvalError::at(kind, Pos::NONE, message)
+    }
+
+    #[cold]
+    pub fn at(kind: ErrorKind, pos: Pos, message: impl Into<String>) -> EvalError {
+        let core = Arc::new(Core { kind, message: message.into(), pos, suggestions: Vec::new() });
+        EvalError(Box::new(Inner { core, trace: None }))
+    }
+
+    /// Adds names that may have been meant, best first.
+    pub fn with_suggestions(mut self, suggestions: Vec<String>) -> EvalError {
+        let core = &self.0.core;
+        self.0.core = Arc::new(Core {
+            kind: core.kind,
+            message: core.message.clone(),
+            pos: core.pos,
+            suggestions,
+        });
+        self
+    }
+
+    /// Adds an outer step to the trace.
+    #[cold]
+    pub fn trace(mut self, pos: Pos, what: TraceKind) -> EvalError {
+        let inner = self.0.trace.take();
+        self.0.trace = Some(Arc::new(Node { trace: Trace { pos, what }, inner }));
+        self
+    }
+
+    #[cold]
+    pub fn context(self, pos: Pos, what: &'static str) -> EvalError {
+        if what.is_empty() { self } else { self.trace(pos, TraceKind::Static(what)) }
+    }
+
+    pub fn kind(&self) -> ErrorKind {
+        self.0.core.kind
+    }
+
+    pub fn message(&self) -> &str {
+        &self.0.core.message
+    }
+
+    pub fn pos(&self) -> Pos {
+        self.0.core.pos
+    }
+
+    pub fn suggestions(&self) -> &[String] {
+        &self.0.core.suggestions
+    }
+
+    /// The steps, outermost first.
+    pub fn traces(&self) -> Vec<&Trace> {
+        let mut out = Vec::new();
+        let mut node = self.0.trace.as_deref();
+        while let Some(n) = node {
+            out.push(&n.trace);
+            node = n.inner.as_deref();
+        }
+        out
+    }
+
+    /// Whether `builtins.tryEval` turns it into `{ success = false; }`.
+    pub fn is_catchable(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Throw | ErrorKind::Assertion)
+    }
+}
+
+impl fmt::Display for EvalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.message())
+    }
+}
+
+impl std::error::Error for EvalError {}
+
+impl Drop for Node {
+    // A trace can be as long as the recursion was deep: it is taken apart in a loop.
+    fn drop(&mut self) {
+        let mut next = self.inner.take();
+        while let Some(node) = next {
+            match Arc::try_unwrap(node) {
+                Ok(mut node) => next = node.inner.take(),
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// `Result` helpers to add trace steps.
+pub trait ResultExt<T> {
+    fn context(self, pos: Pos, what: &'static str) -> EvalResult<T>;
+    fn traced(self, pos: Pos, what: impl FnOnce() -> TraceKind) -> EvalResult<T>;
+}
+
+impl<T> ResultExt<T> for EvalResult<T> {
+    #[inline]
+    fn context(self, pos: Pos, what: &'static str) -> EvalResult<T> {
+        self.map_err(|e| e.context(pos, what))
+    }
+    #[inline]
+    fn traced(self, pos: Pos, what: impl FnOnce() -> TraceKind) -> EvalResult<T> {
+        self.map_err(|e| e.trace(pos, what()))
+    }
+}

@@ -1,0 +1,121 @@
+//! The evaluator's only door to the world.
+
+use firn_core::{CaMethod, Hash, HashAlgo, StoreDir, StorePath};
+use firn_derivation::Derivation;
+use crate::context::ContextElem;
+use std::collections::{BTreeMap, BTreeSet};
+
+pub type HostResult<T> = Result<T, HostError>;
+
+/// Why the host could not do something. `message` is the whole text for the user.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{message}")]
+pub struct HostError {
+    pub message: String,
+    /// The exit code that the program should end with (1 unless a build failed).
+    pub exit: u8,
+    /// The file or directory does not exist.
+    pub not_found: bool,
+}
+
+impl HostError {
+    pub fn new(message: impl Into<String>) -> HostError {
+        HostError { message: message.into(), exit: 1, not_found: false }
+    }
+}
+
+/// What a directory entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    Regular { executable: bool },
+    Directory,
+    Symlink,
+    /// Device, socket or pipe.
+    Other,
+}
+
+impl FileKind {
+    /// As `builtins.readDir` and filters name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            FileKind::Regular { .. } => "regular",
+            FileKind::Directory => "directory",
+            FileKind::Symlink => "symlink",
+            FileKind::Other => "unknown",
+        }
+    }
+}
+
+/// Decides whether a file goes into the store; gets the full path and its kind.
+pub type PathFilter<'a> = &'a mut dyn FnMut(&[u8], FileKind) -> Result<bool, crate::EvalError>;
+
+/// What to copy to the store.
+pub struct CopySource<'a> {
+    pub path: &'a [u8],
+    pub name: &'a str,
+    pub method: CaMethod,
+    pub algo: HashAlgo,
+    /// Where the hash is known, nothing is copied when the path is valid already, and a difference is an error.
+    pub expected: Option<Hash>,
+    pub filter: Option<PathFilter<'a>>,
+}
+
+/// Files, environment, store. Paths are absolute bytes. Implementations cache what may be cached.
+pub trait EvalHost: Send + Sync {
+    fn store_dir(&self) -> &StoreDir;
+
+    fn read_file(&self, path: &[u8]) -> HostResult<Vec<u8>>;
+    /// The kind of a path, symlinks not followed; `None` when there is nothing.
+    fn file_kind(&self, path: &[u8]) -> HostResult<Option<FileKind>>;
+    /// Entries with their kinds.
+    fn read_dir(&self, path: &[u8]) -> HostResult<BTreeMap<Vec<u8>, FileKind>>;
+    fn read_link(&self, path: &[u8]) -> HostResult<Vec<u8>>;
+
+    fn env_var(&self, name: &[u8]) -> Option<Vec<u8>>;
+    /// Seconds since the epoch.
+    fn current_time(&self) -> i64;
+
+    /// Copies to the store (or only computes the path, when the store is not to be written).
+    fn copy_to_store(&self, source: CopySource<'_>) -> Result<StorePath, crate::EvalError>;
+    /// Adds text (`builtins.toFile`).
+    fn add_text(&self, name: &str, contents: &[u8], references: &BTreeSet<StorePath>) -> HostResult<StorePath>;
+    /// Writes a derivation whose path and text are computed already.
+    fn write_derivation(
+        &self,
+        path: &StorePath,
+        aterm: Vec<u8>,
+        references: BTreeSet<StorePath>,
+    ) -> HostResult<()>;
+    /// A derivation that the evaluator did not make itself.
+    fn read_derivation(&self, path: &StorePath) -> HostResult<Derivation>;
+    /// Makes a path valid (by substitution) or fails.
+    fn ensure_path(&self, path: &StorePath) -> HostResult<()>;
+    /// Whether the path is valid now.
+    fn is_valid(&self, path: &StorePath) -> HostResult<bool>;
+
+    /// Builds what a string needs before its file can be read (import from derivation). Returns the real paths of
+    /// outputs whose placeholders have to be replaced: placeholder text to path text.
+    fn realise(&self, context: &[ContextElem]) -> HostResult<Vec<(String, String)>>;
+
+    /// Fetches for `fetchurl`, `fetchTarball` and the like; returns a store path.
+    fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath>;
+
+    /// Prints a warning.
+    fn warn(&self, message: &str);
+    /// Prints the text of `builtins.trace`.
+    fn trace(&self, message: &str);
+
+    /// Where files of that (logical) path really are: differs for paths in a store that lives elsewhere.
+    fn real_path(&self, path: &[u8]) -> Vec<u8> {
+        path.to_vec()
+    }
+}
+
+/// A download.
+#[derive(Debug, Clone)]
+pub struct FetchRequest {
+    pub url: String,
+    pub name: String,
+    pub unpack: bool,
+    pub expected: Option<Hash>,
+}

@@ -1,0 +1,39 @@
+//! The evaluator of the Nix language.
+//!
+//! Text becomes a tree (firn-syntax), the tree becomes code with resolved variables ([`compile`]), and the
+//! [`Vm`] runs code to values.
+//!
+//! Invariants: all I/O goes through [`EvalHost`]; no async runtime, no store, no file system; results and errors
+//! do not depend on memory addresses or hash order.
+
+mod attrs;
+mod builtins;
+mod coerce;
+mod compare;
+mod compile;
+mod context;
+mod derivation;
+mod error;
+mod eval;
+mod expr;
+mod fmt;
+mod host;
+pub mod regex;
+mod settings;
+mod shape;
+mod source;
+mod value;
+mod vm;
+
+pub use attrs::AttrsBuilder;
+pub use coerce::{Coerce, CopyToStore};
+pub use context::{Context, ContextElem};
+pub use error::{ErrorKind, EvalError, EvalResult, Trace};
+pub use fmt::{json::to_json, print::{PrintOptions, print_value}, xml::to_xml};
+pub use host::{CopySource, EvalHost, FileKind, HostError, HostResult, PathFilter};
+pub use settings::{EvalSettings, SearchPathEntry};
+pub use source::{Origin, Place, Pos};
+pub use value::{Attrs, Kind, List, Value, ValueVec, allocated_bytes};
+pub use vm::{Vm, with_large_stack};
+
+pub use firn_syntax::Sym;

@@ -1,0 +1,66 @@
+//! What settings and flags tell the evaluator.
+
+/// An entry of the search path: `prefix=target` or just `target`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchPathEntry {
+    pub prefix: Vec<u8>,
+    pub target: Vec<u8>,
+}
+
+impl SearchPathEntry {
+    /// Parses `prefix=path` or `path`.
+    pub fn parse(text: &[u8]) -> SearchPathEntry {
+        match memchr::memchr(b'=', text) {
+            Some(n) => SearchPathEntry { prefix: text[..n].to_vec(), target: text[n + 1..].to_vec() },
+            None => SearchPathEntry { prefix: Vec::new(), target: text.to_vec() },
+        }
+    }
+}
+
+/// Settings of one evaluation.
+#[derive(Clone, Debug)]
+pub struct EvalSettings {
+    /// `builtins.currentSystem`.
+    pub system: String,
+    pub search_path: Vec<SearchPathEntry>,
+    pub max_call_depth: usize,
+    pub pure_eval: bool,
+    pub restrict_eval: bool,
+    pub allowed_uris: Vec<String>,
+    pub trace_verbose: bool,
+    pub abort_on_warn: bool,
+    pub allow_import_from_derivation: bool,
+    pub show_trace: bool,
+    /// Derivations are only computed, not written.
+    pub read_only: bool,
+    /// Experimental features that are on.
+    pub features: Vec<String>,
+    /// `$HOME`, for `~/` paths.
+    pub home: Vec<u8>,
+}
+
+impl Default for EvalSettings {
+    fn default() -> Self {
+        EvalSettings {
+            system: "x86_64-linux".into(),
+            search_path: Vec::new(),
+            max_call_depth: 10_000,
+            pure_eval: false,
+            restrict_eval: false,
+            allowed_uris: Vec::new(),
+            trace_verbose: false,
+            abort_on_warn: false,
+            allow_import_from_derivation: true,
+            show_trace: false,
+            read_only: false,
+            features: Vec::new(),
+            home: b"/homeless-shelter".to_vec(),
+        }
+    }
+}
+
+impl EvalSettings {
+    pub fn has_feature(&self, name: &str) -> bool {
+        self.features.iter().any(|f| f == name)
+    }
+}

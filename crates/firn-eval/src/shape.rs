@@ -1,0 +1,182 @@
+//! Shapes: the keys of attribute sets, interned. Sets with the same keys at the same positions share a shape,
+//! so that equality of shapes is equality of addresses and look-ups can be cached by it.
+
+use crate::source::Pos;
+use firn_syntax::Sym;
+use hashbrown::HashTable;
+use parking_lot::Mutex;
+use rustc_hash::{FxHashMap, FxHasher};
+use std::hash::{Hash, Hasher};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The keys of a set, sorted by symbol, and where each was defined.
+pub struct Shape {
+    /// Small and dense; never zero.
+    pub id: u32,
+    syms: Box<[Sym]>,
+    positions: Box<[Pos]>,
+    order: OnceLock<Box<[u32]>>,
+    index: OnceLock<FxHashMap<Sym, u32>>,
+}
+
+/// Up to this many keys are searched one by one.
+const LINEAR: usize = 8;
+/// Above this many keys a hash index is made.
+const INDEXED: usize = 128;
+const SHARDS: usize = 16;
+
+static TABLE: [Mutex<HashTable<&'static Shape>>; SHARDS] = [const { Mutex::new(HashTable::new()) }; SHARDS];
+static NEXT_ID: AtomicU32 = AtomicU32::new(1);
+
+fn hash(syms: &[Sym], positions: &[Pos]) -> u64 {
+    let mut hasher = FxHasher::default();
+    syms.hash(&mut hasher);
+    positions.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Shape {
+    /// The shape with these keys, which must be sorted and unique.
+    pub fn intern(syms: &[Sym], positions: &[Pos]) -> &'static Shape {
+        debug_assert!(syms.windows(2).all(|w| w[0] < w[1]));
+        debug_assert_eq!(syms.len(), positions.len());
+        let hash = hash(syms, positions);
+        let mut table = TABLE[(hash >> 57) as usize % SHARDS].lock();
+        if let Some(shape) = table.find(hash, |s| *s.syms == *syms && *s.positions == *positions) {
+            return shape;
+        }
+        let shape: &'static Shape = Box::leak(Box::new(Shape {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            syms: syms.into(),
+            positions: positions.into(),
+            order: OnceLock::new(),
+            index: OnceLock::new(),
+        }));
+        table.insert_unique(hash, shape, |s| self::hash(&s.syms, &s.positions));
+        shape
+    }
+
+    pub fn empty() -> &'static Shape {
+        static EMPTY: OnceLock<&'static Shape> = OnceLock::new();
+        EMPTY.get_or_init(|| Shape::intern(&[], &[]))
+    }
+
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.syms.len()
+    }
+
+    /// Keys in order of symbols.
+    #[inline]
+    pub fn syms(&self) -> &[Sym] {
+        &self.syms
+    }
+
+    pub fn positions(&self) -> &[Pos] {
+        &self.positions
+    }
+
+    /// The place of a key.
+    #[inline]
+    pub fn find(&self, name: Sym) -> Option<usize> {
+        let len = self.syms.len();
+        if len <= LINEAR {
+            return self.syms.iter().position(|s| *s == name);
+        }
+        if len <= INDEXED {
+            return self.syms.binary_search(&name).ok();
+        }
+        let index =
+            self.index.get_or_init(|| self.syms.iter().enumerate().map(|(i, s)| (*s, i as u32)).collect());
+        index.get(&name).map(|i| *i as usize)
+    }
+
+    /// Places of the keys in lexicographic order of their names: the order that users see.
+    pub fn order(&self) -> &[u32] {
+        self.order.get_or_init(|| {
+            let mut order: Vec<u32> = (0..self.syms.len() as u32).collect();
+            order.sort_unstable_by_key(|i| self.syms[*i as usize].as_bytes());
+            order.into()
+        })
+    }
+}
+
+impl PartialEq for Shape {
+    fn eq(&self, other: &Shape) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+/// How to make the values of `a // b`: for each key the place in `b` (with [`FROM_RIGHT`] set) or in `a`.
+pub struct UpdatePlan {
+    pub shape: &'static Shape,
+    pub gather: Box<[u32]>,
+}
+
+pub const FROM_RIGHT: u32 = 1 << 31;
+
+/// The plan for two shapes.
+pub fn plan_update(a: &Shape, b: &Shape) -> UpdatePlan {
+    let mut syms = Vec::with_capacity(a.len() + b.len());
+    let mut positions = Vec::with_capacity(a.len() + b.len());
+    let mut gather = Vec::with_capacity(a.len() + b.len());
+    let (mut i, mut j) = (0, 0);
+    loop {
+        let left = a.syms.get(i);
+        let right = b.syms.get(j);
+        let take_right = match (left, right) {
+            (None, None) => break,
+            (Some(_), None) => false,
+            (None, Some(_)) => true,
+            (Some(l), Some(r)) => {
+                if l == r {
+                    i += 1;
+                }
+                l >= r
+            }
+        };
+        if take_right {
+            syms.push(b.syms[j]);
+            positions.push(b.positions[j]);
+            gather.push(j as u32 | FROM_RIGHT);
+            j += 1;
+        } else {
+            syms.push(a.syms[i]);
+            positions.push(a.positions[i]);
+            gather.push(i as u32);
+            i += 1;
+        }
+    }
+    UpdatePlan { shape: Shape::intern(&syms, &positions), gather: gather.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(names: &[&str]) -> &'static Shape {
+        let mut syms: Vec<Sym> = names.iter().map(|n| Sym::new(n.as_bytes())).collect();
+        syms.sort();
+        Shape::intern(&syms, &vec![Pos::NONE; syms.len()])
+    }
+
+    #[test]
+    fn interned_and_found() {
+        assert_eq!(shape(&["a", "b"]).id, shape(&["b", "a"]).id);
+        let names: Vec<String> = (0..300).map(|i| format!("k{i}")).collect();
+        let big = shape(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        for name in &names {
+            let place = big.find(Sym::new(name.as_bytes()));
+            assert_eq!(place.map(|p| big.syms()[p].as_bytes()), Some(name.as_bytes()));
+        }
+        assert_eq!(big.find(Sym::new(b"absent")), None);
+    }
+
+    #[test]
+    fn updates() {
+        let plan = plan_update(shape(&["a", "b", "c"]), shape(&["b", "d"]));
+        assert_eq!(plan.shape.id, shape(&["a", "b", "c", "d"]).id);
+        assert_eq!(plan.gather.iter().filter(|g| **g & FROM_RIGHT != 0).count(), 2);
+    }
+}

@@ -1,0 +1,87 @@
+//! Frames of variables.
+
+use super::heap::{self, Class};
+use super::word::Value;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A frame: its parent and its slots. The first word holds the parent's address and, in its upper 16 bits, the
+/// number of slots.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Env(pub(super) NonNull<u64>);
+
+// SAFETY: frames are never freed, and slots are read and written atomically.
+unsafe impl Send for Env {}
+// SAFETY: as above.
+unsafe impl Sync for Env {}
+
+const ADDRESS: u64 = (1 << 48) - 1;
+
+impl Env {
+    /// Greatest number of slots of a frame.
+    pub const MAX_SLOTS: usize = 0xffff;
+
+    /// A frame whose slots are all [`Value::UNSET`].
+    #[inline]
+    pub fn new(parent: Option<Env>, slots: usize) -> Env {
+        debug_assert!(slots <= Env::MAX_SLOTS);
+        let object = heap::alloc(Class::Traced, slots + 1);
+        let parent = parent.map_or(0, |p| p.0.as_ptr() as u64);
+        // SAFETY: `slots + 1` fresh words.
+        unsafe {
+            object.write((parent & ADDRESS) | ((slots as u64) << 48));
+            for i in 0..slots {
+                object.add(i + 1).write(Value::UNSET.word());
+            }
+        }
+        Env(object)
+    }
+
+    #[inline]
+    fn header(self) -> u64 {
+        // SAFETY: a frame's first word is its header, which never changes.
+        unsafe { self.0.read() }
+    }
+
+    #[inline]
+    pub fn parent(self) -> Option<Env> {
+        NonNull::new((self.header() & ADDRESS) as *mut u64).map(Env)
+    }
+
+    #[inline]
+    fn slot(self, slot: usize) -> &'static AtomicU64 {
+        let len = (self.header() >> 48) as usize;
+        assert!(slot < len, "frame slot out of range");
+        // SAFETY: in range, and frames live for ever.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(slot + 1)) }
+    }
+
+    #[inline]
+    pub fn get(self, slot: u32) -> Value {
+        // SAFETY: slots hold words of values only.
+        unsafe { Value::from_word(self.slot(slot as usize).load(Ordering::Acquire)) }
+    }
+
+    #[inline]
+    pub fn set(self, slot: u32, value: Value) {
+        self.slot(slot as usize).store(value.word(), Ordering::Release);
+    }
+
+    /// The frame `depth` levels out.
+    #[inline]
+    pub fn up(self, depth: u32) -> Env {
+        let mut env = self;
+        for _ in 0..depth {
+            match env.parent() {
+                Some(parent) => env = parent,
+                None => unreachable_frame(),
+            }
+        }
+        env
+    }
+}
+
+#[cold]
+fn unreachable_frame() -> ! {
+    panic!("resolution gave a variable more levels than there are frames")
+}

@@ -1,0 +1,78 @@
+//! The heap: memory for objects, cut from large blocks by kind.
+//!
+//! Objects have no headers. Blocks are kept apart by [`Class`], so that a collector can find the extent and the
+//! kind of what a word points to from the block alone.
+
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Whether objects of a block hold values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Words that may be values or pointers.
+    Traced = 0,
+    /// Bytes that are never looked into.
+    Opaque = 1,
+}
+
+const BLOCK_WORDS: usize = 32 * 1024;
+/// Larger objects get memory of their own.
+const LARGE_WORDS: usize = BLOCK_WORDS / 8;
+
+#[derive(Clone, Copy)]
+struct Bump {
+    next: *mut u64,
+    left: usize,
+}
+
+thread_local! {
+    static BUMP: [Cell<Bump>; 2] = const {
+        [const { Cell::new(Bump { next: std::ptr::null_mut(), left: 0 }) }; 2]
+    };
+}
+
+static ALLOCATED: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that the heap has taken from the system.
+pub fn allocated_bytes() -> u64 {
+    ALLOCATED.load(Ordering::Relaxed)
+}
+
+/// Memory for `words` words, aligned to 8 bytes, uninitialised. Never freed.
+#[inline]
+pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
+    BUMP.with(|bumps| {
+        let cell = &bumps[class as usize];
+        let bump = cell.get();
+        if words <= bump.left {
+            // SAFETY: `left` words from `next` on belong to this thread's block.
+            cell.set(Bump { next: unsafe { bump.next.add(words) }, left: bump.left - words });
+            // SAFETY: `next` is not null when anything is left.
+            return unsafe { NonNull::new_unchecked(bump.next) };
+        }
+        alloc_slow(cell, words)
+    })
+}
+
+#[cold]
+#[inline(never)]
+fn alloc_slow(cell: &Cell<Bump>, words: usize) -> NonNull<u64> {
+    if words > LARGE_WORDS {
+        return system(words);
+    }
+    let block = system(BLOCK_WORDS);
+    // SAFETY: the block has `BLOCK_WORDS` words and `words` is no more than an eighth of that.
+    cell.set(Bump { next: unsafe { block.as_ptr().add(words) }, left: BLOCK_WORDS - words });
+    block
+}
+
+fn system(words: usize) -> NonNull<u64> {
+    let Ok(layout) = std::alloc::Layout::array::<u64>(words) else { std::process::abort() };
+    ALLOCATED.fetch_add(layout.size() as u64, Ordering::Relaxed);
+    // SAFETY: the layout is not empty: callers ask for at least one word.
+    match NonNull::new(unsafe { std::alloc::alloc(layout) }.cast::<u64>()) {
+        Some(block) => block,
+        None => std::alloc::handle_alloc_error(layout),
+    }
+}

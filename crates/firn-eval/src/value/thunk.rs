@@ -1,0 +1,189 @@
+//! Suspended computations.
+
+use super::env::Env;
+use super::heap::{self, Class};
+use super::word::{THUNK, Value};
+use crate::error::EvalError;
+use crate::expr::Expr;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Two words: state or environment, and code or result.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Thunk(NonNull<u64>);
+
+const STATE: u64 = 7;
+const CODE: u64 = 0;
+const NATIVE: u64 = 1;
+const CLAIMED: u64 = 2;
+const DONE: u64 = 3;
+const FAILED: u64 = 4;
+
+/// A computation that the evaluator itself suspends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u64)]
+pub enum Native {
+    /// Apply the first value to the others.
+    Apply = 0,
+    /// Select the attribute named by the string from the set.
+    Select = 1,
+    /// The line of a position, given as an integer.
+    PosLine = 2,
+    /// The column of a position.
+    PosColumn = 3,
+}
+
+/// What a claimed thunk has to compute.
+#[derive(Clone, Copy)]
+pub enum Suspended {
+    Code(&'static Expr, Env),
+    Native(Native, Payload),
+}
+
+/// The values that a native computation works on.
+#[derive(Clone, Copy)]
+pub struct Payload(NonNull<u64>);
+
+impl Payload {
+    pub fn as_slice(&self) -> &'static [Value] {
+        // SAFETY: a payload is a length and that many words of values, written once and never freed.
+        unsafe {
+            let len = self.0.read() as usize;
+            std::slice::from_raw_parts(self.0.add(1).as_ptr().cast::<Value>(), len)
+        }
+    }
+}
+
+/// Where a thunk stands.
+pub enum ThunkState {
+    Suspended,
+    /// Somebody is computing it; in one thread that means that it needs itself.
+    Claimed,
+    Done(Value),
+    Failed(&'static EvalError),
+}
+
+impl Thunk {
+    /// # Safety
+    /// `object` must be a thunk of the heap.
+    #[inline]
+    pub(super) unsafe fn from_object(object: NonNull<u64>) -> Thunk {
+        Thunk(object)
+    }
+
+    #[inline]
+    pub fn new(code: &'static Expr, env: Env) -> Thunk {
+        let object = heap::alloc(Class::Traced, 2);
+        // SAFETY: two fresh words; frames are aligned to 8 bytes, so the state bits are `CODE`.
+        unsafe {
+            object.write(env.0.as_ptr() as u64 | CODE);
+            object.add(1).write(code as *const Expr as u64);
+        }
+        Thunk(object)
+    }
+
+    pub fn native(what: Native, payload: &[Value]) -> Thunk {
+        let data = heap::alloc(Class::Traced, payload.len() + 1);
+        let object = heap::alloc(Class::Traced, 2);
+        // SAFETY: fresh words, as many as asked for.
+        unsafe {
+            data.write(payload.len() as u64);
+            for (i, value) in payload.iter().enumerate() {
+                data.add(i + 1).write(value.word());
+            }
+            object.write(data.as_ptr() as u64 | NATIVE);
+            object.add(1).write(what as u64);
+        }
+        Thunk(object)
+    }
+
+    /// The lazy application of `f` to one argument.
+    pub fn apply(f: Value, arg: Value) -> Thunk {
+        Thunk::native(Native::Apply, &[f, arg])
+    }
+
+    #[inline]
+    pub fn value(self) -> Value {
+        // SAFETY: this is a thunk.
+        unsafe { Value::from_object(self.0, THUNK) }
+    }
+
+    #[inline]
+    fn head(self) -> &'static AtomicU64 {
+        // SAFETY: thunks have two words and live for ever.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr()) }
+    }
+
+    #[inline]
+    fn body(self) -> &'static AtomicU64 {
+        // SAFETY: as above.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(1)) }
+    }
+
+    /// The result, if there is one already.
+    #[inline]
+    pub fn result(self) -> Option<Value> {
+        if self.head().load(Ordering::Acquire) == DONE {
+            // SAFETY: the body of a finished thunk is a value's word.
+            Some(unsafe { Value::from_word(self.body().load(Ordering::Relaxed)) })
+        } else {
+            None
+        }
+    }
+
+    pub fn state(self) -> ThunkState {
+        match self.head().load(Ordering::Acquire) & STATE {
+            // SAFETY: the body of a finished thunk is a value's word.
+            DONE => ThunkState::Done(unsafe { Value::from_word(self.body().load(Ordering::Relaxed)) }),
+            // SAFETY: the body of a failed thunk is a leaked error.
+            FAILED => ThunkState::Failed(unsafe { &*(self.body().load(Ordering::Relaxed) as *const EvalError) }),
+            CLAIMED => ThunkState::Claimed,
+            _ => ThunkState::Suspended,
+        }
+    }
+
+    /// Takes the computation, so that nobody else starts it; `None` when it is not (or no longer) suspended.
+    #[inline]
+    pub fn claim(self) -> Option<Suspended> {
+        let head = self.head().load(Ordering::Acquire);
+        if head & STATE > NATIVE {
+            return None;
+        }
+        let body = self.body().load(Ordering::Relaxed);
+        if self.head().compare_exchange(head, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return None;
+        }
+        let address = (head & !STATE) as *mut u64;
+        // SAFETY: suspended thunks hold a frame and an expression, or a payload and a kind, as `new` and
+        // `native` wrote them.
+        unsafe {
+            let object = NonNull::new_unchecked(address);
+            if head & STATE == CODE {
+                Some(Suspended::Code(&*(body as *const Expr), Env(object)))
+            } else {
+                let what = match body {
+                    0 => Native::Apply,
+                    1 => Native::Select,
+                    2 => Native::PosLine,
+                    _ => Native::PosColumn,
+                };
+                Some(Suspended::Native(what, Payload(object)))
+            }
+        }
+    }
+
+    /// Stores the result; only the claimant may.
+    #[inline]
+    pub fn finish(self, value: Value) {
+        debug_assert!(!value.is_thunk());
+        self.body().store(value.word(), Ordering::Relaxed);
+        self.head().store(DONE, Ordering::Release);
+    }
+
+    /// Stores the failure; only the claimant may.
+    pub fn fail(self, error: EvalError) {
+        let error: &'static EvalError = Box::leak(Box::new(error));
+        self.body().store(error as *const EvalError as u64, Ordering::Relaxed);
+        self.head().store(FAILED, Ordering::Release);
+    }
+}
