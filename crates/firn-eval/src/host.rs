@@ -88,6 +88,10 @@ pub trait EvalHost: Send + Sync {
     ) -> HostResult<()>;
     /// A derivation that the evaluator did not make itself.
     fn read_derivation(&self, path: &StorePath) -> HostResult<Derivation>;
+    /// The path, what it refers to, what that refers to, and so on.
+    fn closure(&self, path: &StorePath) -> HostResult<BTreeSet<StorePath>>;
+    /// What a valid path refers to; nothing for one that is not valid.
+    fn references(&self, path: &StorePath) -> HostResult<BTreeSet<StorePath>>;
     /// Makes a path valid (by substitution) or fails.
     fn ensure_path(&self, path: &StorePath) -> HostResult<()>;
     /// Whether the path is valid now.

@@ -22,6 +22,7 @@ pub mod regex;
 mod settings;
 mod shape;
 mod source;
+mod table;
 mod value;
 mod vm;
 

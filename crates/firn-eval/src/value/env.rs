@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A frame: its parent and its slots. The first word holds the parent's address and, in its upper 16 bits, the
-/// number of slots.
+/// number of slots; when that number does not fit, all 16 bits are set and the number follows in a word of its own.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Env(pub(super) NonNull<u64>);
 
@@ -16,15 +16,16 @@ unsafe impl Send for Env {}
 unsafe impl Sync for Env {}
 
 const ADDRESS: u64 = (1 << 48) - 1;
+/// From this many slots on a frame has the long form.
+const LARGE: usize = 0xffff;
 
 impl Env {
-    /// Greatest number of slots of a frame.
-    pub const MAX_SLOTS: usize = 0xffff;
-
     /// A frame whose slots are all [`Value::UNSET`].
     #[inline]
     pub fn new(parent: Option<Env>, slots: usize) -> Env {
-        debug_assert!(slots <= Env::MAX_SLOTS);
+        if slots >= LARGE {
+            return Env::new_large(parent, slots);
+        }
         let object = heap::alloc(Class::Traced, slots + 1);
         let parent = parent.map_or(0, |p| p.0.as_ptr() as u64);
         // SAFETY: `slots + 1` fresh words.
@@ -32,6 +33,21 @@ impl Env {
             object.write((parent & ADDRESS) | ((slots as u64) << 48));
             for i in 0..slots {
                 object.add(i + 1).write(Value::UNSET.word());
+            }
+        }
+        Env(object)
+    }
+
+    #[cold]
+    fn new_large(parent: Option<Env>, slots: usize) -> Env {
+        let object = heap::alloc(Class::Traced, slots + 2);
+        let parent = parent.map_or(0, |p| p.0.as_ptr() as u64);
+        // SAFETY: `slots + 2` fresh words.
+        unsafe {
+            object.write((parent & ADDRESS) | ((LARGE as u64) << 48));
+            object.add(1).write(slots as u64);
+            for i in 0..slots {
+                object.add(i + 2).write(Value::UNSET.word());
             }
         }
         Env(object)
@@ -51,9 +67,21 @@ impl Env {
     #[inline]
     fn slot(self, slot: usize) -> &'static AtomicU64 {
         let len = (self.header() >> 48) as usize;
+        if len == LARGE {
+            return self.large_slot(slot);
+        }
         assert!(slot < len, "frame slot out of range");
         // SAFETY: in range, and frames live for ever.
         unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(slot + 1)) }
+    }
+
+    #[cold]
+    fn large_slot(self, slot: usize) -> &'static AtomicU64 {
+        // SAFETY: large frames hold their number of slots in the second word.
+        let len = unsafe { self.0.add(1).read() } as usize;
+        assert!(slot < len, "frame slot out of range");
+        // SAFETY: in range, and frames live for ever.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(slot + 2)) }
     }
 
     #[inline]

@@ -1,0 +1,169 @@
+//! The builtin functions and constants.
+
+mod context;
+mod control;
+mod data;
+mod fetch;
+mod files;
+mod flakeref;
+mod hashes;
+mod lists;
+pub(crate) mod math;
+mod path_import;
+mod regex;
+mod sets;
+mod store;
+mod strings;
+mod types;
+pub(crate) mod versions;
+
+use crate::attrs::AttrsBuilder;
+use crate::expr::{PrimOp, PrimOpFn};
+use crate::source::Origin;
+use crate::value::{Env, Thunk, Value};
+use crate::vm::Vm;
+use firn_syntax::Sym;
+
+/// A builtin: its name in `builtins`, number of arguments, function, and the experimental feature it needs.
+struct Entry {
+    name: &'static str,
+    arity: usize,
+    run: PrimOpFn,
+    feature: Option<&'static str>,
+}
+
+const fn entry(name: &'static str, arity: usize, run: PrimOpFn) -> Entry {
+    Entry { name, arity, run, feature: None }
+}
+
+const fn experimental(name: &'static str, arity: usize, run: PrimOpFn, feature: &'static str) -> Entry {
+    Entry { name, arity, run, feature: Some(feature) }
+}
+
+/// Names that are in scope as they are; all others are with two underscores before them.
+const PLAIN: &[&str] = &[
+    "abort",
+    "baseNameOf",
+    "break",
+    "derivationStrict",
+    "dirOf",
+    "fetchGit",
+    "fetchMercurial",
+    "fetchTarball",
+    "fetchTree",
+    "fromTOML",
+    "import",
+    "isNull",
+    "map",
+    "placeholder",
+    "removeAttrs",
+    "scopedImport",
+    "throw",
+    "toString",
+];
+
+/// The wrapper that makes `derivation` of `derivationStrict`: a set for each output, lazily.
+const DERIVATION: &str = "args @ { outputs ? [ \"out\" ], ... }:
+let
+  strict = derivationStrict args;
+  shared = args // builtins.listToAttrs each // { all = map (o: o.value) each; drvAttrs = args; };
+  ofOutput = outputName: {
+    name = outputName;
+    value = shared // {
+      outPath = builtins.getAttr outputName strict;
+      drvPath = strict.drvPath;
+      type = \"derivation\";
+      inherit outputName;
+    };
+  };
+  each = map ofOutput outputs;
+in (builtins.head each).value
+";
+
+fn tables() -> [&'static [Entry]; 12] {
+    [
+        context::TABLE,
+        control::TABLE,
+        data::TABLE,
+        fetch::TABLE,
+        files::TABLE,
+        flakeref::TABLE,
+        hashes::TABLE,
+        lists::TABLE,
+        math::TABLE,
+        regex::TABLE,
+        sets::TABLE,
+        types::TABLE,
+    ]
+}
+
+/// Defines all builtins in a new machine.
+pub(crate) fn install(vm: &mut Vm) {
+    let mut builtins = AttrsBuilder::with_capacity(160);
+    let more = [strings::TABLE, store::TABLE, versions::TABLE, path_import::TABLE];
+    for entry in tables().into_iter().chain(more).flatten() {
+        if entry.feature.is_some_and(|f| !vm.settings.has_feature(f)) {
+            continue;
+        }
+        let primop: &'static PrimOp =
+            Box::leak(Box::new(PrimOp { name: entry.name, arity: entry.arity, run: entry.run }));
+        define(vm, &mut builtins, entry.name, Value::primop(primop));
+    }
+    let system = vm.settings.system.clone();
+    let time = Value::int(vm.host.current_time());
+    let store_dir = Value::str(vm.host.store_dir().as_str().as_bytes());
+    let search_path = files::search_path_value(vm);
+    constant(vm, &mut builtins, "true", Value::TRUE, false);
+    constant(vm, &mut builtins, "false", Value::FALSE, false);
+    constant(vm, &mut builtins, "null", Value::NULL, false);
+    if !vm.settings.pure_eval {
+        constant(vm, &mut builtins, "currentSystem", Value::str(system.as_bytes()), true);
+        constant(vm, &mut builtins, "currentTime", time, true);
+    }
+    constant(vm, &mut builtins, "nixVersion", Value::str(firn_core::REFERENCE_VERSION.as_bytes()), true);
+    constant(vm, &mut builtins, "storeDir", store_dir, true);
+    constant(vm, &mut builtins, "langVersion", Value::int(6), true);
+    constant(vm, &mut builtins, "nixPath", search_path, true);
+    // The wrapper sees all builtins but itself.
+    vm.globals.builtins = None;
+    let partial = AttrsBuilder::from_attrs(builtins.finish_attrs());
+    let mut builtins = partial;
+    let for_wrapper = AttrsBuilder::from_attrs(builtins_copy(&mut builtins)).finish_attrs();
+    vm.globals.names.insert(Sym::from_static("builtins"), for_wrapper.value());
+    vm.globals.builtins = Some(for_wrapper);
+    if let Ok(code) = vm.compile_text(DERIVATION.as_bytes(), Origin::Internal, b"/", &[]) {
+        let env = Env::new(None, code.frame_size as usize);
+        let value = Thunk::new(&code.body, env).value();
+        // Forced now, so that `builtins.derivation` folds to a constant.
+        let value = vm.force(value).unwrap_or(value);
+        constant(vm, &mut builtins, "derivation", value, false);
+    }
+    // `builtins.builtins` is the set itself: a thunk that is finished when the set exists.
+    let cell = Thunk::apply(Value::NULL, Value::NULL);
+    builtins.push(Sym::from_static("builtins"), cell.value());
+    let attrs = builtins.finish_attrs();
+    if cell.claim().is_some() {
+        cell.finish(attrs.value());
+    }
+    vm.globals.names.insert(Sym::from_static("builtins"), attrs.value());
+    vm.globals.builtins = Some(attrs);
+}
+
+fn builtins_copy(builder: &mut AttrsBuilder) -> crate::value::Attrs {
+    let attrs = std::mem::take(builder).finish_attrs();
+    *builder = AttrsBuilder::from_attrs(attrs);
+    attrs
+}
+
+fn define(vm: &mut Vm, builtins: &mut AttrsBuilder, name: &'static str, value: Value) {
+    let prefixed = !PLAIN.contains(&name);
+    constant(vm, builtins, name, value, prefixed);
+}
+
+fn constant(vm: &mut Vm, builtins: &mut AttrsBuilder, name: &'static str, value: Value, prefixed: bool) {
+    builtins.push(Sym::from_static(name), value);
+    let global = if prefixed { Sym::new(format!("__{name}").as_bytes()) } else { Sym::from_static(name) };
+    vm.globals.names.insert(global, value);
+}
+
+pub(crate) use path_import::parse_hash_or_empty as path_hash;

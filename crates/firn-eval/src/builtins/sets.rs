@@ -1,0 +1,220 @@
+//! Sets and functions' arguments.
+
+use super::{Entry, entry};
+use crate::attrs::AttrsBuilder;
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::shape::Shape;
+use crate::source::Pos;
+use crate::value::{Attrs, Fun, ListBuilder, Native, Thunk, Value, ValueVec};
+use crate::vm::Vm;
+use firn_syntax::Sym;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+pub(super) const TABLE: &[Entry] = &[
+    entry("attrNames", 1, attr_names),
+    entry("attrValues", 1, attr_values),
+    entry("getAttr", 2, get_attr),
+    entry("hasAttr", 2, has_attr),
+    entry("unsafeGetAttrPos", 2, unsafe_get_attr_pos),
+    entry("removeAttrs", 2, remove_attrs),
+    entry("listToAttrs", 1, list_to_attrs),
+    entry("intersectAttrs", 2, intersect_attrs),
+    entry("catAttrs", 2, cat_attrs),
+    entry("functionArgs", 1, function_args),
+    entry("mapAttrs", 2, map_attrs),
+    entry("zipAttrsWith", 2, zip_attrs_with),
+];
+
+fn attr_names(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let attrs = vm.force_attrs(args[0], pos, "while evaluating the argument passed to builtins.attrNames")?;
+    let mut out = ListBuilder::new(attrs.len());
+    for (name, _) in attrs.sorted() {
+        out.push(Value::str(name.as_bytes()));
+    }
+    Ok(out.finish())
+}
+
+fn attr_values(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let attrs = vm.force_attrs(args[0], pos, "while evaluating the argument passed to builtins.attrValues")?;
+    let mut out = ListBuilder::new(attrs.len());
+    for (_, value) in attrs.sorted() {
+        out.push(value);
+    }
+    Ok(out.finish())
+}
+
+fn name_of(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult<Sym> {
+    let name = vm.string_no_context(value, pos, what)?;
+    Ok(Sym::new(name.as_bytes()))
+}
+
+fn get_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let name = name_of(vm, args[0], pos, "while evaluating the first argument passed to builtins.getAttr")?;
+    let attrs = vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.getAttr")?;
+    let value = required(attrs, name, "in the attribute set under consideration")?;
+    vm.force_at(value, pos)
+}
+
+/// An attribute that has to be there.
+pub(super) fn required(attrs: Attrs, name: Sym, what: &'static str) -> EvalResult<Value> {
+    attrs.find(name).ok_or_else(|| {
+        EvalError::new(ErrorKind::MissingAttribute, format!("attribute '{name}' missing")).context(Pos::NONE, what)
+    })
+}
+
+fn has_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let name = name_of(vm, args[0], pos, "while evaluating the first argument passed to builtins.hasAttr")?;
+    let attrs = vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.hasAttr")?;
+    Ok(Value::bool(attrs.find(name).is_some()))
+}
+
+fn unsafe_get_attr_pos(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let what = "while evaluating the first argument passed to builtins.unsafeGetAttrPos";
+    let name = name_of(vm, args[0], pos, what)?;
+    let what = "while evaluating the second argument passed to builtins.unsafeGetAttrPos";
+    let attrs = vm.force_attrs(args[1], pos, what)?;
+    Ok(match attrs.shape().find(name) {
+        Some(place) => vm.position_value(attrs.shape().positions()[place]),
+        None => Value::NULL,
+    })
+}
+
+/// The set without some of its attributes.
+fn keep(attrs: Attrs, mut keeps: impl FnMut(usize) -> bool) -> Attrs {
+    let shape = attrs.shape();
+    let places: Vec<usize> = (0..shape.len()).filter(|i| keeps(*i)).collect();
+    if places.len() == shape.len() {
+        return attrs;
+    }
+    let syms: Vec<Sym> = places.iter().map(|i| shape.syms()[*i]).collect();
+    let positions: Vec<Pos> = places.iter().map(|i| shape.positions()[*i]).collect();
+    let result = Attrs::unfilled(Shape::intern(&syms, &positions));
+    for (to, from) in places.iter().enumerate() {
+        result.set(to, attrs.get(*from));
+    }
+    result
+}
+
+fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let attrs =
+        vm.force_attrs(args[0], pos, "while evaluating the first argument passed to builtins.removeAttrs")?;
+    let names =
+        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.removeAttrs")?;
+    let what = "while evaluating the values of the second argument passed to builtins.removeAttrs";
+    let mut removed: FxHashSet<Sym> = FxHashSet::default();
+    for name in names.iter() {
+        let name = vm.string_no_context(name, pos, what)?;
+        // A name that nobody used yet is in no set.
+        removed.extend(Sym::lookup(name.as_bytes()));
+    }
+    if removed.is_empty() {
+        return Ok(attrs.value());
+    }
+    let shape = attrs.shape();
+    Ok(keep(attrs, |i| !removed.contains(&shape.syms()[i])).value())
+}
+
+fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let list =
+        vm.force_list(args[0], pos, "while evaluating the argument passed to builtins.listToAttrs")?;
+    let (name_sym, value_sym) = (Sym::from_static("name"), Sym::from_static("value"));
+    let mut seen: FxHashSet<Sym> = FxHashSet::default();
+    let mut out = AttrsBuilder::with_capacity(list.len());
+    for item in list.iter() {
+        let attrs = vm.force_attrs(item, pos, "while evaluating an element of the list passed to builtins.listToAttrs")?;
+        let name = required(attrs, name_sym, "in a {name=...; value=...;} pair")?;
+        let at = attrs.shape().find(name_sym).map_or(Pos::NONE, |p| attrs.shape().positions()[p]);
+        let what = "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
+        let name = vm.string_no_context(name, at, what)?;
+        let name = Sym::new(name.as_bytes());
+        if seen.insert(name) {
+            let value = required(attrs, value_sym, "in a {name=...; value=...;} pair")?;
+            let at = attrs.shape().find(value_sym).map_or(Pos::NONE, |p| attrs.shape().positions()[p]);
+            out.push_at(name, value, at);
+        }
+    }
+    Ok(out.finish())
+}
+
+fn intersect_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let left =
+        vm.force_attrs(args[0], pos, "while evaluating the first argument passed to builtins.intersectAttrs")?;
+    let right =
+        vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.intersectAttrs")?;
+    if left.len() < right.len() / 4 {
+        // A few names of a large set: looked up one by one.
+        let mut out = AttrsBuilder::with_capacity(left.len());
+        for name in left.shape().syms() {
+            if let Some(place) = right.shape().find(*name) {
+                out.push_at(*name, right.get(place), right.shape().positions()[place]);
+            }
+        }
+        return Ok(out.finish());
+    }
+    let shape = right.shape();
+    Ok(keep(right, |i| left.shape().find(shape.syms()[i]).is_some()).value())
+}
+
+fn cat_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let name = name_of(vm, args[0], pos, "while evaluating the first argument passed to builtins.catAttrs")?;
+    let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.catAttrs")?;
+    let what = "while evaluating an element in the list passed as second argument to builtins.catAttrs";
+    let mut found = ValueVec::with_capacity(list.len());
+    for item in list.iter() {
+        found.extend(vm.force_attrs(item, pos, what)?.find(name));
+    }
+    Ok(found.to_list())
+}
+
+fn function_args(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let value = vm.force_at(args[0], pos)?;
+    match value.as_fun() {
+        Some(Fun::Closure(closure)) => {
+            let Some(formals) = &closure.lambda.formals else { return Ok(Attrs::empty().value()) };
+            let mut out = AttrsBuilder::with_capacity(formals.formals.len());
+            for formal in formals.formals {
+                out.push_at(formal.name, Value::bool(formal.default.is_some()), formal.pos);
+            }
+            Ok(out.finish())
+        }
+        Some(_) => Ok(Attrs::empty().value()),
+        None => Err(EvalError::at(ErrorKind::Type, pos, "'functionArgs' requires a function")),
+    }
+}
+
+fn map_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let attrs = vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.mapAttrs")?;
+    let shape = attrs.shape();
+    let out = Attrs::unfilled(shape);
+    for i in 0..shape.len() {
+        let name = Value::str(shape.syms()[i].as_bytes());
+        out.set(i, Thunk::native(Native::Apply, &[args[0], name, attrs.get(i)]).value());
+    }
+    Ok(out.value())
+}
+
+fn zip_attrs_with(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let f =
+        vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.zipAttrsWith")?;
+    let list =
+        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.zipAttrsWith")?;
+    let what = "while evaluating a value of the list passed as second argument to builtins.zipAttrsWith";
+    let mut places: FxHashMap<Sym, usize> = FxHashMap::default();
+    let mut collected: Vec<(Sym, ValueVec)> = Vec::new();
+    for item in list.iter() {
+        let attrs = vm.force_attrs(item, pos, what)?;
+        for (i, name) in attrs.shape().syms().iter().enumerate() {
+            let place = *places.entry(*name).or_insert_with(|| {
+                collected.push((*name, ValueVec::default()));
+                collected.len() - 1
+            });
+            collected[place].1.push(attrs.get(i));
+        }
+    }
+    let mut out = AttrsBuilder::with_capacity(collected.len());
+    for (name, values) in collected {
+        let shown = Value::str(name.as_bytes());
+        out.push(name, Thunk::native(Native::Apply, &[f, shown, values.to_list()]).value());
+    }
+    Ok(out.finish())
+}

@@ -1,0 +1,79 @@
+//! Derivations and store paths.
+
+use super::{Entry, entry, experimental};
+use crate::coerce::{Coerce, canonical};
+use crate::context::{Context, ContextElem};
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::source::Pos;
+use crate::value::Value;
+use crate::vm::{Vm, host_error};
+use firn_core::SingleDerivedPath;
+use std::sync::Arc;
+
+pub(super) const TABLE: &[Entry] = &[
+    entry("derivationStrict", 1, crate::derivation::derivation_strict),
+    entry("placeholder", 1, placeholder),
+    entry("storePath", 1, store_path),
+    experimental("outputOf", 2, output_of, "dynamic-derivations"),
+];
+
+fn placeholder(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let what = "while evaluating the first argument passed to builtins.placeholder";
+    let name = vm.string_no_context(args[0], pos, what)?;
+    let name = String::from_utf8_lossy(name.as_bytes());
+    Ok(Value::str(firn_derivation::output_placeholder(&name).as_bytes()))
+}
+
+fn store_path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    if vm.settings.pure_eval {
+        return Err(EvalError::at(
+            ErrorKind::Restricted,
+            pos,
+            "'builtins.storePath' is not allowed in pure evaluation mode",
+        ));
+    }
+    let what = "while evaluating the first argument passed to 'builtins.storePath'";
+    let (mut path, context) = vm.coerce_path(args[0], pos, what)?;
+    let dir = vm.host.store_dir().clone();
+    if dir.parse(&String::from_utf8_lossy(&path)).is_err() {
+        path = canonical(&vm.resolve_symlinks(&path)?);
+    }
+    let text = String::from_utf8_lossy(&path).into_owned();
+    let Ok((store_path, _)) = dir.split(&text) else {
+        return Err(EvalError::at(ErrorKind::Eval, pos, format!("path '{text}' is not in the Nix store")));
+    };
+    if !vm.settings.read_only {
+        vm.host.ensure_path(&store_path).map_err(host_error)?;
+    }
+    let context = context.union(Context::single(&ContextElem::Opaque(store_path)));
+    Ok(Value::str_with(&path, context))
+}
+
+fn output_of(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let what = "while evaluating the first argument to builtins.outputOf";
+    let (text, context) = vm.coerce(args[0], Coerce::PLAIN, pos, what)?;
+    let elems = context.elems();
+    let drv = match &elems[..] {
+        [ContextElem::Opaque(path)] => SingleDerivedPath::Opaque(path.clone()),
+        [ContextElem::Built { drv, output }] => {
+            SingleDerivedPath::Built { drv: drv.clone(), output: output.clone() }
+        }
+        _ => {
+            let shown = String::from_utf8_lossy(&text);
+            return Err(EvalError::at(
+                ErrorKind::Eval,
+                pos,
+                format!(
+                    "string '{shown}' has {} entries in its context. It should only have exactly one entry",
+                    elems.len()
+                ),
+            ));
+        }
+    };
+    let output =
+        vm.string_no_context(args[1], pos, "while evaluating the second argument to builtins.outputOf")?;
+    let output = String::from_utf8_lossy(output.as_bytes()).into_owned();
+    let shown = firn_derivation::DownstreamPlaceholder::of(&drv, &output).render();
+    let elem = ContextElem::Built { drv: Arc::new(drv), output };
+    Ok(Value::str_with(shown.as_bytes(), Context::single(&elem)))
+}

@@ -1,0 +1,596 @@
+//! From trees to code: variables are resolved to frames and slots, constants are folded, and undefined variables
+//! are found.
+//!
+//! `let` and `with` in the body of a function live in the function's own frame: code of a frame runs at most once
+//! for each of its activations, so their slots are never bound twice.
+
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::expr::*;
+use crate::shape::Shape;
+use crate::source::{self, Pos};
+use crate::value::Value;
+use bumpalo::Bump;
+use firn_syntax::Sym;
+use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
+use rustc_hash::FxHashMap;
+use std::sync::atomic::AtomicU64;
+
+/// Names that are always in scope.
+#[derive(Default)]
+pub(crate) struct Globals {
+    pub(crate) names: FxHashMap<Sym, Value>,
+    /// The `builtins` set, to fold `builtins.x`.
+    pub(crate) builtins: Option<crate::value::Attrs>,
+}
+
+/// What paths and names of a text are relative to.
+pub(crate) struct CompileContext<'a> {
+    pub(crate) globals: &'a Globals,
+    /// Position of the text's first byte.
+    pub(crate) base: Pos,
+    /// Directory that relative paths start from.
+    pub(crate) dir: &'a [u8],
+    pub(crate) home: &'a [u8],
+    pub(crate) pure_eval: bool,
+    /// Names in the first slots of the outermost frame (`scopedImport`, the REPL).
+    pub(crate) scope: &'a [Sym],
+}
+
+/// Compiles a parsed text.
+pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'static Code> {
+    let arena: &'static Bump = Box::leak(Box::new(Bump::with_capacity(ast.len() * 24)));
+    let mut compiler = Compiler {
+        ast,
+        context,
+        arena,
+        bindings: FxHashMap::default(),
+        frames: vec![Frame { next: 0, size: 0 }],
+        withs: Vec::new(),
+        from_slots: Vec::new(),
+    };
+    for (i, name) in context.scope.iter().enumerate() {
+        compiler.bind(*name, i as u32);
+    }
+    compiler.reserve(context.scope.len() as u32);
+    let body = compiler.expr(ast.root, true)?;
+    let frame_size = compiler.frames[0].size;
+    Ok(arena.alloc(Code { body, frame_size }))
+}
+
+struct Frame {
+    /// First slot not in use.
+    next: u32,
+    /// Slots that were ever in use.
+    size: u32,
+}
+
+struct Compiler<'a> {
+    ast: &'a Ast,
+    context: &'a CompileContext<'a>,
+    arena: &'static Bump,
+    /// For each name the stack of (frame, slot) that bind it.
+    bindings: FxHashMap<Sym, Vec<(u32, u32)>>,
+    frames: Vec<Frame>,
+    /// (frame, slot) of the `with` sets in scope, outermost first.
+    withs: Vec<(u32, u32)>,
+    /// For each set being compiled, (frame, slot) of its first `inherit (e)` source.
+    from_slots: Vec<(u32, u32)>,
+}
+
+impl Compiler<'_> {
+    fn pos(&self, offset: u32) -> Pos {
+        source::at(self.context.base, offset)
+    }
+
+    fn pos_of(&self, node: NodeId) -> Pos {
+        self.pos(self.ast.pos(node))
+    }
+
+    fn alloc<T>(&self, value: T) -> &'static T {
+        self.arena.alloc(value)
+    }
+
+    fn slice<T>(&self, values: Vec<T>) -> &'static [T] {
+        self.arena.alloc_slice_fill_iter(values)
+    }
+
+    // ---- scopes ---------------------------------------------------------------------------------------
+
+    fn level(&self) -> u32 {
+        self.frames.len() as u32 - 1
+    }
+
+    /// Takes `count` slots of the current frame.
+    fn reserve(&mut self, count: u32) -> u32 {
+        let Some(frame) = self.frames.last_mut() else { return 0 };
+        let first = frame.next;
+        frame.next += count;
+        frame.size = frame.size.max(frame.next);
+        first
+    }
+
+    fn bind(&mut self, name: Sym, slot: u32) {
+        let level = self.level();
+        self.bindings.entry(name).or_default().push((level, slot));
+    }
+
+    fn unbind(&mut self, name: Sym) {
+        if let Some(stack) = self.bindings.get_mut(&name) {
+            stack.pop();
+        }
+    }
+
+    fn open_frame(&mut self) {
+        self.frames.push(Frame { next: 0, size: 0 });
+    }
+
+    fn close_frame(&mut self) -> u32 {
+        self.frames.pop().map_or(0, |f| f.size)
+    }
+
+    fn slot_expr(&self, (frame, slot): (u32, u32), pos: Pos) -> Expr {
+        match self.level() - frame {
+            0 => Expr::Local { slot, pos },
+            depth => Expr::Outer { depth, slot, pos },
+        }
+    }
+
+    fn variable(&self, name: Sym, pos: Pos) -> EvalResult<Expr> {
+        if let Some(place) = self.bindings.get(&name).and_then(|s| s.last()) {
+            return Ok(self.slot_expr(*place, pos));
+        }
+        if let Some(value) = self.context.globals.names.get(&name) {
+            return Ok(Expr::Const(*value));
+        }
+        if self.withs.is_empty() {
+            return Err(EvalError::at(
+                ErrorKind::UndefinedVariable,
+                pos,
+                format!("undefined variable '{name}'"),
+            ));
+        }
+        let level = self.level();
+        let scopes = self.withs.iter().rev().map(|(frame, slot)| (level - frame, *slot)).collect();
+        Ok(Expr::WithVar(self.alloc(WithVar { name, pos, scopes: self.slice(scopes) })))
+    }
+
+    /// Whether a name means the global of that name here.
+    fn is_global(&self, name: Sym) -> bool {
+        self.bindings.get(&name).is_none_or(|s| s.is_empty())
+    }
+
+    // ---- expressions ----------------------------------------------------------------------------------
+
+    /// `tail`: the expression is run directly when its frame is, so that it may take slots of the frame.
+    fn expr(&mut self, id: NodeId, tail: bool) -> EvalResult<Expr> {
+        let ast = self.ast;
+        let pos = self.pos_of(id);
+        Ok(match ast.node(id) {
+            Node::Int(n) => Expr::Const(Value::int(n)),
+            Node::Float(f) => Expr::Const(Value::float(f)),
+            Node::Str(text) => Expr::Const(Value::str(ast.bytes(text))),
+            Node::Path(text) => Expr::Const(Value::path(&self.absolute(ast.bytes(text)))),
+            Node::HomePath(text) => {
+                let text = ast.bytes(text);
+                if self.context.pure_eval {
+                    return Err(EvalError::new(
+                        ErrorKind::Restricted,
+                        format!(
+                            "the path '{}' can not be resolved in pure mode",
+                            String::from_utf8_lossy(text)
+                        ),
+                    ));
+                }
+                let path = [self.context.home, &text[1..]].concat();
+                Expr::Const(Value::path(&keep_slash(&path, crate::coerce::canonical(&path))))
+            }
+            Node::SearchPath(text) => {
+                let function = self.variable(Sym::from_static("__findFile"), pos)?;
+                let path = self.variable(Sym::from_static("__nixPath"), pos)?;
+                let name = Expr::Const(Value::str(ast.bytes(text)));
+                let args = self.slice(vec![path, name]);
+                Expr::Call(self.alloc(CallExpr { function, args, pos }))
+            }
+            Node::Var(name) => self.variable(name, pos)?,
+            Node::CurPos => Expr::CurPos(pos),
+            Node::Interp { kind, parts } => {
+                let parts = ast
+                    .list(parts)
+                    .iter()
+                    .map(|p| Ok((self.expr(*p, false)?, self.pos_of(*p))))
+                    .collect::<EvalResult<Vec<_>>>()?;
+                let kind = match kind {
+                    InterpKind::String => ConcatKind::String,
+                    InterpKind::Path => ConcatKind::Path,
+                };
+                Expr::Concat(self.alloc(ConcatExpr { kind, parts: self.slice(parts), pos }))
+            }
+            Node::List(items) => {
+                let items = self.exprs(ast.list(items))?;
+                if items.is_empty() { Expr::Const(Value::EMPTY_LIST) } else { Expr::List(items) }
+            }
+            Node::Attrs(set) => self.set(&ast.attrsets[set as usize], pos)?,
+            Node::LegacyLet(set) => {
+                let base = self.set(&ast.attrsets[set as usize], pos)?;
+                let path = self.slice(vec![Step::Static {
+                    name: Sym::from_static("body"),
+                    cache: AtomicU64::new(0),
+                }]);
+                Expr::Select(self.alloc(Select { base, path, default: None, pos: Pos::NONE }))
+            }
+            Node::Let { bindings, body } => self.let_in(&ast.attrsets[bindings as usize], body, tail)?,
+            Node::With { scope, body } => {
+                let scope = self.expr(scope, false)?;
+                if !tail {
+                    self.open_frame();
+                }
+                let slot = self.reserve(1);
+                self.withs.push((self.level(), slot));
+                let body = self.expr(body, true);
+                self.withs.pop();
+                let frame = (!tail).then(|| self.close_frame());
+                Expr::With(self.alloc(WithExpr { frame, slot, scope, body: body?, pos }))
+            }
+            Node::If { cond, then, otherwise } => {
+                let cond_pos = self.pos_of(cond);
+                let cond = self.expr(cond, false)?;
+                let start = self.frames.last().map_or(0, |f| f.next);
+                let then = self.expr(then, tail)?;
+                // Only one branch runs, so both may use the same slots.
+                if let (true, Some(frame)) = (tail, self.frames.last_mut()) {
+                    frame.next = start;
+                }
+                let otherwise = self.expr(otherwise, tail)?;
+                let _ = cond_pos;
+                Expr::If(self.alloc(IfExpr { cond, then, otherwise, pos }))
+            }
+            Node::Assert { cond, body } => {
+                let text = firn_syntax::show::show_node(ast, cond);
+                let text = self.arena.alloc_str(&String::from_utf8_lossy(&text));
+                let cond = self.expr(cond, false)?;
+                let body = self.expr(body, tail)?;
+                Expr::Assert(self.alloc(AssertExpr { cond, body, pos, text }))
+            }
+            Node::Lambda(index) => self.lambda(&ast.lambdas[index as usize], pos)?,
+            Node::Call { function, args } => {
+                let function = self.expr(function, false)?;
+                let args = self.exprs(ast.list(args))?;
+                Expr::Call(self.alloc(CallExpr { function, args, pos }))
+            }
+            Node::Select { base, path, default } => self.select(base, path, default, pos)?,
+            Node::HasAttr { base, path } => {
+                let base = self.expr(base, false)?;
+                let path = self.path(ast.names(path))?;
+                Expr::HasAttr(self.alloc(HasAttr { base, path, pos }))
+            }
+            Node::Not(inner) => {
+                let at = self.pos_of(inner);
+                let inner = self.expr(inner, false)?;
+                Expr::Not(self.alloc((inner, at)))
+            }
+            Node::Negate(inner) => {
+                let right = self.expr(inner, false)?;
+                let zero = Expr::Const(Value::int(0));
+                self.arithmetic(Op::Sub, "__sub", zero, right, pos)?
+            }
+            Node::Binary { op, left, right } => self.binary(op, left, right, pos)?,
+            Node::InheritFrom(n) => {
+                let Some((frame, slot)) = self.from_slots.last().copied() else {
+                    return Err(EvalError::at(ErrorKind::Eval, pos, "inherit source outside of a set"));
+                };
+                self.slot_expr((frame, slot + n), pos)
+            }
+        })
+    }
+
+    fn exprs(&mut self, nodes: &[NodeId]) -> EvalResult<&'static [Expr]> {
+        let list = nodes.iter().map(|n| self.expr(*n, false)).collect::<EvalResult<Vec<_>>>()?;
+        Ok(self.slice(list))
+    }
+
+    fn absolute(&self, literal: &[u8]) -> Vec<u8> {
+        let full = if literal.first() == Some(&b'/') {
+            literal.to_vec()
+        } else {
+            [self.context.dir, b"/", literal].concat()
+        };
+        keep_slash(literal, crate::coerce::canonical(&full))
+    }
+
+    fn path(&mut self, names: &[AttrName]) -> EvalResult<&'static [Step]> {
+        let steps = names
+            .iter()
+            .map(|name| {
+                Ok(match name {
+                    AttrName::Static(name) => Step::Static { name: *name, cache: AtomicU64::new(0) },
+                    AttrName::Dynamic(node) => Step::Dynamic(self.expr(*node, false)?),
+                })
+            })
+            .collect::<EvalResult<Vec<_>>>()?;
+        Ok(self.slice(steps))
+    }
+
+    fn select(
+        &mut self,
+        base: NodeId,
+        path: ast::Span,
+        default: Option<NodeId>,
+        pos: Pos,
+    ) -> EvalResult<Expr> {
+        let names = self.ast.names(path);
+        // `builtins.x` is known now, unless somebody rebinds `builtins`.
+        if let (Node::Var(base_name), [AttrName::Static(name)], Some(builtins)) =
+            (self.ast.node(base), names, self.context.globals.builtins)
+        {
+            if base_name.as_bytes() == b"builtins" && self.is_global(base_name) {
+                if let Some(value) = builtins.find(*name) {
+                    if !value.is_thunk() {
+                        return Ok(Expr::Const(value));
+                    }
+                }
+            }
+        }
+        let base = self.expr(base, false)?;
+        let path = self.path(names)?;
+        let default = default.map(|d| self.expr(d, false)).transpose()?;
+        Ok(Expr::Select(self.alloc(Select { base, path, default, pos })))
+    }
+
+    fn binary(&mut self, op: BinOp, left: NodeId, right: NodeId, pos: Pos) -> EvalResult<Expr> {
+        if op == BinOp::Add {
+            let parts = vec![
+                (self.expr(left, false)?, self.pos_of(left)),
+                (self.expr(right, false)?, self.pos_of(right)),
+            ];
+            let parts = self.slice(parts);
+            return Ok(Expr::Concat(self.alloc(ConcatExpr { kind: ConcatKind::Add, parts, pos })));
+        }
+        let (left, right) = (self.expr(left, false)?, self.expr(right, false)?);
+        let plain = match op {
+            BinOp::Eq => Op::Eq,
+            BinOp::Neq => Op::Neq,
+            BinOp::And => Op::And,
+            BinOp::Or => Op::Or,
+            BinOp::Impl => Op::Impl,
+            BinOp::Update => Op::Update,
+            BinOp::Concat => Op::ListConcat,
+            BinOp::Sub => return self.arithmetic(Op::Sub, "__sub", left, right, pos),
+            BinOp::Mul => return self.arithmetic(Op::Mul, "__mul", left, right, pos),
+            BinOp::Div => return self.arithmetic(Op::Div, "__div", left, right, pos),
+            BinOp::Less => return self.arithmetic(Op::Less, "__lessThan", left, right, pos),
+            BinOp::Greater => return self.arithmetic(Op::Greater, "__lessThan", left, right, pos),
+            BinOp::LessEq => return self.arithmetic(Op::LessEq, "__lessThan", left, right, pos),
+            BinOp::GreaterEq => return self.arithmetic(Op::GreaterEq, "__lessThan", left, right, pos),
+            BinOp::Add => Op::Eq,
+        };
+        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos })))
+    }
+
+    /// Operators that the language defines as calls: native unless the function's name is rebound.
+    fn arithmetic(
+        &mut self,
+        op: Op,
+        function: &'static str,
+        left: Expr,
+        right: Expr,
+        pos: Pos,
+    ) -> EvalResult<Expr> {
+        let name = Sym::from_static(function);
+        if self.is_global(name) {
+            return Ok(Expr::Binary(op, self.alloc(BinaryExpr { left, right, pos })));
+        }
+        let function = self.variable(name, pos)?;
+        let args = match op {
+            Op::Greater | Op::LessEq => vec![right, left],
+            _ => vec![left, right],
+        };
+        let call = Expr::Call(self.alloc(CallExpr { function, args: self.slice(args), pos }));
+        Ok(match op {
+            Op::LessEq | Op::GreaterEq => Expr::Not(self.alloc((call, pos))),
+            _ => call,
+        })
+    }
+
+    fn lambda(&mut self, lambda: &ast::Lambda, pos: Pos) -> EvalResult<Expr> {
+        self.open_frame();
+        let mut bound = Vec::new();
+        let mut formals = None;
+        if let Some(args) = &lambda.formals {
+            for formal in &args.formals {
+                let slot = self.reserve(1);
+                self.bind(formal.name, slot);
+                bound.push(formal.name);
+            }
+        }
+        let mut at = None;
+        if let Some(arg) = lambda.arg {
+            let slot = self.reserve(1);
+            self.bind(arg, slot);
+            bound.push(arg);
+            at = Some(slot);
+        }
+        let result = (|| {
+            if let Some(args) = &lambda.formals {
+                let compiled = args
+                    .formals
+                    .iter()
+                    .map(|f| {
+                        Ok(FormalArg {
+                            name: f.name,
+                            pos: self.pos(f.pos),
+                            default: f.default.map(|d| self.expr(d, false)).transpose()?,
+                        })
+                    })
+                    .collect::<EvalResult<Vec<_>>>()?;
+                formals = Some(FormalArgs {
+                    formals: self.slice(compiled),
+                    ellipsis: args.ellipsis,
+                    at,
+                    cache: AtomicU64::new(0),
+                });
+            }
+            self.expr(lambda.body, true)
+        })();
+        for name in bound {
+            self.unbind(name);
+        }
+        let frame_size = self.close_frame();
+        let body = result?;
+        let arg = if lambda.formals.is_none() { lambda.arg } else { None };
+        Ok(Expr::Lambda(self.alloc(Lambda { name: lambda.name, pos, arg, formals, frame_size, body })))
+    }
+
+    // ---- bindings -------------------------------------------------------------------------------------
+
+    fn let_in(&mut self, set: &ast::AttrSet, body: NodeId, tail: bool) -> EvalResult<Expr> {
+        // `inherit x` means the variable outside, so those are resolved before the new names exist.
+        if !tail {
+            self.open_frame();
+        }
+        let count = (set.attrs.len() + set.inherit_from.len()) as u32;
+        let first = self.reserve(count);
+        let inherited = self.inherited(set)?;
+        for (i, attr) in set.attrs.iter().enumerate() {
+            self.bind(attr.name, first + i as u32);
+        }
+        self.from_slots.push((self.level(), first + set.attrs.len() as u32));
+        let result = (|| {
+            let mut values = Vec::with_capacity(count as usize);
+            for (attr, outer) in set.attrs.iter().zip(inherited) {
+                values.push(match outer {
+                    Some(expr) => expr,
+                    None => self.expr(attr.value, false)?,
+                });
+            }
+            for from in &set.inherit_from {
+                // The sources of this `let` are not in scope of their own sources.
+                values.push(self.outside_from(*from)?);
+            }
+            let from = self.from_slots.pop();
+            let body = self.expr(body, true);
+            self.from_slots.extend(from);
+            Ok((values, body?))
+        })();
+        self.from_slots.pop();
+        for attr in &set.attrs {
+            self.unbind(attr.name);
+        }
+        let frame = (!tail).then(|| self.close_frame());
+        let (values, body) = result?;
+        Ok(Expr::Let(self.alloc(LetExpr { frame, first, values: self.slice(values), body })))
+    }
+
+    fn outside_from(&mut self, node: NodeId) -> EvalResult<Expr> {
+        let own = self.from_slots.pop();
+        let expr = self.expr(node, false);
+        self.from_slots.extend(own);
+        expr
+    }
+
+    /// Expressions of the attributes that inherit from the scope around, resolved in that scope.
+    fn inherited(&mut self, set: &ast::AttrSet) -> EvalResult<Vec<Option<Expr>>> {
+        set.attrs
+            .iter()
+            .map(|attr| match attr.kind {
+                AttrKind::Inherited => self.expr(attr.value, false).map(Some),
+                _ => Ok(None),
+            })
+            .collect()
+    }
+
+    fn set(&mut self, set: &ast::AttrSet, pos: Pos) -> EvalResult<Expr> {
+        let mut sorted: Vec<&ast::AttrDef> = set.attrs.iter().collect();
+        sorted.sort_unstable_by_key(|a| a.name);
+        let syms: Vec<Sym> = sorted.iter().map(|a| a.name).collect();
+        let positions: Vec<Pos> = sorted.iter().map(|a| self.pos(a.pos)).collect();
+        let shape = Shape::intern(&syms, &positions);
+        let has_frame = set.recursive || !set.inherit_from.is_empty();
+        let mut first_from = 0;
+        if has_frame {
+            self.open_frame();
+            if set.recursive {
+                first_from = self.reserve(sorted.len() as u32) + sorted.len() as u32;
+            }
+            self.reserve(set.inherit_from.len() as u32);
+            self.from_slots.push((self.level(), first_from));
+        }
+        let result = self.set_parts(set, &sorted);
+        let mut frame = None;
+        if has_frame {
+            self.from_slots.pop();
+            frame = Some(self.close_frame());
+        }
+        let (values, from, dynamic) = result?;
+        let overrides = if set.recursive {
+            syms.iter().position(|s| s.as_bytes() == b"__overrides").map(|i| i as u32)
+        } else {
+            None
+        };
+        Ok(Expr::Set(self.alloc(SetExpr {
+            shape,
+            values: self.slice(values),
+            frame,
+            recursive: set.recursive,
+            from: self.slice(from),
+            dynamic: self.slice(dynamic),
+            overrides,
+            pos,
+        })))
+    }
+
+    #[expect(clippy::type_complexity, reason = "three parts of one set, taken apart at once")]
+    fn set_parts(
+        &mut self,
+        set: &ast::AttrSet,
+        sorted: &[&ast::AttrDef],
+    ) -> EvalResult<(Vec<Expr>, Vec<Expr>, Vec<DynamicAttr>)> {
+        let mut inherited = Vec::with_capacity(sorted.len());
+        for attr in sorted {
+            inherited.push(match attr.kind {
+                AttrKind::Inherited => Some(self.expr(attr.value, false)?),
+                _ => None,
+            });
+        }
+        if set.recursive {
+            for (i, attr) in sorted.iter().enumerate() {
+                self.bind(attr.name, i as u32);
+            }
+        }
+        let result = (|| {
+            let mut values = Vec::with_capacity(sorted.len());
+            for (attr, outer) in sorted.iter().zip(inherited) {
+                values.push(match outer {
+                    Some(expr) => expr,
+                    None => self.expr(attr.value, false)?,
+                });
+            }
+            let mut from = Vec::with_capacity(set.inherit_from.len());
+            for node in &set.inherit_from {
+                from.push(self.outside_from(*node)?);
+            }
+            let mut dynamic = Vec::with_capacity(set.dynamic.len());
+            for attr in &set.dynamic {
+                dynamic.push(DynamicAttr {
+                    name: self.expr(attr.name, false)?,
+                    value: self.expr(attr.value, false)?,
+                    pos: self.pos(attr.pos),
+                });
+            }
+            Ok((values, from, dynamic))
+        })();
+        if set.recursive {
+            for attr in sorted {
+                self.unbind(attr.name);
+            }
+        }
+        result
+    }
+}
+
+/// A path literal that ends in a slash keeps it: `./a/${b}` starts with one.
+fn keep_slash(literal: &[u8], mut path: Vec<u8>) -> Vec<u8> {
+    if literal.len() > 1 && literal.ends_with(b"/") && !path.ends_with(b"/") {
+        path.push(b'/');
+    }
+    path
+}

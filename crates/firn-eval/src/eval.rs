@@ -1,0 +1,463 @@
+//! Running code.
+
+mod call;
+mod concat;
+mod sets;
+
+use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
+use crate::expr::*;
+use crate::source::Pos;
+use crate::value::{Attrs, Env, Kind, Thunk, Value};
+use crate::vm::Vm;
+use call::Next;
+use firn_syntax::Sym;
+use smallvec::SmallVec;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Arguments of a call.
+type Args = SmallVec<[Value; 6]>;
+
+impl Vm {
+    /// Runs an expression to a value.
+    pub(crate) fn eval(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
+        let base = self.calls.len();
+        let result = self.eval_loop(expr, env);
+        if self.calls.len() != base { self.leave_calls(base, result) } else { result }
+    }
+
+    /// Forgets the calls that tail calls left behind, and tells of them where an error passes.
+    #[inline(never)]
+    fn leave_calls(&mut self, base: usize, result: EvalResult<Value>) -> EvalResult<Value> {
+        match result {
+            Ok(value) => {
+                self.calls.truncate(base);
+                Ok(value)
+            }
+            Err(mut error) => {
+                while self.calls.len() > base {
+                    let Some(call) = self.calls.pop() else { break };
+                    if let (true, Some(lambda)) = (self.settings.show_trace, call.lambda) {
+                        error = error.trace(lambda.pos, TraceKind::Lambda(lambda.name));
+                        if !call.pos.is_none() {
+                            error = error.trace(call.pos, TraceKind::CallSite);
+                        }
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn eval_loop(&mut self, mut expr: &'static Expr, mut env: Env) -> EvalResult<Value> {
+        loop {
+            match *expr {
+                Expr::Const(value) => return self.force(value),
+                Expr::Local { slot, pos } => return self.variable(env, slot, pos),
+                Expr::Outer { depth, slot, pos } => return self.variable(env.up(depth), slot, pos),
+                Expr::WithVar(var) => {
+                    let value = self.with_variable(var, env)?;
+                    return self.force_at(value, var.pos);
+                }
+                Expr::Select(select) => match self.select(select, env)? {
+                    Some(value) => return Ok(value),
+                    None => match &select.default {
+                        Some(default) => expr = default,
+                        None => return Err(EvalError::new(ErrorKind::Eval, "attribute missing")),
+                    },
+                },
+                Expr::HasAttr(has) => return self.has_attr(has, env),
+                Expr::Set(set) => return self.eval_set(set, env),
+                Expr::List(items) => {
+                    let mut list = crate::value::ListBuilder::new(items.len());
+                    for item in items {
+                        list.push(self.delay(item, env));
+                    }
+                    return Ok(list.finish());
+                }
+                Expr::Lambda(lambda) => return Ok(Value::closure(lambda, env)),
+                Expr::Let(bindings) => {
+                    env = self.bind_let(bindings, env);
+                    expr = &bindings.body;
+                }
+                Expr::With(with) => {
+                    let scope = self.delay(&with.scope, env);
+                    if let Some(size) = with.frame {
+                        env = Env::new(Some(env), size as usize);
+                    }
+                    env.set(with.slot, scope);
+                    expr = &with.body;
+                }
+                Expr::If(branch) => {
+                    let cond = self.eval_bool(&branch.cond, env, branch.pos, "while evaluating a branch condition")?;
+                    expr = if cond { &branch.then } else { &branch.otherwise };
+                }
+                Expr::Assert(assert) => {
+                    self.eval_assert(assert, env)?;
+                    expr = &assert.body;
+                }
+                Expr::Not((inner, pos)) => {
+                    let value = self.eval_bool(inner, env, *pos, "in the argument of the not operator")?;
+                    return Ok(Value::bool(!value));
+                }
+                Expr::Call(call) => match self.eval_call(call, env)? {
+                    Next::Value(value) => return Ok(value),
+                    Next::Body(body, frame) => {
+                        expr = body;
+                        env = frame;
+                    }
+                },
+                Expr::Binary(op, operands) => match op {
+                    Op::And => {
+                        if !self.eval_bool(&operands.left, env, operands.pos, "in the left operand of the AND (&&) operator")? {
+                            return Ok(Value::FALSE);
+                        }
+                        let right = self.eval_bool(&operands.right, env, operands.pos, "in the right operand of the AND (&&) operator")?;
+                        return Ok(Value::bool(right));
+                    }
+                    Op::Or => {
+                        if self.eval_bool(&operands.left, env, operands.pos, "in the left operand of the OR (||) operator")? {
+                            return Ok(Value::TRUE);
+                        }
+                        let right = self.eval_bool(&operands.right, env, operands.pos, "in the right operand of the OR (||) operator")?;
+                        return Ok(Value::bool(right));
+                    }
+                    Op::Impl => {
+                        if !self.eval_bool(&operands.left, env, operands.pos, "in the left operand of the IMPL (->) operator")? {
+                            return Ok(Value::TRUE);
+                        }
+                        let right = self.eval_bool(&operands.right, env, operands.pos, "in the right operand of the IMPL (->) operator")?;
+                        return Ok(Value::bool(right));
+                    }
+                    _ => return self.binary(op, operands, env),
+                },
+                Expr::Concat(concat) => return self.eval_concat(concat, env),
+                Expr::CurPos(pos) => return Ok(self.position_value(pos)),
+            }
+        }
+    }
+
+    #[inline]
+    fn variable(&mut self, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
+        let word = frame.get(slot);
+        if !word.is_thunk() {
+            return if word.is_unset() { self.unbound(pos) } else { Ok(word) };
+        }
+        let value = self.force_at(word, pos)?;
+        // The slot forgets the thunk, but not where a function came from: functions are compared by the thunk.
+        if value.as_fun().is_none() {
+            frame.set(slot, value);
+        }
+        Ok(value)
+    }
+
+    #[cold]
+    fn unbound(&self, pos: Pos) -> EvalResult<Value> {
+        Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered"))
+    }
+
+    #[inline(never)]
+    fn with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
+        for (depth, slot) in var.scopes {
+            let frame = env.up(*depth);
+            let scope = self.force_at(frame.get(*slot), var.pos)?;
+            let Some(attrs) = scope.as_attrs() else {
+                return Err(self
+                    .type_error(scope, "a set", Pos::NONE)
+                    .context(var.pos, "while evaluating the first subexpression of a with expression"));
+            };
+            frame.set(*slot, scope);
+            if let Some(value) = attrs.find(var.name) {
+                return Ok(value);
+            }
+        }
+        Err(EvalError::at(
+            ErrorKind::UndefinedVariable,
+            var.pos,
+            format!("undefined variable '{}'", var.name),
+        ))
+    }
+
+    #[inline(never)]
+    fn bind_let(&mut self, bindings: &'static LetExpr, mut env: Env) -> Env {
+        if let Some(size) = bindings.frame {
+            env = Env::new(Some(env), size as usize);
+        }
+        for (i, value) in bindings.values.iter().enumerate() {
+            let value = self.delay(value, env);
+            env.set(bindings.first + i as u32, value);
+        }
+        env
+    }
+
+    pub(crate) fn eval_bool(
+        &mut self,
+        expr: &'static Expr,
+        env: Env,
+        pos: Pos,
+        what: &'static str,
+    ) -> EvalResult<bool> {
+        match self.eval(expr, env) {
+            Ok(Value::TRUE) => Ok(true),
+            Ok(Value::FALSE) => Ok(false),
+            Ok(other) => Err(self.type_error(other, "a Boolean", Pos::NONE).context(pos, what)),
+            Err(error) => Err(error.context(pos, what)),
+        }
+    }
+
+    #[inline(never)]
+    fn eval_assert(&mut self, assert: &'static AssertExpr, env: Env) -> EvalResult<()> {
+        if self.eval_bool(&assert.cond, env, assert.pos, "in the condition of the assert statement")? {
+            return Ok(());
+        }
+        if let Expr::Binary(Op::Eq, operands) = &assert.cond {
+            let (left, right) = (self.eval(&operands.left, env)?, self.eval(&operands.right, env)?);
+            let inner = self.explain_inequality(left, right, operands.pos)?;
+            return Err(inner.trace(
+                assert.pos,
+                TraceKind::Text(format!("while evaluating the condition of the assertion '{}'", assert.text).into()),
+            ));
+        }
+        Err(EvalError::at(ErrorKind::Assertion, assert.pos, format!("assertion '{}' failed", assert.text)))
+    }
+
+    // ---- selection ------------------------------------------------------------------------------------
+
+    #[inline]
+    fn find_cached(attrs: Attrs, name: Sym, cache: &AtomicU64) -> Option<Value> {
+        let shape = attrs.shape();
+        let cached = cache.load(Ordering::Relaxed);
+        if (cached >> 32) as u32 == shape.id {
+            return Some(attrs.get(cached as u32 as usize));
+        }
+        let place = shape.find(name)?;
+        cache.store((u64::from(shape.id) << 32) | place as u64, Ordering::Relaxed);
+        Some(attrs.get(place))
+    }
+
+    fn step_name(&mut self, expr: &'static Expr, env: Env, pos: Pos) -> EvalResult<Sym> {
+        let value = self.eval(expr, env)?;
+        let name = self.string_no_context(value, pos, "while evaluating an attribute name")?;
+        Ok(Sym::new(name.as_bytes()))
+    }
+
+    /// The selected value, forced; `None` when the default has to be taken.
+    #[inline(never)]
+    fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
+        let mut value = self.eval(&select.base, env)?;
+        let mut last: Option<Pos> = None;
+        for step in select.path {
+            let name = match step {
+                Step::Static { name, .. } => *name,
+                Step::Dynamic(expr) => self.step_name(expr, env, select.pos)?,
+            };
+            value = match self.force_at(value, select.pos) {
+                Ok(value) => value,
+                Err(error) => return Err(self.select_trace(error, select, last, env)),
+            };
+            let Some(attrs) = value.as_attrs() else {
+                if select.default.is_some() {
+                    return Ok(None);
+                }
+                let error =
+                    self.type_error(value, "a set", Pos::NONE).context(select.pos, "while selecting an attribute");
+                return Err(self.select_trace(error, select, last, env));
+            };
+            let found = match step {
+                Step::Static { cache, .. } => Vm::find_cached(attrs, name, cache),
+                Step::Dynamic(_) => attrs.find(name),
+            };
+            match found {
+                Some(found) => {
+                    value = found;
+                    if found.is_thunk() {
+                        let place = attrs.shape().find(name);
+                        last = place.map(|p| attrs.shape().positions()[p]);
+                    } else {
+                        last = None;
+                    }
+                }
+                None if select.default.is_some() => return Ok(None),
+                None => {
+                    let error = missing_attribute(attrs, name, select.pos);
+                    return Err(self.select_trace(error, select, last, env));
+                }
+            }
+        }
+        match self.force_at(value, last.filter(|p| !p.is_none()).unwrap_or(select.pos)) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(self.select_trace(error, select, last, env)),
+        }
+    }
+
+    #[cold]
+    fn select_trace(&mut self, error: EvalError, select: &'static Select, last: Option<Pos>, env: Env) -> EvalError {
+        let Some(pos) = last.filter(|p| !p.is_none()) else { return error };
+        if pos.origin() == Some(crate::source::Origin::Internal) {
+            return error;
+        }
+        let mut path = Vec::new();
+        for (i, step) in select.path.iter().enumerate() {
+            if i > 0 {
+                path.push(b'.');
+            }
+            match step {
+                Step::Static { name, .. } => firn_syntax::show::write_name(&mut path, name.as_bytes()),
+                Step::Dynamic(expr) => match self.step_name(expr, env, select.pos) {
+                    Ok(name) => firn_syntax::show::write_name(&mut path, name.as_bytes()),
+                    Err(_) => path.extend_from_slice(b"${...}"),
+                },
+            }
+        }
+        let text = format!("while evaluating the attribute '{}'", String::from_utf8_lossy(&path));
+        error.trace(pos, TraceKind::Text(text.into()))
+    }
+
+    #[inline(never)]
+    fn has_attr(&mut self, has: &'static HasAttr, env: Env) -> EvalResult<Value> {
+        let mut value = self.eval(&has.base, env)?;
+        for step in has.path {
+            value = self.force_at(value, has.pos)?;
+            let name = match step {
+                Step::Static { name, .. } => *name,
+                Step::Dynamic(expr) => self.step_name(expr, env, has.pos)?,
+            };
+            match value.as_attrs().and_then(|a| a.find(name)) {
+                Some(found) => value = found,
+                None => return Ok(Value::FALSE),
+            }
+        }
+        Ok(Value::TRUE)
+    }
+
+    // ---- operators ------------------------------------------------------------------------------------
+
+    #[inline(never)]
+    fn binary(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        let pos = operands.pos;
+        match op {
+            Op::Eq | Op::Neq => {
+                let left = self.eval(&operands.left, env)?;
+                let right = self.eval(&operands.right, env)?;
+                let equal = self.equal_forced(left, right, pos)?;
+                Ok(Value::bool(equal == (op == Op::Eq)))
+            }
+            Op::Update => {
+                let what = "in the left operand of the update (//) operator";
+                let left = self.eval_attrs(&operands.left, env, pos, what)?;
+                let what = "in the right operand of the update (//) operator";
+                let right = self.eval_attrs(&operands.right, env, pos, what)?;
+                Ok(self.update(left, right).value())
+            }
+            Op::ListConcat => {
+                let left = self.eval(&operands.left, env)?;
+                let right = self.eval(&operands.right, env)?;
+                self.concat_lists(&[left, right], pos, "while evaluating one of the elements to concatenate")
+            }
+            _ => self.arithmetic(op, operands, env),
+        }
+    }
+
+    fn arithmetic(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        let pos = operands.pos;
+        let name = match op {
+            Op::Sub => "sub",
+            Op::Mul => "mul",
+            Op::Div => "div",
+            _ => "lessThan",
+        };
+        let result = match op {
+            Op::Greater | Op::LessEq => self
+                .eval(&operands.right, env)
+                .and_then(|r| Ok((r, self.eval(&operands.left, env)?))),
+            _ => self.eval(&operands.left, env).and_then(|l| Ok((l, self.eval(&operands.right, env)?))),
+        }
+        .and_then(|(a, b)| match op {
+            Op::Sub => crate::builtins::math::sub(self, &[a, b], pos),
+            Op::Mul => crate::builtins::math::mul(self, &[a, b], pos),
+            Op::Div => crate::builtins::math::div(self, &[a, b], pos),
+            _ => {
+                let less = self.less_than(a, b, pos, "")?;
+                Ok(Value::bool(less != matches!(op, Op::LessEq | Op::GreaterEq)))
+            }
+        });
+        result.traced(pos, || TraceKind::Builtin(name))
+    }
+
+    pub(crate) fn eval_attrs(
+        &mut self,
+        expr: &'static Expr,
+        env: Env,
+        pos: Pos,
+        what: &'static str,
+    ) -> EvalResult<Attrs> {
+        let value = self.eval(expr, env).context(pos, what)?;
+        value.as_attrs().ok_or_else(|| self.type_error(value, "a set", Pos::NONE).context(pos, what))
+    }
+
+    /// Concatenates forced lists.
+    pub(crate) fn concat_lists(&mut self, lists: &[Value], pos: Pos, what: &'static str) -> EvalResult<Value> {
+        let mut total = 0;
+        let mut nonempty = None;
+        let mut count = 0;
+        for value in lists {
+            let Some(list) = value.as_list() else {
+                return Err(self.type_error(*value, "a list", Pos::NONE).context(pos, what));
+            };
+            total += list.len();
+            if !list.is_empty() {
+                nonempty = Some(*value);
+                count += 1;
+            }
+        }
+        match (count, nonempty) {
+            (0, _) => return Ok(Value::EMPTY_LIST),
+            (1, Some(only)) => return Ok(only),
+            _ => {}
+        }
+        let mut out = crate::value::ListBuilder::new(total);
+        for list in lists.iter().filter_map(|v| v.as_list()) {
+            for item in list.iter() {
+                out.push(item);
+            }
+        }
+        Ok(out.finish())
+    }
+
+    /// `{ file, line, column }`, or null for no place.
+    pub(crate) fn position_value(&mut self, pos: Pos) -> Value {
+        let Some(crate::source::Origin::Path(path)) = pos.origin() else { return Value::NULL };
+        let number = Value::int(i64::from(pos.number()));
+        let mut attrs = crate::attrs::AttrsBuilder::new();
+        attrs.push(Sym::from_static("file"), Value::str(&path));
+        attrs.push(Sym::from_static("line"), Thunk::native(crate::value::Native::PosLine, &[number]).value());
+        attrs.push(Sym::from_static("column"), Thunk::native(crate::value::Native::PosColumn, &[number]).value());
+        attrs.finish()
+    }
+
+    /// "expected … but found …".
+    #[cold]
+    pub(crate) fn type_error(&mut self, found: Value, expected: &str, pos: Pos) -> EvalError {
+        let shown = self.show_for_error(found);
+        let kind = crate::coerce::type_phrase(found);
+        EvalError::at(ErrorKind::Type, pos, format!("expected {expected} but found {kind}: {shown}"))
+    }
+
+    /// A value as messages show it: not forced, and cut short.
+    pub(crate) fn show_for_error(&mut self, value: Value) -> String {
+        let options = crate::fmt::print::PrintOptions::for_errors();
+        String::from_utf8_lossy(&crate::fmt::print::print_value(self, value, &options).unwrap_or_default()).into_owned()
+    }
+}
+
+#[cold]
+fn missing_attribute(attrs: Attrs, name: Sym, pos: Pos) -> EvalError {
+    let names = attrs.shape().syms().iter().map(|s| s.as_bytes());
+    EvalError::at(ErrorKind::MissingAttribute, pos, format!("attribute '{name}' missing"))
+        .with_suggestions(crate::fmt::suggest::best_matches(names, name.as_bytes()))
+}
+
+/// Kinds that only equal themselves.
+pub(crate) fn is_plain(value: Value) -> bool {
+    matches!(value.kind(), Kind::Int(_) | Kind::Null | Kind::Bool(_))
+}

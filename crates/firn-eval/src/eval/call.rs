@@ -1,0 +1,256 @@
+//! Calling functions.
+
+use super::Args;
+use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
+use crate::expr::*;
+use crate::shape::Shape;
+use crate::source::Pos;
+use crate::value::{Closure, Env, Fun, PartialApp, Value};
+use crate::vm::{Call, Vm};
+use crate::table::Table;
+use firn_syntax::Sym;
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::sync::atomic::Ordering;
+
+/// What is left to do after a call: nothing, or to run a body.
+pub(super) enum Next {
+    Value(Value),
+    Body(&'static Expr, Env),
+}
+
+/// Where the formals of a function are in sets of one shape.
+struct FormalPlan {
+    /// For each formal the place in the set, or [`ABSENT`].
+    places: Box<[u32]>,
+}
+
+const ABSENT: u32 = u32::MAX;
+
+impl Vm {
+    #[inline(never)]
+    pub(super) fn eval_call(&mut self, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
+        let function = self.eval(&call.function, env)?;
+        let mut args = Args::new();
+        for arg in call.args {
+            args.push(self.delay(arg, env));
+        }
+        self.apply(function, &args, call.pos)
+    }
+
+    /// Calls a function to the end.
+    pub fn call(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
+        let function = self.force_at(function, pos)?;
+        let base = self.calls.len();
+        let result = match self.apply(function, args, pos) {
+            Ok(Next::Value(value)) => Ok(value),
+            Ok(Next::Body(body, env)) => self.eval(body, env),
+            Err(error) => Err(error),
+        };
+        if self.calls.len() != base { self.leave_calls(base, result) } else { result }
+    }
+
+    fn apply(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Next> {
+        let mut function = function;
+        let mut args = args;
+        loop {
+            let Some((first, rest)) = args.split_first() else { return Ok(Next::Value(function)) };
+            match function.as_fun() {
+                Some(Fun::Closure(closure)) => {
+                    let env = self.enter(closure, *first, pos)?;
+                    if rest.is_empty() {
+                        return Ok(Next::Body(&closure.lambda.body, env));
+                    }
+                    let base = self.calls.len() - 1;
+                    let result = self.eval(&closure.lambda.body, env);
+                    function = self.leave_calls(base, result)?;
+                    args = rest;
+                }
+                Some(Fun::PrimOp(primop)) => {
+                    if args.len() < primop.arity {
+                        return Ok(Next::Value(Value::partial(primop, &[args])));
+                    }
+                    let (now, later) = args.split_at(primop.arity);
+                    function = self.call_primop(primop, now, pos)?;
+                    args = later;
+                }
+                Some(Fun::Partial(PartialApp { primop, args: before })) => {
+                    let missing = primop.arity - before.len();
+                    if args.len() < missing {
+                        return Ok(Next::Value(Value::partial(primop, &[before, args])));
+                    }
+                    let (now, later) = args.split_at(missing);
+                    let mut all = Args::from_slice(before);
+                    all.extend_from_slice(now);
+                    function = self.call_primop(primop, &all, pos)?;
+                    args = later;
+                }
+                None => {
+                    function = self.call_functor(function, *first, pos)?;
+                    args = rest;
+                }
+            }
+        }
+    }
+
+    fn call_primop(&mut self, primop: &'static PrimOp, args: &[Value], pos: Pos) -> EvalResult<Value> {
+        self.stats.primop_calls += 1;
+        if self.calls.len() >= self.settings.max_call_depth {
+            return Err(self.stack_overflow(pos));
+        }
+        self.calls.push(Call { lambda: None, pos });
+        let result = (primop.run)(self, args, pos);
+        self.calls.pop();
+        match result {
+            Ok(value) => self.force_at(value, pos),
+            Err(error) if matches!(primop.name, "addErrorContext" | "throw" | "abort") && error.pos() == pos => {
+                Err(error.trace(pos, TraceKind::Builtin(primop.name)))
+            }
+            Err(error) if primop.name == "addErrorContext" => Err(error),
+            Err(error) => Err(error.trace(pos, TraceKind::Builtin(primop.name))),
+        }
+    }
+
+    #[cold]
+    fn call_functor(&mut self, function: Value, arg: Value, pos: Pos) -> EvalResult<Value> {
+        let functor = function.as_attrs().and_then(|a| a.find(Sym::from_static("__functor")));
+        match functor {
+            Some(functor) => self.call(functor, &[function, arg], pos).traced(pos, || {
+                TraceKind::Static("while calling a functor (an attribute set with a '__functor' attribute)")
+            }),
+            None => {
+                let shown = self.show_for_error(function);
+                let kind = crate::coerce::type_phrase(function);
+                Err(EvalError::at(
+                    ErrorKind::Type,
+                    pos,
+                    format!("attempt to call something which is not a function but {kind}: {shown}"),
+                ))
+            }
+        }
+    }
+
+    /// The frame of a call, recorded as running.
+    #[inline]
+    fn enter(&mut self, closure: Closure, arg: Value, pos: Pos) -> EvalResult<Env> {
+        let lambda = closure.lambda;
+        self.stats.function_calls += 1;
+        if self.calls.len() >= self.settings.max_call_depth {
+            return Err(self.stack_overflow(pos));
+        }
+        let env = Env::new(Some(closure.env), lambda.frame_size as usize);
+        match &lambda.formals {
+            None => env.set(0, arg),
+            Some(formals) => self.bind_formals(lambda, formals, arg, env, pos)?,
+        }
+        self.calls.push(Call { lambda: Some(lambda), pos });
+        Ok(env)
+    }
+
+    #[inline(never)]
+    fn bind_formals(
+        &mut self,
+        lambda: &'static Lambda,
+        formals: &'static FormalArgs,
+        arg: Value,
+        env: Env,
+        pos: Pos,
+    ) -> EvalResult<()> {
+        let call_site = |e: EvalError| if pos.is_none() { e } else { e.trace(pos, TraceKind::CallSite) };
+        let what = "while evaluating the value passed for the lambda argument";
+        let value = self.force_at(arg, lambda.pos).map_err(|e| call_site(e.context(lambda.pos, what)))?;
+        let Some(attrs) = value.as_attrs() else {
+            return Err(call_site(self.type_error(value, "a set", Pos::NONE).context(lambda.pos, what)));
+        };
+        if let Some(at) = formals.at {
+            env.set(at, arg);
+        }
+        let shape = attrs.shape();
+        let plan = match cached_plan(formals, shape) {
+            Some(plan) => plan,
+            None => self.plan_formals(lambda, formals, shape).map_err(call_site)?,
+        };
+        for (slot, place) in plan.places.iter().enumerate() {
+            if *place != ABSENT {
+                env.set(slot as u32, attrs.get(*place as usize));
+            }
+        }
+        for (slot, place) in plan.places.iter().enumerate() {
+            if *place == ABSENT {
+                if let Some(default) = &formals.formals[slot].default {
+                    let value = self.delay(default, env);
+                    env.set(slot as u32, value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn plan_formals(
+        &mut self,
+        lambda: &'static Lambda,
+        formals: &'static FormalArgs,
+        shape: &'static Shape,
+    ) -> EvalResult<&'static FormalPlan> {
+        let name = || lambda.name.map_or_else(|| "anonymous lambda".to_owned(), |n| n.to_string());
+        let mut places = Vec::with_capacity(formals.formals.len());
+        let mut used = 0;
+        for formal in formals.formals {
+            match shape.find(formal.name) {
+                Some(place) => {
+                    places.push(place as u32);
+                    used += 1;
+                }
+                None if formal.default.is_some() => places.push(ABSENT),
+                None => {
+                    return Err(EvalError::at(
+                        ErrorKind::MissingArgument,
+                        lambda.pos,
+                        format!("function '{}' called without required argument '{}'", name(), formal.name),
+                    ));
+                }
+            }
+        }
+        if !formals.ellipsis && used != shape.len() {
+            for sym in shape.syms() {
+                if formals.formals.iter().all(|f| f.name != *sym) {
+                    let names = formals.formals.iter().map(|f| f.name.as_bytes());
+                    return Err(EvalError::at(
+                        ErrorKind::Type,
+                        lambda.pos,
+                        format!("function '{}' called with unexpected argument '{sym}'", name()),
+                    )
+                    .with_suggestions(crate::fmt::suggest::best_matches(names, sym.as_bytes())));
+                }
+            }
+        }
+        remember(formals, shape, FormalPlan { places: places.into() })
+            .ok_or_else(|| EvalError::new(ErrorKind::Eval, "lost the plan of a function's arguments"))
+    }
+}
+
+/// All plans; those of one function and shape are found by [`PLAN_NUMBERS`], the last one by the function's cache.
+static PLANS: Table<FormalPlan> = Table::new();
+static PLAN_NUMBERS: Mutex<Option<FxHashMap<(usize, u32), u32>>> = Mutex::new(None);
+
+#[inline]
+fn cached_plan(formals: &'static FormalArgs, shape: &'static Shape) -> Option<&'static FormalPlan> {
+    let cached = formals.cache.load(Ordering::Relaxed);
+    if (cached >> 32) as u32 == shape.id {
+        return PLANS.get(cached as u32);
+    }
+    let key = (formals as *const FormalArgs as usize, shape.id);
+    let number = PLAN_NUMBERS.lock().as_ref()?.get(&key).copied()?;
+    formals.cache.store((u64::from(shape.id) << 32) | u64::from(number), Ordering::Relaxed);
+    PLANS.get(number)
+}
+
+fn remember(formals: &'static FormalArgs, shape: &'static Shape, plan: FormalPlan) -> Option<&'static FormalPlan> {
+    let number = PLANS.push(plan);
+    let key = (formals as *const FormalArgs as usize, shape.id);
+    PLAN_NUMBERS.lock().get_or_insert_default().insert(key, number);
+    formals.cache.store((u64::from(shape.id) << 32) | u64::from(number), Ordering::Relaxed);
+    PLANS.get(number)
+}

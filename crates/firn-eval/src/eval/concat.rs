@@ -1,0 +1,132 @@
+//! `a + b`, interpolated strings and interpolated paths.
+
+use crate::coerce::{Coerce, CopyToStore, type_phrase};
+use crate::context::Context;
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::expr::*;
+use crate::source::Pos;
+use crate::value::{Env, Kind, Value};
+use crate::vm::Vm;
+use smallvec::SmallVec;
+
+impl Vm {
+    #[inline(never)]
+    pub(super) fn eval_concat(&mut self, concat: &'static ConcatExpr, env: Env) -> EvalResult<Value> {
+        if concat.kind == ConcatKind::String {
+            return self.concat_string(concat, env, None);
+        }
+        let Some(((first, first_pos), rest)) = concat.parts.split_first() else { return Ok(Value::str(b"")) };
+        let value = self.eval(first, env)?;
+        match value.kind() {
+            Kind::Int(n) => self.add_numbers(Number::Int(n), rest, env),
+            Kind::Float(f) => self.add_numbers(Number::Float(f), rest, env),
+            Kind::Path(path) => {
+                let mut text = path.as_bytes().to_vec();
+                let mut context = Context::EMPTY;
+                for (part, pos) in rest {
+                    let value = self.eval(part, env)?;
+                    let how = Coerce { more: false, copy: CopyToStore::No };
+                    self.coerce_into(value, how, &mut text, &mut context, *pos, "while evaluating a path segment")?;
+                }
+                if !context.is_empty() {
+                    return Err(EvalError::at(
+                        ErrorKind::Eval,
+                        concat.pos,
+                        "a string that refers to a store path cannot be appended to a path",
+                    ));
+                }
+                Ok(Value::path(&crate::coerce::canonical(&text)))
+            }
+            _ => self.concat_string(concat, env, Some((value, *first_pos))),
+        }
+    }
+
+    /// `first` is the value of the first part, where it is known already; then paths are not copied to the store
+    /// unless the first part was a string.
+    fn concat_string(
+        &mut self,
+        concat: &'static ConcatExpr,
+        env: Env,
+        first: Option<(Value, Pos)>,
+    ) -> EvalResult<Value> {
+        let what = "while evaluating a path segment";
+        let mut context = Context::EMPTY;
+        let copy = match first {
+            Some((value, _)) if value.as_str().is_none() => CopyToStore::No,
+            _ => CopyToStore::Yes,
+        };
+        let how = Coerce { more: false, copy };
+        let mut parts: SmallVec<[Value; 8]> = SmallVec::new();
+        let mut scratch: Vec<u8> = Vec::new();
+        // Text of parts that are not strings, as ranges of `scratch`.
+        let mut ranges: SmallVec<[(u32, u32); 8]> = SmallVec::new();
+        let mut len = 0;
+        for (i, (part, pos)) in concat.parts.iter().enumerate() {
+            let value = match first {
+                Some((value, _)) if i == 0 => value,
+                _ => self.eval(part, env)?,
+            };
+            if let Some(text) = value.as_str() {
+                context = context.union(text.context());
+                len += text.len();
+                parts.push(value);
+                ranges.push((0, 0));
+            } else {
+                let start = scratch.len();
+                self.coerce_into(value, how, &mut scratch, &mut context, *pos, what)?;
+                len += scratch.len() - start;
+                parts.push(Value::NULL);
+                ranges.push((start as u32, scratch.len() as u32));
+            }
+        }
+        let _ = len;
+        let slices: SmallVec<[&[u8]; 8]> = parts
+            .iter()
+            .zip(&ranges)
+            .map(|(value, (start, end))| match value.as_str() {
+                Some(text) => text.as_bytes(),
+                None => &scratch[*start as usize..*end as usize],
+            })
+            .collect();
+        Ok(Value::str_parts(&slices, context))
+    }
+
+    fn add_numbers(&mut self, mut sum: Number, rest: &'static [(Expr, Pos)], env: Env) -> EvalResult<Value> {
+        for (part, pos) in rest {
+            let value = self.eval(part, env)?;
+            sum = match (sum, value.kind()) {
+                (Number::Int(a), Kind::Int(b)) => match a.checked_add(b) {
+                    Some(sum) => Number::Int(sum),
+                    None => {
+                        return Err(EvalError::at(
+                            ErrorKind::Eval,
+                            *pos,
+                            format!("integer overflow in adding {a} + {b}"),
+                        ));
+                    }
+                },
+                (Number::Int(a), Kind::Float(b)) => Number::Float(a as f64 + b),
+                (Number::Float(a), Kind::Int(b)) => Number::Float(a + b as f64),
+                (Number::Float(a), Kind::Float(b)) => Number::Float(a + b),
+                (sum, _) => {
+                    let to = if matches!(sum, Number::Int(_)) { "an integer" } else { "a float" };
+                    return Err(EvalError::at(
+                        ErrorKind::Eval,
+                        *pos,
+                        format!("cannot add {} to {to}", type_phrase(value)),
+                    ));
+                }
+            };
+        }
+        Ok(match sum {
+            Number::Int(n) => Value::int(n),
+            Number::Float(f) => Value::float(f),
+        })
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    Int(i64),
+    Float(f64),
+}

@@ -1,0 +1,87 @@
+//! Set expressions.
+
+use crate::attrs::AttrsBuilder;
+use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
+use crate::expr::*;
+use crate::source::Pos;
+use crate::value::{Attrs, Env, Thunk, Value};
+use crate::vm::Vm;
+use firn_syntax::Sym;
+
+impl Vm {
+    #[inline(never)]
+    pub(super) fn eval_set(&mut self, set: &'static SetExpr, outer: Env) -> EvalResult<Value> {
+        let attrs = Attrs::unfilled(set.shape);
+        let mut env = outer;
+        if let Some(size) = set.frame {
+            env = Env::new(Some(outer), size as usize);
+            let first_from = if set.recursive { set.values.len() as u32 } else { 0 };
+            for (i, from) in set.from.iter().enumerate() {
+                // A source is evaluated once, however many attributes come from it.
+                env.set(first_from + i as u32, Thunk::new(from, env).value());
+            }
+        }
+        for (i, expr) in set.values.iter().enumerate() {
+            // With `__overrides`, a variable must not be copied before it is known what it stands for.
+            let value = match expr {
+                Expr::Local { .. } if set.overrides.is_some() => Thunk::new(expr, env).value(),
+                _ => self.delay(expr, env),
+            };
+            if set.recursive {
+                env.set(i as u32, value);
+            }
+            attrs.set(i, value);
+        }
+        if set.overrides.is_none() && set.dynamic.is_empty() {
+            return Ok(attrs.value());
+        }
+        self.finish_set(set, attrs, env)
+    }
+
+    #[cold]
+    fn finish_set(&mut self, set: &'static SetExpr, mut attrs: Attrs, env: Env) -> EvalResult<Value> {
+        if let Some(place) = set.overrides {
+            let what = "while evaluating the `__overrides` attribute";
+            let overrides = self.force(attrs.get(place as usize)).context(Pos::NONE, what)?;
+            let Some(overrides) = overrides.as_attrs() else {
+                return Err(self.type_error(overrides, "a set", Pos::NONE).context(Pos::NONE, what));
+            };
+            for (i, name) in overrides.shape().syms().iter().enumerate() {
+                if let Some(slot) = set.shape.find(*name) {
+                    env.set(slot as u32, overrides.get(i));
+                }
+            }
+            attrs = self.update(attrs, overrides);
+        }
+        if set.dynamic.is_empty() {
+            return Ok(attrs.value());
+        }
+        let mut builder = AttrsBuilder::from_attrs(attrs);
+        let mut added: Vec<(Sym, Pos)> = Vec::new();
+        for attr in set.dynamic {
+            let name = self.eval(&attr.name, env)?;
+            if name == Value::NULL {
+                continue;
+            }
+            let name = self.string_no_context(name, attr.pos, "while evaluating the name of a dynamic attribute")?;
+            let name = Sym::new(name.as_bytes());
+            let before = attrs
+                .shape()
+                .find(name)
+                .map(|p| attrs.shape().positions()[p])
+                .or_else(|| added.iter().find(|(n, _)| *n == name).map(|(_, p)| *p));
+            if let Some(before) = before {
+                let place = before.place(&*self.host).map(|p| p.display()).unwrap_or_default();
+                return Err(EvalError::at(
+                    ErrorKind::Eval,
+                    attr.pos,
+                    format!("dynamic attribute '{name}' already defined at {place}"),
+                ));
+            }
+            added.push((name, attr.pos));
+            let value = self.delay(&attr.value, env);
+            builder.push_at(name, value, attr.pos);
+        }
+        Ok(builder.finish())
+    }
+}

@@ -1,0 +1,207 @@
+//! Code: trees with resolved variables, made by [`crate::compile`] and run by [`crate::eval`]. Code lives as long
+//! as the process, because values refer to it.
+
+use crate::error::EvalResult;
+use crate::shape::Shape;
+use crate::source::Pos;
+use crate::value::Value;
+use crate::vm::Vm;
+use firn_syntax::Sym;
+use std::sync::atomic::AtomicU64;
+
+/// An expression.
+#[derive(Clone, Copy)]
+pub enum Expr {
+    Const(Value),
+    /// A slot of the current frame.
+    Local { slot: u32, pos: Pos },
+    /// A slot of a frame further out.
+    Outer { depth: u32, slot: u32, pos: Pos },
+    /// A name that only `with` can give.
+    WithVar(&'static WithVar),
+    Select(&'static Select),
+    HasAttr(&'static HasAttr),
+    Set(&'static SetExpr),
+    List(&'static [Expr]),
+    Lambda(&'static Lambda),
+    Let(&'static LetExpr),
+    With(&'static WithExpr),
+    If(&'static IfExpr),
+    Assert(&'static AssertExpr),
+    Not(&'static (Expr, Pos)),
+    Call(&'static CallExpr),
+    Binary(Op, &'static BinaryExpr),
+    Concat(&'static ConcatExpr),
+    CurPos(Pos),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Op {
+    Eq,
+    Neq,
+    And,
+    Or,
+    Impl,
+    Update,
+    ListConcat,
+    Sub,
+    Mul,
+    Div,
+    Less,
+    /// `a <= b` is `!(b < a)`: the right operand is evaluated first.
+    LessEq,
+    Greater,
+    GreaterEq,
+}
+
+pub struct WithVar {
+    pub name: Sym,
+    pub pos: Pos,
+    /// Where the `with` sets around it are, innermost first: (frames out, slot).
+    pub scopes: &'static [(u32, u32)],
+}
+
+/// One step of an attribute path.
+pub enum Step {
+    /// The cache holds a shape's id (upper half) and a place in it.
+    Static { name: Sym, cache: AtomicU64 },
+    Dynamic(Expr),
+}
+
+pub struct Select {
+    pub base: Expr,
+    pub path: &'static [Step],
+    pub default: Option<Expr>,
+    pub pos: Pos,
+}
+
+pub struct HasAttr {
+    pub base: Expr,
+    pub path: &'static [Step],
+    pub pos: Pos,
+}
+
+pub struct DynamicAttr {
+    pub name: Expr,
+    pub value: Expr,
+    pub pos: Pos,
+}
+
+pub struct SetExpr {
+    pub shape: &'static Shape,
+    /// Values in the order of the shape, in the scope of the new frame where there is one.
+    pub values: &'static [Expr],
+    /// Slots of the new frame; none when the set is not recursive and has no `inherit (e)`.
+    pub frame: Option<u32>,
+    pub recursive: bool,
+    /// `inherit (e)` sources: slots follow those of the attributes (recursive) or start at 0.
+    pub from: &'static [Expr],
+    pub dynamic: &'static [DynamicAttr],
+    /// Place of `__overrides` in a recursive set.
+    pub overrides: Option<u32>,
+    pub pos: Pos,
+}
+
+pub struct LetExpr {
+    /// Slots of a new frame, or none when the variables live in the current one.
+    pub frame: Option<u32>,
+    pub first: u32,
+    /// Expressions of the slots from `first` on.
+    pub values: &'static [Expr],
+    pub body: Expr,
+}
+
+pub struct WithExpr {
+    pub frame: Option<u32>,
+    pub slot: u32,
+    /// In the scope outside of the new frame.
+    pub scope: Expr,
+    pub body: Expr,
+    pub pos: Pos,
+}
+
+pub struct IfExpr {
+    pub cond: Expr,
+    pub then: Expr,
+    pub otherwise: Expr,
+    pub pos: Pos,
+}
+
+pub struct AssertExpr {
+    pub cond: Expr,
+    pub body: Expr,
+    pub pos: Pos,
+    /// The condition as text, for the message.
+    pub text: &'static str,
+}
+
+pub struct CallExpr {
+    pub function: Expr,
+    pub args: &'static [Expr],
+    pub pos: Pos,
+}
+
+pub struct BinaryExpr {
+    pub left: Expr,
+    pub right: Expr,
+    pub pos: Pos,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum ConcatKind {
+    /// `a + b`: numbers, paths or strings, as the first operand is.
+    Add,
+    /// `"${a}b"`: always a string.
+    String,
+    /// `./a/${b}`: a path.
+    Path,
+}
+
+pub struct ConcatExpr {
+    pub kind: ConcatKind,
+    pub parts: &'static [(Expr, Pos)],
+    pub pos: Pos,
+}
+
+pub struct FormalArg {
+    pub name: Sym,
+    pub pos: Pos,
+    pub default: Option<Expr>,
+}
+
+pub struct FormalArgs {
+    /// Sorted by symbol; the n-th lives in slot n.
+    pub formals: &'static [FormalArg],
+    pub ellipsis: bool,
+    /// Slot of `x` in `x @ { … }`.
+    pub at: Option<u32>,
+    /// The plan used last: a shape's id (upper half) and the plan's number.
+    pub cache: AtomicU64,
+}
+
+pub struct Lambda {
+    pub name: Option<Sym>,
+    pub pos: Pos,
+    /// The name of a plain argument, which lives in slot 0.
+    pub arg: Option<Sym>,
+    pub formals: Option<FormalArgs>,
+    pub frame_size: u32,
+    pub body: Expr,
+}
+
+/// A compiled file or string.
+pub struct Code {
+    pub body: Expr,
+    pub frame_size: u32,
+}
+
+/// Type of a primitive operation: gets exactly `arity` arguments, not forced.
+pub type PrimOpFn = fn(&mut Vm, &[Value], Pos) -> EvalResult<Value>;
+
+/// A builtin function.
+pub struct PrimOp {
+    /// Without leading underscores, as messages name it.
+    pub name: &'static str,
+    pub arity: usize,
+    pub run: PrimOpFn,
+}

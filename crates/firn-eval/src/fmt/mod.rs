@@ -1,0 +1,6 @@
+//! Values as text: the language's own form, JSON and XML.
+
+pub mod json;
+pub mod print;
+pub mod suggest;
+pub mod xml;

@@ -1,0 +1,47 @@
+//! "Did you mean": names close to one that was not found.
+
+/// The closest names, best first; few, and none that is far off.
+pub fn best_matches<'a>(names: impl Iterator<Item = &'a [u8]>, query: &[u8]) -> Vec<String> {
+    let mut found: Vec<(usize, &[u8])> =
+        names.map(|name| (distance(query, name), name)).filter(|(d, _)| *d <= 4).collect();
+    found.sort();
+    let Some((best, _)) = found.first().copied() else { return Vec::new() };
+    let limit = 2usize.max(best * 2);
+    found
+        .into_iter()
+        .take(5)
+        .filter(|(d, _)| *d <= limit)
+        .map(|(_, name)| String::from_utf8_lossy(name).into_owned())
+        .collect()
+}
+
+/// Levenshtein's distance, cut off at 5.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    if a.len().abs_diff(b.len()) > 4 {
+        return 5;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_names_only() {
+        let names = ["hello", "help", "firefox"];
+        let found = best_matches(names.iter().map(|n| n.as_bytes()), b"hell");
+        assert_eq!(found, ["hello", "help"]);
+        assert!(best_matches(names.iter().map(|n| n.as_bytes()), b"zzzzzzzz").is_empty());
+    }
+}

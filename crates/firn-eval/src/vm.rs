@@ -1,0 +1,421 @@
+//! The machine: state of one evaluation, forcing, and importing files.
+
+use crate::builtins;
+use crate::compile::{self, CompileContext, Globals};
+use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
+use crate::expr::{Code, Expr, Lambda};
+use crate::host::{EvalHost, HostError};
+use crate::settings::EvalSettings;
+use crate::shape::{FROM_RIGHT, UpdatePlan, plan_update};
+use crate::source::{self, Origin, Pos};
+use crate::value::{Attrs, Env, Native, Suspended, Thunk, ThunkState, Value};
+use firn_core::StorePath;
+use firn_syntax::{ParseOptions, Sym, SyntaxError};
+use rustc_hash::FxHashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// One call that is being run, for traces and the depth limit.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) lambda: Option<&'static Lambda>,
+    pub(crate) pos: Pos,
+}
+
+/// An evaluator. Values outlive it.
+pub struct Vm {
+    pub(crate) host: Arc<dyn EvalHost>,
+    pub(crate) settings: Arc<EvalSettings>,
+    pub(crate) globals: Globals,
+    pub(crate) calls: Vec<Call>,
+    /// Lowest stack address that evaluation may reach.
+    stack_limit: usize,
+    updates: FxHashMap<(u32, u32), Rc<UpdatePlan>>,
+    /// Values of imported files by path, before and after `default.nix` and symlinks are resolved.
+    imports: FxHashMap<Vec<u8>, Value>,
+    pub(crate) caches: Caches,
+    pub(crate) stats: Stats,
+}
+
+/// What builtins remember.
+#[derive(Default)]
+pub(crate) struct Caches {
+    pub(crate) derivation_hashes: FxHashMap<StorePath, firn_derivation::DrvHashModulo>,
+    pub(crate) copied: FxHashMap<Vec<u8>, StorePath>,
+    pub(crate) regexes: FxHashMap<Vec<u8>, Rc<crate::regex::Regex>>,
+    pub(crate) search_paths: FxHashMap<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) derivation_function: Option<Value>,
+}
+
+/// Counts for `NIX_SHOW_STATS`.
+#[derive(Default, Clone, Copy)]
+pub(crate) struct Stats {
+    pub(crate) function_calls: u64,
+    pub(crate) primop_calls: u64,
+    pub(crate) thunks_forced: u64,
+    pub(crate) updates: u64,
+}
+
+/// Stack of evaluation threads. Committed only as it is used.
+const STACK_SIZE: usize = 1 << 30;
+/// What is left to the functions below the check.
+const STACK_RESERVE: usize = 1 << 20;
+
+/// Runs `f` on a thread whose stack is large enough for deep recursion.
+pub fn with_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let mut size = STACK_SIZE;
+        let mut f = Some(f);
+        loop {
+            // Where address space is limited, a smaller stack still works, only less deep.
+            let slot = std::sync::Mutex::new(f.take());
+            let slot = Arc::new(slot);
+            let inner = slot.clone();
+            let spawned = std::thread::Builder::new().name("eval".into()).stack_size(size).spawn_scoped(scope, move || {
+                STACK_BOTTOM.set(stack_address().saturating_sub(size - STACK_RESERVE));
+                let f = inner.lock().ok().and_then(|mut f| f.take());
+                f.map(|f| f())
+            });
+            match spawned {
+                Ok(handle) => match handle.join() {
+                    Ok(Some(value)) => return value,
+                    Ok(None) => unreachable!("the function is there until it is taken"),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                },
+                Err(error) if size > (8 << 20) => {
+                    let _ = error;
+                    size /= 2;
+                    f = slot.lock().ok().and_then(|mut f| f.take());
+                }
+                Err(error) => panic!("cannot start the evaluation thread: {error}"),
+            }
+        }
+    })
+}
+
+thread_local! {
+    static STACK_BOTTOM: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+#[inline(always)]
+fn stack_address() -> usize {
+    let marker = 0u8;
+    std::hint::black_box(&marker) as *const u8 as usize
+}
+
+impl Vm {
+    pub fn new(host: Arc<dyn EvalHost>, settings: EvalSettings) -> Vm {
+        let mut stack_limit = STACK_BOTTOM.get();
+        if stack_limit == 0 {
+            // Not a thread of `with_large_stack`: assume the usual stack of 2 MiB, most of it free.
+            stack_limit = stack_address().saturating_sub(1 << 20);
+        }
+        let mut vm = Vm {
+            host,
+            settings: Arc::new(settings),
+            globals: Globals::default(),
+            calls: Vec::with_capacity(256),
+            stack_limit,
+            updates: FxHashMap::default(),
+            imports: FxHashMap::default(),
+            caches: Caches::default(),
+            stats: Stats::default(),
+        };
+        builtins::install(&mut vm);
+        vm
+    }
+
+    pub fn host(&self) -> &Arc<dyn EvalHost> {
+        &self.host
+    }
+
+    pub fn settings(&self) -> &EvalSettings {
+        &self.settings
+    }
+
+    // ---- forcing --------------------------------------------------------------------------------------
+
+    /// The value that a word stands for, computed if need be. Never a thunk.
+    #[inline]
+    pub fn force(&mut self, value: Value) -> EvalResult<Value> {
+        self.force_at(value, Pos::NONE)
+    }
+
+    /// As [`Vm::force`]; `pos` is where an infinite recursion is reported.
+    #[inline]
+    pub(crate) fn force_at(&mut self, value: Value, pos: Pos) -> EvalResult<Value> {
+        match value.as_thunk() {
+            None => Ok(value),
+            Some(thunk) => match thunk.result() {
+                Some(value) => Ok(value),
+                None => self.force_thunk(thunk, pos),
+            },
+        }
+    }
+
+    #[inline(never)]
+    fn force_thunk(&mut self, thunk: Thunk, pos: Pos) -> EvalResult<Value> {
+        self.check_stack(pos)?;
+        let Some(work) = thunk.claim() else {
+            return match thunk.state() {
+                ThunkState::Done(value) => Ok(value),
+                ThunkState::Failed(error) => Err(error.clone()),
+                _ => Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered")),
+            };
+        };
+        self.stats.thunks_forced += 1;
+        let result = match work {
+            Suspended::Code(expr, env) => self.eval(expr, env),
+            Suspended::Native(what, payload) => self.run_native(what, payload.as_slice()),
+        };
+        match result {
+            Ok(value) => {
+                thunk.finish(value);
+                Ok(value)
+            }
+            Err(error) => {
+                thunk.fail(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    fn run_native(&mut self, what: Native, payload: &[Value]) -> EvalResult<Value> {
+        match (what, payload) {
+            (Native::Apply, [function, args @ ..]) => self.call(*function, args, Pos::NONE),
+            (Native::Select, [set, name]) => {
+                let set = self.force(*set)?;
+                let found = match (set.as_attrs(), name.as_str()) {
+                    (Some(attrs), Some(name)) => attrs.find(Sym::new(name.as_bytes())),
+                    _ => None,
+                };
+                match found {
+                    Some(value) => self.force(value),
+                    None => Err(EvalError::new(ErrorKind::MissingAttribute, "attribute missing")),
+                }
+            }
+            (Native::PosLine | Native::PosColumn, [number]) => {
+                let pos = Pos::from_number(number.as_int().unwrap_or(0) as u32);
+                let place = pos.place(&*self.host);
+                let (line, column) = place.map_or((0, 0), |p| (p.line, p.column));
+                Ok(Value::int(i64::from(if what == Native::PosLine { line } else { column })))
+            }
+            _ => Err(EvalError::new(ErrorKind::Eval, "malformed lazy value")),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn check_stack(&self, pos: Pos) -> EvalResult<()> {
+        if stack_address() < self.stack_limit { Err(self.stack_overflow(pos)) } else { Ok(()) }
+    }
+
+    #[cold]
+    pub(crate) fn stack_overflow(&self, pos: Pos) -> EvalError {
+        EvalError::at(ErrorKind::StackOverflow, pos, "stack overflow; max-call-depth exceeded")
+    }
+
+    /// A thunk for an expression, or its value where that costs nothing.
+    #[inline]
+    pub(crate) fn delay(&mut self, expr: &'static Expr, env: Env) -> Value {
+        match *expr {
+            Expr::Const(value) => value,
+            Expr::Local { slot, .. } => {
+                let value = env.get(slot);
+                if value.is_unset() { Thunk::new(expr, env).value() } else { value }
+            }
+            Expr::Outer { depth, slot, .. } => {
+                let value = env.up(depth).get(slot);
+                if value.is_unset() { Thunk::new(expr, env).value() } else { value }
+            }
+            Expr::Lambda(lambda) => Value::closure(lambda, env),
+            _ => Thunk::new(expr, env).value(),
+        }
+    }
+
+    // ---- sets -----------------------------------------------------------------------------------------
+
+    /// `a // b`.
+    pub(crate) fn update(&mut self, a: Attrs, b: Attrs) -> Attrs {
+        self.stats.updates += 1;
+        let (left, right) = (a.shape(), b.shape());
+        if right.len() == 0 {
+            return a;
+        }
+        if left.len() == 0 {
+            return b;
+        }
+        let plan = match self.updates.get(&(left.id, right.id)) {
+            Some(plan) => plan.clone(),
+            None => {
+                let plan = Rc::new(plan_update(left, right));
+                self.updates.insert((left.id, right.id), plan.clone());
+                plan
+            }
+        };
+        let result = Attrs::unfilled(plan.shape);
+        for (i, from) in plan.gather.iter().enumerate() {
+            let value = if from & FROM_RIGHT != 0 {
+                b.get((from & !FROM_RIGHT) as usize)
+            } else {
+                a.get(*from as usize)
+            };
+            result.set(i, value);
+        }
+        result
+    }
+
+    // ---- text and files -------------------------------------------------------------------------------
+
+    /// Parses and compiles text that is relative to `dir`.
+    pub(crate) fn compile_text(
+        &mut self,
+        text: &[u8],
+        origin: Origin,
+        dir: &[u8],
+        scope: &[Sym],
+    ) -> EvalResult<&'static Code> {
+        let options = ParseOptions { pipe_operators: self.settings.has_feature("pipe-operators") };
+        let base = source::register(origin, text);
+        let ast = firn_syntax::parse(text, options).map_err(|e| self.syntax_error(base, e))?;
+        let settings = self.settings.clone();
+        let context = CompileContext {
+            globals: &self.globals,
+            base,
+            dir,
+            home: &settings.home,
+            pure_eval: settings.pure_eval,
+            scope,
+        };
+        compile::compile(&ast, &context)
+    }
+
+    fn syntax_error(&self, base: Pos, errors: Vec<SyntaxError>) -> EvalError {
+        let Some(first) = errors.into_iter().next() else {
+            return EvalError::new(ErrorKind::Syntax, "syntax error");
+        };
+        let mut message = first.message;
+        if let Some(other) = first.other {
+            let place = source::at(base, other).place(&*self.host).map(|p| p.display()).unwrap_or_default();
+            message = message.replacen("{}", &place, 1);
+        }
+        EvalError::at(ErrorKind::Syntax, source::at(base, first.offset), message)
+    }
+
+    /// Evaluates text.
+    pub fn eval_text(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Value> {
+        let code = self.compile_text(text, origin, dir, &[])?;
+        self.run(code)
+    }
+
+    /// Parses text and prints the tree, as `nix-instantiate --parse`; undefined variables are errors.
+    pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
+        self.compile_text(text, origin.clone(), dir, &[])?;
+        let options = ParseOptions { pipe_operators: self.settings.has_feature("pipe-operators") };
+        let ast = firn_syntax::parse(text, options).map_err(|e| self.syntax_error(Pos::NONE, e))?;
+        let absolute = |literal: &[u8]| {
+            let full = match literal.first() {
+                Some(b'/') => literal.to_vec(),
+                _ => [dir, b"/", literal].concat(),
+            };
+            let mut path = crate::coerce::canonical(&full);
+            if literal.len() > 1 && literal.ends_with(b"/") {
+                path.push(b'/');
+            }
+            path
+        };
+        let context = firn_syntax::show::ShowContext { absolute: &absolute, home: &self.settings.home };
+        Ok(firn_syntax::show::show(&ast, &context))
+    }
+
+    fn run(&mut self, code: &'static Code) -> EvalResult<Value> {
+        let env = Env::new(None, code.frame_size as usize);
+        self.eval(&code.body, env)
+    }
+
+    /// Where the text of a file is: `default.nix` of a directory, and symlinks resolved.
+    pub(crate) fn resolve_file(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
+        let resolved = self.resolve_symlinks(path)?;
+        match self.host.file_kind(&resolved).map_err(host_error)? {
+            Some(crate::host::FileKind::Directory) => {
+                let default = [&resolved[..], b"/default.nix"].concat();
+                self.resolve_symlinks(&default)
+            }
+            Some(_) => Ok(resolved),
+            None => Err(EvalError::new(
+                ErrorKind::Host { exit: 1 },
+                format!("path '{}' does not exist", String::from_utf8_lossy(path)),
+            )),
+        }
+    }
+
+    /// Follows symlinks of the last component, as the reference does for imports.
+    pub(crate) fn resolve_symlinks(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
+        let mut path = path.to_vec();
+        for _ in 0..1024 {
+            match self.host.file_kind(&path).map_err(host_error)? {
+                Some(crate::host::FileKind::Symlink) => {
+                    let target = self.host.read_link(&path).map_err(host_error)?;
+                    path = if target.first() == Some(&b'/') {
+                        crate::coerce::canonical(&target)
+                    } else {
+                        let dir = crate::coerce::dir_of(&path).to_vec();
+                        crate::coerce::canonical(&[&dir[..], b"/", &target].concat())
+                    };
+                }
+                _ => return Ok(path),
+            }
+        }
+        Err(EvalError::new(
+            ErrorKind::Host { exit: 1 },
+            format!("too many symbolic links encountered while traversing the path '{}'", String::from_utf8_lossy(&path)),
+        ))
+    }
+
+    /// The value of a file: `import`.
+    pub fn eval_file(&mut self, path: &[u8]) -> EvalResult<Value> {
+        if let Some(value) = self.imports.get(path) {
+            return self.force(*value);
+        }
+        let file = self.resolve_file(path)?;
+        let value = match self.imports.get(&file) {
+            Some(value) => *value,
+            None => {
+                let code = self.compile_file(&file, &[])?;
+                let env = Env::new(None, code.frame_size as usize);
+                Thunk::new(&code.body, env).value()
+            }
+        };
+        self.imports.insert(file, value);
+        self.imports.insert(path.to_vec(), value);
+        let shown = path.to_vec();
+        self.force(value).map_err(|e| {
+            let text = format!("while evaluating the file '{}':", String::from_utf8_lossy(&shown));
+            e.trace(Pos::NONE, TraceKind::Text(text.into()))
+        })
+    }
+
+    /// Reads, parses and compiles a file.
+    pub(crate) fn compile_file(&mut self, file: &[u8], scope: &[Sym]) -> EvalResult<&'static Code> {
+        let text = self.host.read_file(file).map_err(host_error)?;
+        let dir = crate::coerce::dir_of(file).to_vec();
+        self.compile_text(&text, Origin::Path(file.to_vec()), &dir, scope)
+    }
+
+    /// `import` with names of the caller's in scope instead of the builtins' values.
+    pub(crate) fn eval_file_scoped(&mut self, path: &[u8], scope: Attrs) -> EvalResult<Value> {
+        let file = self.resolve_file(path)?;
+        let syms: Vec<Sym> = scope.shape().syms().to_vec();
+        let code = self.compile_file(&file, &syms)?;
+        let env = Env::new(None, code.frame_size as usize);
+        for i in 0..syms.len() {
+            env.set(i as u32, scope.get(i));
+        }
+        self.eval(&code.body, env)
+    }
+}
+
+/// A host failure as an evaluation error.
+#[cold]
+pub(crate) fn host_error(error: HostError) -> EvalError {
+    EvalError::new(ErrorKind::Host { exit: error.exit }, error.message)
+}
