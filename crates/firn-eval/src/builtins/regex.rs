@@ -2,7 +2,7 @@
 
 use super::{Entry, entry};
 use crate::error::{ErrorKind, EvalError, EvalResult};
-use crate::regex::Regex;
+use crate::regex::{Regex, RegexError};
 use crate::source::Pos;
 use crate::value::{ListBuilder, Value, ValueVec};
 use crate::vm::Vm;
@@ -14,13 +14,19 @@ fn compiled(vm: &mut Vm, pattern: &[u8], pos: Pos) -> EvalResult<Rc<Regex>> {
     if let Some(regex) = vm.caches.regexes.get(pattern) {
         return Ok(regex.clone());
     }
-    let regex = Regex::new(pattern).map_err(|_| {
-        let shown = String::from_utf8_lossy(pattern);
-        EvalError::at(ErrorKind::Eval, pos, format!("invalid regular expression '{shown}'"))
-    })?;
+    let regex = Regex::new(pattern).map_err(|e| regex_error(e, pattern, pos))?;
     let regex = Rc::new(regex);
     vm.caches.regexes.insert(pattern.to_vec(), regex.clone());
     Ok(regex)
+}
+
+fn regex_error(error: RegexError, pattern: &[u8], pos: Pos) -> EvalError {
+    let shown = String::from_utf8_lossy(pattern);
+    let message = match error {
+        RegexError::Invalid(_) => format!("invalid regular expression '{shown}'"),
+        RegexError::MemoryLimit => format!("memory limit exceeded by regular expression '{shown}'"),
+    };
+    EvalError::at(ErrorKind::Eval, pos, message)
 }
 
 /// The groups (not the whole match) as a list; a group that took no part is null.
@@ -41,7 +47,8 @@ fn match_(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         vm.string_no_context(args[0], pos, "while evaluating the first argument passed to builtins.match")?;
     let regex = compiled(vm, pattern.as_bytes(), pos)?;
     let text = vm.force_string(args[1], pos, "while evaluating the second argument passed to builtins.match")?;
-    Ok(match regex.full_match(text.as_bytes()) {
+    let found = regex.full_match(text.as_bytes()).map_err(|e| regex_error(e, pattern.as_bytes(), pos))?;
+    Ok(match found {
         Some(captures) => groups(text.as_bytes(), &captures),
         None => Value::NULL,
     })
@@ -55,15 +62,12 @@ fn split(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let text = input.as_bytes();
     let mut out = ValueVec::default();
     let mut from = 0;
-    let mut search = 0;
-    while search <= text.len() {
-        let Some(captures) = regex.search_at(text, search) else { break };
+    for found in regex.find_iter(text) {
+        let captures = found.map_err(|e| regex_error(e, pattern.as_bytes(), pos))?;
         let Some(Some((start, end))) = captures.first().copied() else { break };
         out.push(Value::str(&text[from..start]));
         out.push(groups(text, &captures));
         from = end;
-        // After an empty match the search goes on one byte further, as the reference's iterator does.
-        search = if end == start { end + 1 } else { end };
     }
     if out.is_empty() {
         return Ok(Value::list(&[input.value()]));
