@@ -43,6 +43,8 @@ pub struct Trace {
 pub enum TraceKind {
     Static(&'static str),
     Text(Arc<str>),
+    /// Given with `addErrorContext`: shown however short the trace is.
+    Context(Arc<str>),
     /// While evaluating the attribute.
     Attribute(Sym),
     /// While calling a builtin.
@@ -56,7 +58,7 @@ impl fmt::Display for TraceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TraceKind::Static(text) => f.write_str(text),
-            TraceKind::Text(text) => f.write_str(text),
+            TraceKind::Text(text) | TraceKind::Context(text) => f.write_str(text),
             TraceKind::Attribute(name) => write!(f, "while evaluating the attribute '{name}'"),
             TraceKind::Builtin(name) => write!(f, "while calling the '{name}' builtin"),
             TraceKind::Lambda(Some(name)) => write!(f, "while calling '{name}'"),

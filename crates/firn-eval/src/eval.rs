@@ -7,7 +7,7 @@ mod sets;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::expr::*;
 use crate::source::Pos;
-use crate::value::{Attrs, Env, Kind, Thunk, Value};
+use crate::value::{Attrs, Env, Thunk, Value};
 use crate::vm::Vm;
 use call::Next;
 use firn_syntax::Sym;
@@ -455,9 +455,4 @@ fn missing_attribute(attrs: Attrs, name: Sym, pos: Pos) -> EvalError {
     let names = attrs.shape().syms().iter().map(|s| s.as_bytes());
     EvalError::at(ErrorKind::MissingAttribute, pos, format!("attribute '{name}' missing"))
         .with_suggestions(crate::fmt::suggest::best_matches(names, name.as_bytes()))
-}
-
-/// Kinds that only equal themselves.
-pub(crate) fn is_plain(value: Value) -> bool {
-    matches!(value.kind(), Kind::Int(_) | Kind::Null | Kind::Bool(_))
 }

@@ -44,7 +44,6 @@ pub(crate) struct Caches {
     pub(crate) copied: FxHashMap<Vec<u8>, StorePath>,
     pub(crate) regexes: FxHashMap<Vec<u8>, Rc<crate::regex::Regex>>,
     pub(crate) search_paths: FxHashMap<Vec<u8>, Option<Vec<u8>>>,
-    pub(crate) derivation_function: Option<Value>,
 }
 
 /// Counts for `NIX_SHOW_STATS`.

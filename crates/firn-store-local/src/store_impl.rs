@@ -4,13 +4,14 @@
 use crate::add::Ingestion;
 use crate::store::LocalStore;
 use crate::stream;
+use crate::text_batch::TextItem;
 use async_trait::async_trait;
 use firn_core::{CaMethod, HashAlgo, StoreDir, StorePath, ValidPathInfo};
 use firn_derivation::Derivation;
 use firn_nar::NarError;
 use firn_store::{
     AddSource, GcOptions, GcResults, GcStore, LocalFsStore, LogStore, NarSink, NarSource, Realisation, Store,
-    StoreError, StoreResult, Trust,
+    StoreError, StoreResult, TextToAdd, Trust,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -156,6 +157,14 @@ impl Store for LocalStore {
                 let path = path.to_owned();
                 blocking(move || store.add_path(&path, how!(), None)).await
             }
+            AddSource::Selected { path, keep } => {
+                let path = path.to_owned();
+                blocking(move || {
+                    let mut filter = |file: &Path, _: firn_nar::fs::FileKind| Ok(keep.contains(file));
+                    store.add_path(&path, how!(), Some(&mut filter))
+                })
+                .await
+            }
             AddSource::Bytes(bytes) => {
                 let bytes = bytes.to_vec();
                 blocking(move || store.add_bytes(&bytes, how!())).await
@@ -164,6 +173,15 @@ impl Store for LocalStore {
                 blocking_reader(source, u64::MAX, move |reader| store.add_archive(reader, how!())).await
             }
         }
+    }
+
+    async fn add_texts(&self, texts: &[TextToAdd]) -> StoreResult<()> {
+        let items: Vec<TextItem<'_>> = texts
+            .iter()
+            .map(|t| TextItem { name: &t.name, contents: &t.contents, references: &t.references })
+            .collect();
+        // The caller is the evaluator's writer, which has a thread of its own.
+        self.add_text_batch(&items).map(drop)
     }
 
     async fn add_temp_root(&self, path: &StorePath) -> StoreResult<()> {

@@ -13,6 +13,7 @@ pub mod closure;
 pub mod error;
 pub mod export;
 pub mod memory;
+pub mod source;
 pub mod traits;
 pub mod uri;
 pub mod validity;
@@ -23,6 +24,6 @@ pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
-    LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo, Trust,
+    LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo, TextToAdd, Trust,
 };
 pub use uri::{StoreKind, StoreUri};

@@ -4,7 +4,7 @@ use crate::error::{StoreError, StoreResult};
 use async_trait::async_trait;
 use firn_core::{CaMethod, ContentAddress, DerivedPath, HashAlgo, StoreDir, StorePath, ValidPathInfo};
 use firn_derivation::Derivation;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -25,10 +25,20 @@ pub enum Trust {
 pub enum AddSource<'a> {
     /// A file, symlink or directory on this machine, read as it is (no case hack unless the setting says so).
     Path(&'a Path),
+    /// The same, with only those files and directories below it that are in `keep` (full paths).
+    Selected { path: &'a Path, keep: Arc<HashSet<PathBuf>> },
     /// The bytes of one regular file.
     Bytes(&'a [u8]),
     /// A NAR serialisation.
     Nar(NarSource<'a>),
+}
+
+/// A text-addressed file for [`Store::add_texts`].
+#[derive(Debug, Clone)]
+pub struct TextToAdd {
+    pub name: String,
+    pub contents: Vec<u8>,
+    pub references: BTreeSet<StorePath>,
 }
 
 /// What substituters know of a path.
@@ -169,6 +179,15 @@ pub trait Store: Send + Sync {
             )
             .await?;
         Ok(added.path)
+    }
+
+    /// Adds many text-addressed files, each referring to valid paths or to earlier ones, as cheaply as the store
+    /// can. Derivations among them must come from our own evaluator.
+    async fn add_texts(&self, texts: &[TextToAdd]) -> StoreResult<()> {
+        for text in texts {
+            self.add_text(&text.name, &text.contents, &text.references, false).await?;
+        }
+        Ok(())
     }
 
     /// Keeps `path` (valid or not yet) from the garbage collector while this process lives.

@@ -47,7 +47,7 @@ fn add_error_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value>
         Err(error) => {
             let what = "while evaluating the error message passed to builtins.addErrorContext";
             let text = message(vm, args[0], pos, what)?;
-            Err(error.trace(Pos::NONE, TraceKind::Text(text.into())))
+            Err(error.trace(Pos::NONE, TraceKind::Context(text.into())))
         }
     }
 }

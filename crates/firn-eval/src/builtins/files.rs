@@ -7,7 +7,7 @@ use crate::context::{Context, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::host::FileKind;
 use crate::source::Pos;
-use crate::value::{Kind, ListBuilder, Native, Thunk, Value};
+use crate::value::{Kind, ListBuilder, Value};
 use crate::vm::{Vm, host_error};
 use firn_syntax::Sym;
 
@@ -284,9 +284,4 @@ fn find_file(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the second argument passed to builtins.findFile";
     let name = vm.string_no_context(args[1], pos, what)?;
     vm.find_in(&entries, name.as_bytes(), pos).map(|path| Value::path(&path))
-}
-
-/// A lazy selection.
-pub(super) fn lazy_select(set: Value, name: &str) -> Value {
-    Thunk::native(Native::Select, &[set, Value::str(name.as_bytes())]).value()
 }

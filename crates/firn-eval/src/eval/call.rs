@@ -103,9 +103,6 @@ impl Vm {
         self.calls.pop();
         match result {
             Ok(value) => self.force_at(value, pos),
-            Err(error) if matches!(primop.name, "addErrorContext" | "throw" | "abort") && error.pos() == pos => {
-                Err(error.trace(pos, TraceKind::Builtin(primop.name)))
-            }
             Err(error) if primop.name == "addErrorContext" => Err(error),
             Err(error) => Err(error.trace(pos, TraceKind::Builtin(primop.name))),
         }

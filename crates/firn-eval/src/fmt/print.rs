@@ -122,7 +122,6 @@ impl Printer<'_> {
                         self.put(" ");
                     }
                     self.put("]");
-                    self.leave(value);
                 }
             }
             Kind::Attrs(attrs) => {
@@ -153,21 +152,12 @@ impl Printer<'_> {
                         self.put("; ");
                     }
                     self.put("}");
-                    self.leave(value);
                 }
             }
             Kind::Fun(fun) => self.function(fun),
             Kind::Thunk(_) | Kind::Unset => self.put("«potential infinite recursion»"),
         }
         Ok(())
-    }
-
-    /// The older notation prints a repeated value again unless it is inside itself.
-    fn leave(&mut self, value: Value) {
-        if !self.options.ambiguous {
-            return;
-        }
-        let _ = value;
     }
 
     fn elided(&mut self, count: usize, one: &str, many: &str) {

@@ -1,0 +1,119 @@
+//! Reading files, with a memory for what was looked at.
+
+use firn_core::StoreDir;
+use firn_eval::{FileKind, HostError, HostResult};
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+/// File access; paths in the store directory lead to where the store really is.
+pub(crate) struct Files {
+    store_dir: StoreDir,
+    real_dir: Option<PathBuf>,
+    kinds: Mutex<FxHashMap<Vec<u8>, Option<FileKind>>>,
+}
+
+fn error(doing: &str, path: &[u8], e: &std::io::Error) -> HostError {
+    let text = e.to_string();
+    let reason = text.split(" (os error").next().unwrap_or(&text);
+    let not_found = e.kind() == std::io::ErrorKind::NotFound;
+    let shown = String::from_utf8_lossy(path);
+    let message =
+        if not_found { format!("path '{shown}' does not exist") } else { format!("{doing} '{shown}': {reason}") };
+    HostError { message, exit: 1, not_found }
+}
+
+fn kind_of(meta: &std::fs::Metadata) -> FileKind {
+    use std::os::unix::fs::PermissionsExt;
+    let kind = meta.file_type();
+    if kind.is_symlink() {
+        FileKind::Symlink
+    } else if kind.is_dir() {
+        FileKind::Directory
+    } else if kind.is_file() {
+        FileKind::Regular { executable: meta.permissions().mode() & 0o100 != 0 }
+    } else {
+        FileKind::Other
+    }
+}
+
+impl Files {
+    pub(crate) fn new(store_dir: StoreDir, real_dir: Option<PathBuf>) -> Files {
+        let real_dir = real_dir.filter(|real| real != Path::new(store_dir.as_str()));
+        Files { store_dir, real_dir, kinds: Mutex::default() }
+    }
+
+    pub(crate) fn real(&self, path: &[u8]) -> PathBuf {
+        if let Some(real) = &self.real_dir {
+            let prefix = self.store_dir.as_str().as_bytes();
+            match path.strip_prefix(prefix) {
+                Some(b"") => return real.clone(),
+                Some([b'/', rest @ ..]) => return real.join(OsStr::from_bytes(rest)),
+                _ => {}
+            }
+        }
+        PathBuf::from(OsStr::from_bytes(path))
+    }
+
+    fn in_store(&self, path: &[u8]) -> bool {
+        path.starts_with(self.store_dir.as_str().as_bytes())
+    }
+
+    pub(crate) fn read(&self, path: &[u8]) -> HostResult<Vec<u8>> {
+        #[expect(clippy::disallowed_methods, reason = "the error names the path as the user knows it")]
+        std::fs::read(self.real(path)).map_err(|e| error("reading file", path, &e))
+    }
+
+    pub(crate) fn kind(&self, path: &[u8]) -> HostResult<Option<FileKind>> {
+        if let Some(known) = self.kinds.lock().get(path) {
+            return Ok(*known);
+        }
+        let kind = match std::fs::symlink_metadata(self.real(path)) {
+            Ok(meta) => Some(kind_of(&meta)),
+            Err(e) => match e.kind() {
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => None,
+                _ => return Err(error("getting status of", path, &e)),
+            },
+        };
+        // What is in the store can appear while we run.
+        if kind.is_some() || !self.in_store(path) {
+            self.kinds.lock().insert(path.to_vec(), kind);
+        }
+        Ok(kind)
+    }
+
+    pub(crate) fn list(&self, path: &[u8]) -> HostResult<BTreeMap<Vec<u8>, FileKind>> {
+        let fail = |e: std::io::Error| error("reading directory", path, &e);
+        let mut entries = BTreeMap::new();
+        #[expect(clippy::disallowed_methods, reason = "the error names the path as the user knows it")]
+        for entry in std::fs::read_dir(self.real(path)).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let kind = entry.file_type().map_err(fail)?;
+            let kind = if kind.is_symlink() {
+                FileKind::Symlink
+            } else if kind.is_dir() {
+                FileKind::Directory
+            } else if kind.is_file() {
+                FileKind::Regular { executable: false }
+            } else {
+                FileKind::Other
+            };
+            entries.insert(entry.file_name().into_vec(), kind);
+        }
+        Ok(entries)
+    }
+
+    pub(crate) fn link(&self, path: &[u8]) -> HostResult<Vec<u8>> {
+        #[expect(clippy::disallowed_methods, reason = "the error names the path as the user knows it")]
+        let target = std::fs::read_link(self.real(path)).map_err(|e| error("reading symbolic link", path, &e))?;
+        Ok(target.into_os_string().into_vec())
+    }
+
+    /// Forgets what was seen: the store has changed.
+    pub(crate) fn forget(&self) {
+        self.kinds.lock().retain(|path, _| !self.in_store(path));
+    }
+}

@@ -1,0 +1,341 @@
+//! The evaluator's host on stores: files, copying to the store, writing derivations, import from derivation.
+//!
+//! Invariant: no concrete store and no builtin logic. This is the only bridge between the evaluator, which is
+//! synchronous, and stores, which are not. Nothing is opened or started before it is needed.
+
+mod files;
+mod runtime;
+mod writer;
+
+pub use runtime::LazyRuntime;
+
+use files::Files;
+use firn_core::store_path::StoreDir;
+use firn_core::{DerivedPath, OutputsSpec, StorePath};
+use firn_derivation::{Derivation, DownstreamPlaceholder};
+use firn_eval::{
+    ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind, HostError, HostResult,
+};
+use firn_store::activity::{Logger, Verbosity};
+use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use writer::Writer;
+
+/// Makes the store that builds, when something has to be built.
+pub type MakeBuilder = Box<dyn Fn() -> Result<Arc<dyn BuildStore>, String> + Send + Sync>;
+
+/// What a [`StoreHost`] works with.
+pub struct HostParts {
+    pub store: Arc<dyn Store>,
+    pub runtime: Arc<LazyRuntime>,
+    pub logger: Arc<dyn Logger>,
+    pub builder: MakeBuilder,
+    /// Nothing is written: paths are only computed.
+    pub read_only: bool,
+    pub use_case_hack: bool,
+    /// `allow-import-from-derivation`'s partner: say what is built during evaluation.
+    pub trace_import_from_derivation: bool,
+}
+
+/// [`EvalHost`] on a store.
+pub struct StoreHost {
+    parts: HostParts,
+    files: Files,
+    writer: Writer,
+}
+
+fn host_error(error: StoreError) -> HostError {
+    let exit = match &error {
+        StoreError::Build { status, .. } => u8::try_from(*status).unwrap_or(1),
+        _ => 1,
+    };
+    HostError { message: error.to_string(), exit, not_found: false }
+}
+
+fn eval_error(error: HostError) -> EvalError {
+    EvalError::new(ErrorKind::Host { exit: error.exit }, error.message)
+}
+
+impl StoreHost {
+    pub fn new(parts: HostParts) -> StoreHost {
+        let real_dir = parts.store.as_local_fs().map(|fs| fs.real_store_dir().to_owned());
+        let files = Files::new(parts.store.store_dir().clone(), real_dir);
+        let writer = Writer::new(parts.store.clone(), parts.runtime.clone());
+        StoreHost { parts, files, writer }
+    }
+
+    /// Waits until every derivation is in the store.
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.writer.flush()
+    }
+
+    fn block_on<F: Future>(&self, future: F) -> HostResult<F::Output> {
+        self.parts.runtime.block_on(future).map_err(|e| HostError::new(format!("starting threads: {e}")))
+    }
+
+    fn flushed(&self) -> HostResult<()> {
+        self.writer.flush().map_err(host_error)
+    }
+
+    /// Asks the filter about every file below a path, and returns those that stay.
+    fn select(
+        &self,
+        root: &Path,
+        filter: &mut dyn FnMut(&[u8], FileKind) -> Result<bool, EvalError>,
+    ) -> Result<HashSet<PathBuf>, EvalError> {
+        let mut keep = HashSet::new();
+        let mut pending = vec![root.to_owned()];
+        while let Some(dir) = pending.pop() {
+            let bytes = dir.as_os_str().as_bytes();
+            match self.files.kind(bytes).map_err(eval_error)? {
+                Some(FileKind::Directory) => {}
+                _ => continue,
+            }
+            for (name, kind) in self.files.list(bytes).map_err(eval_error)? {
+                let path = dir.join(OsStr::from_bytes(&name));
+                if filter(path.as_os_str().as_bytes(), kind)? {
+                    if kind == FileKind::Directory {
+                        pending.push(path.clone());
+                    }
+                    keep.insert(path);
+                }
+            }
+        }
+        Ok(keep)
+    }
+
+    fn invalid(&self, path: &StorePath) -> HostError {
+        HostError::new(format!("path '{}' is not valid", self.store_dir().display(path)))
+    }
+}
+
+impl EvalHost for StoreHost {
+    fn store_dir(&self) -> &StoreDir {
+        self.parts.store.store_dir()
+    }
+
+    fn read_file(&self, path: &[u8]) -> HostResult<Vec<u8>> {
+        self.files.read(path)
+    }
+
+    fn file_kind(&self, path: &[u8]) -> HostResult<Option<FileKind>> {
+        self.files.kind(path)
+    }
+
+    fn read_dir(&self, path: &[u8]) -> HostResult<BTreeMap<Vec<u8>, FileKind>> {
+        self.files.list(path)
+    }
+
+    fn read_link(&self, path: &[u8]) -> HostResult<Vec<u8>> {
+        self.files.link(path)
+    }
+
+    fn env_var(&self, name: &[u8]) -> Option<Vec<u8>> {
+        if name.is_empty() || name.contains(&b'=') || name.contains(&0) {
+            return None;
+        }
+        std::env::var_os(OsStr::from_bytes(name)).map(|v| v.as_bytes().to_vec())
+    }
+
+    fn current_time(&self) -> i64 {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(0, |d| i64::try_from(d.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    fn copy_to_store(&self, source: CopySource<'_>) -> Result<StorePath, EvalError> {
+        let dir = self.store_dir();
+        let real = self.files.real(source.path);
+        if let Some(hash) = source.expected {
+            let ca = firn_core::ContentAddress { method: source.method, hash };
+            let path = dir
+                .make_fixed_output_path(&ca, source.name, &Default::default())
+                .map_err(|e| EvalError::new(ErrorKind::Eval, e.to_string()))?;
+            if self.is_valid(&path).map_err(eval_error)? {
+                return Ok(path);
+            }
+        }
+        if self.files.kind(source.path).map_err(eval_error)?.is_none() {
+            let shown = String::from_utf8_lossy(source.path).into_owned();
+            return Err(EvalError::new(ErrorKind::Host { exit: 1 }, format!("path '{shown}' does not exist")));
+        }
+        let keep = match source.filter {
+            Some(filter) => Some(Arc::new(self.select(&real, filter)?)),
+            None => None,
+        };
+        let added = if self.parts.read_only {
+            let undo = self.parts.use_case_hack;
+            let keep = keep.as_deref();
+            firn_store::source::path_of_source(dir, source.name, &real, source.method, source.algo, keep, undo)
+                .map(|(path, _)| path)
+        } else {
+            let from = match keep {
+                Some(keep) => AddSource::Selected { path: &real, keep },
+                None => AddSource::Path(&real),
+            };
+            let none = BTreeSet::new();
+            let add =
+                self.parts.store.add_to_store(source.name, from, source.method, source.algo, &none, false);
+            self.block_on(add).map_err(eval_error)?.map(|info| info.path)
+        };
+        let added = added.map_err(|e| eval_error(host_error(e)))?;
+        if let Some(hash) = source.expected {
+            let ca = firn_core::ContentAddress { method: source.method, hash };
+            let wanted = dir.make_fixed_output_path(&ca, source.name, &Default::default());
+            if wanted.as_ref() != Ok(&added) {
+                return Err(EvalError::new(
+                    ErrorKind::Eval,
+                    format!(
+                        "store path mismatch in (possibly filtered) path added from '{}'",
+                        String::from_utf8_lossy(source.path)
+                    ),
+                ));
+            }
+        }
+        self.files.forget();
+        Ok(added)
+    }
+
+    fn add_text(&self, name: &str, contents: &[u8], references: &BTreeSet<StorePath>) -> HostResult<StorePath> {
+        let hash = firn_core::Hash::of(firn_core::HashAlgo::Sha256, contents);
+        let path = self
+            .store_dir()
+            .make_text_path(name, &hash, references)
+            .map_err(|e| HostError::new(e.to_string()))?;
+        if !self.parts.read_only {
+            self.writer.push(path.clone(), contents.to_vec(), references.clone()).map_err(host_error)?;
+        }
+        Ok(path)
+    }
+
+    fn write_derivation(
+        &self,
+        path: &StorePath,
+        aterm: Vec<u8>,
+        references: BTreeSet<StorePath>,
+    ) -> HostResult<()> {
+        self.writer.push(path.clone(), aterm, references).map_err(host_error)
+    }
+
+    fn read_derivation(&self, path: &StorePath) -> HostResult<Derivation> {
+        self.flushed()?;
+        self.block_on(self.parts.store.read_derivation(path))?.map_err(host_error)
+    }
+
+    fn closure(&self, path: &StorePath) -> HostResult<BTreeSet<StorePath>> {
+        self.flushed()?;
+        let roots = BTreeSet::from([path.clone()]);
+        let closure =
+            firn_store::compute_fs_closure(&*self.parts.store, &roots, ClosureOptions::default());
+        self.block_on(closure)?.map_err(host_error)
+    }
+
+    fn references(&self, path: &StorePath) -> HostResult<BTreeSet<StorePath>> {
+        self.flushed()?;
+        let info = self.block_on(self.parts.store.query_path_info(path))?.map_err(host_error)?;
+        Ok(info.map(|i| i.references.clone()).unwrap_or_default())
+    }
+
+    fn ensure_path(&self, path: &StorePath) -> HostResult<()> {
+        if self.is_valid(path)? {
+            return Ok(());
+        }
+        let builder = (self.parts.builder)().map_err(HostError::new)?;
+        self.block_on(builder.ensure_path(path))?.map_err(host_error)
+    }
+
+    fn is_valid(&self, path: &StorePath) -> HostResult<bool> {
+        self.flushed()?;
+        self.block_on(self.parts.store.is_valid_path(path))?.map_err(host_error)
+    }
+
+    fn realise(&self, context: &[ContextElem]) -> HostResult<Vec<(String, String)>> {
+        let mut wanted: Vec<DerivedPath> = Vec::new();
+        for elem in context {
+            match elem {
+                ContextElem::Opaque(path) | ContextElem::DrvDeep(path) => {
+                    if !self.is_valid(path)? {
+                        return Err(self.invalid(path));
+                    }
+                }
+                ContextElem::Built { drv, output } => {
+                    if !self.is_valid(drv.base())? {
+                        return Err(self.invalid(drv.base()));
+                    }
+                    wanted.push(DerivedPath::Built {
+                        drv: drv.clone(),
+                        outputs: OutputsSpec::single(output),
+                    });
+                }
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let builder = (self.parts.builder)().map_err(HostError::new)?;
+        if self.parts.trace_import_from_derivation {
+            for path in &wanted {
+                let shown = path.render(self.store_dir());
+                self.warn(&format!("built '{shown}' during evaluation due to an import from derivation"));
+            }
+        }
+        let results =
+            self.block_on(builder.build_paths(&wanted, BuildMode::Normal))?.map_err(host_error)?;
+        let mut rewrites = Vec::new();
+        for (request, result) in wanted.iter().zip(&results) {
+            if !result.status.is_success() {
+                return Err(HostError { message: result.error.clone(), exit: 100, not_found: false });
+            }
+            let DerivedPath::Built { drv, .. } = request else { continue };
+            for (output, path) in &result.outputs {
+                let placeholder = DownstreamPlaceholder::of(drv, output).render();
+                rewrites.push((placeholder, self.store_dir().display(path)));
+            }
+        }
+        self.files.forget();
+        Ok(rewrites)
+    }
+
+    fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath> {
+        if let Some(path) = request.url.strip_prefix("file://").filter(|_| !request.unpack) {
+            let real = Path::new(path);
+            let source = AddSource::Path(real);
+            let (method, algo) = (firn_core::CaMethod::Flat, firn_core::HashAlgo::Sha256);
+            let none = BTreeSet::new();
+            let add = self.parts.store.add_to_store(&request.name, source, method, algo, &none, false);
+            let info = self.block_on(add)?.map_err(host_error)?;
+            let got = info.ca.map(|ca| ca.hash);
+            if let (Some(expected), Some(got)) = (request.expected, got) {
+                if expected != got {
+                    return Err(HostError {
+                        message: format!(
+                            "hash mismatch in file downloaded from '{}':\n  specified: {}\n  got:       {}",
+                            request.url,
+                            expected.to_sri(),
+                            got.to_sri()
+                        ),
+                        exit: 102,
+                        not_found: false,
+                    });
+                }
+            }
+            return Ok(info.path);
+        }
+        Err(HostError::new(format!("fetching '{}' is not supported by this version of firn", request.url)))
+    }
+
+    fn warn(&self, message: &str) {
+        self.parts.logger.warn(message);
+    }
+
+    fn trace(&self, message: &str) {
+        self.parts.logger.log(Verbosity::Error, format!("trace: {message}").as_bytes());
+    }
+
+    fn real_path(&self, path: &[u8]) -> Vec<u8> {
+        self.files.real(path).into_os_string().as_encoded_bytes().to_vec()
+    }
+}
