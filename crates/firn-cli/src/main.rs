@@ -10,6 +10,7 @@ mod builds;
 mod commands;
 mod context;
 mod error;
+mod evaluation;
 mod logger;
 mod stores;
 mod version;

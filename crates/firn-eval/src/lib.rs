@@ -29,7 +29,7 @@ mod value;
 mod vm;
 
 pub use attrs::AttrsBuilder;
-pub use coerce::{Coerce, CopyToStore};
+pub use coerce::{Coerce, CopyToStore, canonical as canonical_path};
 pub use context::{Context, ContextElem};
 pub use error::{ErrorKind, EvalError, EvalResult, Trace};
 pub use fmt::{json::to_json, print::{PrintOptions, print_value}, xml::to_xml};
@@ -42,3 +42,8 @@ pub use value::{Attrs, Kind, List, Value, ValueVec, allocated_bytes};
 pub use vm::{Vm, with_large_stack};
 
 pub use firn_syntax::Sym;
+
+/// The empty string context, to collect into.
+pub fn empty_context() -> Context {
+    Context::EMPTY
+}

@@ -326,6 +326,14 @@ impl Vm {
         Ok(firn_syntax::show::show(&ast, &context))
     }
 
+    /// [`Vm::show_parsed`] for a file or the `default.nix` of a directory.
+    pub fn show_parsed_file(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
+        let file = self.resolve_file(&crate::coerce::canonical(path))?;
+        let text = self.host.read_file(&file).map_err(host_error)?;
+        let dir = crate::coerce::dir_of(&file).to_vec();
+        self.show_parsed(&text, Origin::Path(file), &dir)
+    }
+
     fn run(&mut self, code: &'static Code) -> EvalResult<Value> {
         let env = Env::new(None, code.frame_size as usize);
         self.eval(&code.body, env)

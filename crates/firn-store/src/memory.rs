@@ -153,6 +153,11 @@ impl Store for MemoryStore {
     ) -> StoreResult<ValidPathInfo> {
         let nar = match source {
             AddSource::Path(path) => dump_path(path, Vec::new(), DumpOptions::default())?,
+            AddSource::Selected { path, keep } => {
+                let mut filter = |file: &std::path::Path, _: firn_nar::fs::FileKind| Ok(keep.contains(file));
+                let options = DumpOptions { filter: Some(&mut filter), ..DumpOptions::default() };
+                dump_path(path, Vec::new(), options)?
+            }
             AddSource::Bytes(bytes) => {
                 let mut writer = NarWriter::new(Vec::new());
                 writer.regular(b"", false, bytes)?;

@@ -3,6 +3,7 @@
 mod hashing;
 mod nix;
 mod nix_hash;
+mod nix_instantiate;
 mod nix_store;
 mod unsupported;
 
@@ -32,7 +33,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-daemon", run: unsupported::main },
     Program { name: "nix-env", run: unsupported::main },
     Program { name: "nix-hash", run: nix_hash::main },
-    Program { name: "nix-instantiate", run: unsupported::main },
+    Program { name: "nix-instantiate", run: nix_instantiate::main },
     Program { name: "nix-prefetch-url", run: unsupported::main },
     Program { name: "nix-shell", run: unsupported::main },
     Program { name: "nix-store", run: nix_store::main },
@@ -71,5 +72,12 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
 
 fn run(program: &Program, args: Vec<OsString>) -> CliResult<u8> {
     let settings = firn_settings::load(&|name| std::env::var_os(name)).map_err(CliError::Settings)?;
-    (program.run)(Start { program: program.name.to_owned(), args, settings })
+    let start = Start { program: program.name.to_owned(), args, settings };
+    match program.name {
+        // Programs that evaluate recurse as deep as expressions do.
+        "nix" | "firn" | "nix-build" | "nix-env" | "nix-instantiate" | "nix-shell" => {
+            firn_eval::with_large_stack(|| (program.run)(start))
+        }
+        _ => (program.run)(start),
+    }
 }

@@ -1,0 +1,177 @@
+//! Evaluation for commands: a machine on the context's store, expressions from the command line, and errors as
+//! users see them.
+
+use crate::args::{AutoArg, EvalArgs};
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use firn_eval::{
+    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, Origin, SearchPathEntry, Sym, Value, Vm,
+    render_error,
+};
+use firn_host::{HostParts, LazyRuntime, StoreHost};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+/// An evaluator with the arguments for functions at the top.
+pub struct Evaluation {
+    pub vm: Vm,
+    host: Arc<StoreHost>,
+    pub auto_args: Attrs,
+    show_trace: bool,
+    current_dir: Vec<u8>,
+}
+
+impl Evaluation {
+    /// A machine for `context`. With `read_only`, nothing is written to the store.
+    pub fn new(context: &Context, args: &EvalArgs, read_only: bool) -> CliResult<Evaluation> {
+        let settings = &context.settings;
+        let current_dir = std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
+        let current_dir = current_dir.as_os_str().as_bytes().to_vec();
+        let absolute = |target: &[u8]| -> Vec<u8> {
+            if target.first() == Some(&b'/') || is_url(target) {
+                target.to_vec()
+            } else {
+                [&current_dir[..], b"/", target].concat()
+            }
+        };
+        let mut search_path = Vec::new();
+        let entries = args.search_path.iter().map(|e| e.as_bytes());
+        let entries = entries.chain(settings.nix_path.iter().map(|p| p.as_os_str().as_bytes()));
+        for entry in entries {
+            let mut entry = SearchPathEntry::parse(entry);
+            entry.target = absolute(&entry.target);
+            search_path.push(entry);
+        }
+        if settings.pure_eval {
+            search_path.clear();
+        }
+        let system = match settings.eval_system.is_empty() {
+            true => settings.system.clone(),
+            false => settings.eval_system.clone(),
+        };
+        let eval_settings = EvalSettings {
+            system,
+            search_path,
+            max_call_depth: usize::try_from(settings.max_call_depth).unwrap_or(usize::MAX),
+            pure_eval: settings.pure_eval && !args.impure,
+            restrict_eval: settings.restrict_eval,
+            allowed_uris: Vec::new(),
+            trace_verbose: settings.trace_verbose,
+            abort_on_warn: settings.abort_on_warn,
+            allow_import_from_derivation: settings.allow_import_from_derivation,
+            show_trace: settings.show_trace,
+            read_only: read_only || settings.read_only_mode,
+            features: settings.experimental_features.iter().map(|f| f.to_string()).collect(),
+            home: std::env::var_os("HOME").map(|h| h.as_bytes().to_vec()).unwrap_or_default(),
+        };
+        let parts = HostParts {
+            store: context.store()?,
+            runtime: Arc::new(LazyRuntime::default()),
+            logger: Arc::clone(&context.logger),
+            builder: context.make_builder()?,
+            read_only: eval_settings.read_only,
+            use_case_hack: settings.use_case_hack,
+            trace_import_from_derivation: settings.trace_import_from_derivation,
+        };
+        let host = Arc::new(StoreHost::new(parts));
+        let dyn_host: Arc<dyn EvalHost> = host.clone();
+        let vm = Vm::new(dyn_host, eval_settings);
+        let mut evaluation =
+            Evaluation { vm, host, auto_args: Attrs::empty(), show_trace: settings.show_trace, current_dir };
+        evaluation.auto_args = evaluation.auto_args(args)?;
+        Ok(evaluation)
+    }
+
+    fn auto_args(&mut self, args: &EvalArgs) -> CliResult<Attrs> {
+        let mut out = AttrsBuilder::new();
+        // Of several under one name the last counts, and the builder keeps the first.
+        for (name, arg) in args.auto_args.iter().rev() {
+            let value = match arg {
+                AutoArg::Expr(text) => self.expression(text.as_bytes())?,
+                AutoArg::Text(text) => Value::str(text.as_bytes()),
+                AutoArg::File(path) => {
+                    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
+                    let text = std::fs::read(path).map_err(CliError::io("reading", path.clone()))?;
+                    Value::str(&text)
+                }
+                AutoArg::Stdin => Value::str(&read_stdin()?),
+            };
+            out.push(Sym::new(name.as_bytes()), value);
+        }
+        Ok(out.finish_attrs())
+    }
+
+    /// An evaluation error as the command's error.
+    pub fn fail(&self, error: EvalError) -> CliError {
+        let status = match error.kind() {
+            ErrorKind::Host { exit } => exit,
+            _ => 1,
+        };
+        CliError::Rendered { text: render_error(&error, &**self.vm.host(), self.show_trace), status }
+    }
+
+    /// Runs something on the machine.
+    pub fn run<T>(&mut self, f: impl FnOnce(&mut Vm) -> Result<T, EvalError>) -> CliResult<T> {
+        f(&mut self.vm).map_err(|e| self.fail(e))
+    }
+
+    /// The value of an expression of the command line, relative to the current directory.
+    pub fn expression(&mut self, text: &[u8]) -> CliResult<Value> {
+        let dir = self.current_dir.clone();
+        self.run(|vm| vm.eval_text(text, Origin::String, &dir))
+    }
+
+    /// The value of the expression on the standard input.
+    pub fn stdin(&mut self) -> CliResult<Value> {
+        let (text, dir) = (read_stdin()?, self.current_dir.clone());
+        self.run(|vm| vm.eval_text(&text, Origin::Stdin, &dir))
+    }
+
+    /// What a file argument means: `<name>` is looked up, anything else is relative to the current directory.
+    pub fn file_argument(&mut self, arg: &Path) -> CliResult<Vec<u8>> {
+        let bytes = arg.as_os_str().as_bytes();
+        if let Some(name) = bytes.strip_prefix(b"<").and_then(|b| b.strip_suffix(b">")) {
+            let name = name.to_vec();
+            return self.run(|vm| vm.find_file(&name));
+        }
+        if is_url(bytes) {
+            return Err(CliError::failed(format!(
+                "expressions from URLs ('{}') are not supported yet by this version of firn",
+                arg.display()
+            )));
+        }
+        Ok(if bytes.first() == Some(&b'/') {
+            bytes.to_vec()
+        } else {
+            [&self.current_dir[..], b"/", bytes].concat()
+        })
+    }
+
+    /// The value of a file argument.
+    pub fn file(&mut self, arg: &Path) -> CliResult<Value> {
+        let path = self.file_argument(arg)?;
+        self.run(|vm| vm.eval_file(&firn_eval::canonical_path(&path)))
+    }
+
+    /// Waits until all derivations that evaluation made are in the store.
+    pub fn flush(&self) -> CliResult<()> {
+        self.host.flush().map_err(CliError::Store)
+    }
+
+    pub fn current_dir(&self) -> &[u8] {
+        &self.current_dir
+    }
+}
+
+fn is_url(text: &[u8]) -> bool {
+    text.starts_with(b"channel:") || text.starts_with(b"flake:") || text.windows(3).any(|w| w == b"://")
+}
+
+/// The whole standard input.
+pub fn read_stdin() -> CliResult<Vec<u8>> {
+    let mut text = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut text).map_err(CliError::io("reading", "standard input"))?;
+    Ok(text)
+}
