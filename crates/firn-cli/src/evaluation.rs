@@ -5,8 +5,8 @@ use crate::args::{AutoArg, EvalArgs};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_eval::{
-    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, Origin, SearchPathEntry, Sym, Value, Vm,
-    render_error,
+    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, Origin, SearchPathEntry, Sym, Value,
+    Vm, render_error,
 };
 use firn_host::{HostParts, LazyRuntime, StoreHost};
 use std::io::Read;
@@ -27,7 +27,8 @@ impl Evaluation {
     /// A machine for `context`. With `read_only`, nothing is written to the store.
     pub fn new(context: &Context, args: &EvalArgs, read_only: bool) -> CliResult<Evaluation> {
         let settings = &context.settings;
-        let current_dir = std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
+        let current_dir =
+            std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
         let current_dir = current_dir.as_os_str().as_bytes().to_vec();
         let absolute = |target: &[u8]| -> Vec<u8> {
             if target.first() == Some(&b'/') || is_url(target) {

@@ -18,7 +18,11 @@ impl AttrsBuilder {
     }
 
     pub fn with_capacity(capacity: usize) -> AttrsBuilder {
-        AttrsBuilder { keys: Vec::with_capacity(capacity), values: ValueVec::with_capacity(capacity), sorted: true }
+        AttrsBuilder {
+            keys: Vec::with_capacity(capacity),
+            values: ValueVec::with_capacity(capacity),
+            sorted: true,
+        }
     }
 
     /// Starts from the attributes of a set.

@@ -190,8 +190,15 @@ impl Vm {
             Kind::List(list) => {
                 let last = list.len().saturating_sub(1);
                 for (i, item) in list.iter().enumerate() {
-                    self.coerce_into(item, how, text, context, pos, "while evaluating one element of the list")
-                        .context(pos, what)?;
+                    self.coerce_into(
+                        item,
+                        how,
+                        text,
+                        context,
+                        pos,
+                        "while evaluating one element of the list",
+                    )
+                    .context(pos, what)?;
                     // An empty list among the elements gets no separator after it.
                     let empty = self.force(item)?.as_list().is_some_and(|l| l.is_empty());
                     if i < last && !empty {
@@ -307,7 +314,12 @@ impl Vm {
     }
 
     /// A string that refers to nothing in the store.
-    pub(crate) fn string_no_context(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<NixStr> {
+    pub(crate) fn string_no_context(
+        &mut self,
+        value: Value,
+        pos: Pos,
+        what: &'static str,
+    ) -> EvalResult<NixStr> {
         let text = self.force_string(value, pos, what)?;
         if text.context().is_empty() {
             return Ok(text);

@@ -159,7 +159,8 @@ impl Vm {
                 error(format!("attribute names of attribute set '{l}' differs from attribute set '{r}'"))
             }
             (Kind::Fun(_), Kind::Fun(_)) => error(
-                "distinct functions and immediate comparisons of identical functions compare as unequal".into(),
+                "distinct functions and immediate comparisons of identical functions compare as unequal"
+                    .into(),
             ),
             _ => {
                 let (l, r) = (crate::coerce::type_phrase(a), crate::coerce::type_phrase(b));

@@ -212,10 +212,8 @@ impl Compiler<'_> {
             Node::Attrs(set) => self.set(&ast.attrsets[set as usize], pos)?,
             Node::LegacyLet(set) => {
                 let base = self.set(&ast.attrsets[set as usize], pos)?;
-                let path = self.slice(vec![Step::Static {
-                    name: Sym::from_static("body"),
-                    cache: AtomicU64::new(0),
-                }]);
+                let path = self
+                    .slice(vec![Step::Static { name: Sym::from_static("body"), cache: AtomicU64::new(0) }]);
                 Expr::Select(self.alloc(Select { base, path, default: None, pos: Pos::NONE }))
             }
             Node::Let { bindings, body } => self.let_in(&ast.attrsets[bindings as usize], body, tail)?,

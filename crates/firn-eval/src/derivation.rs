@@ -13,8 +13,8 @@ use firn_core::store_path::check_name;
 use firn_core::{CaMethod, ContentAddress, HashAlgo, SingleDerivedPath, StorePath};
 use firn_derivation::modulo::Mask;
 use firn_derivation::{
-    Derivation, DerivationOutput, DownstreamPlaceholder, DrvHashModulo, HashModuloError, STRUCTURED_ATTRS_ENV,
-    output_placeholder,
+    Derivation, DerivationOutput, DownstreamPlaceholder, DrvHashModulo, HashModuloError,
+    STRUCTURED_ATTRS_ENV, output_placeholder,
 };
 use firn_syntax::Sym;
 use std::collections::BTreeSet;
@@ -26,7 +26,9 @@ pub(crate) fn derivation_strict(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalRe
     let name_sym = Sym::from_static("name");
     let what = "in the attrset passed as argument to builtins.derivationStrict";
     let Some(place) = attrs.shape().find(name_sym) else {
-        return Err(EvalError::new(ErrorKind::MissingAttribute, "attribute 'name' missing").context(Pos::NONE, what));
+        return Err(
+            EvalError::new(ErrorKind::MissingAttribute, "attribute 'name' missing").context(Pos::NONE, what)
+        );
     };
     let name_pos = attrs.shape().positions()[place];
     let what = "while evaluating the `name` attribute passed to builtins.derivationStrict";
@@ -78,7 +80,11 @@ impl Maker {
 
     fn make(&mut self, vm: &mut Vm, attrs: Attrs, pos: Pos) -> EvalResult<Value> {
         check_name(&self.drv.name).map_err(|e| {
-            EvalError::at(ErrorKind::Eval, pos, format!("invalid derivation name: {e}. Please pass a different 'name'."))
+            EvalError::at(
+                ErrorKind::Eval,
+                pos,
+                format!("invalid derivation name: {e}. Please pass a different 'name'."),
+            )
         })?;
         let flag = |vm: &mut Vm, name: &'static str, what: &'static str| -> EvalResult<bool> {
             match attrs.find(Sym::from_static(name)) {
@@ -118,11 +124,20 @@ impl Maker {
         }
         fail(
             pos,
-            format!("experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"),
+            format!(
+                "experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"
+            ),
         )
     }
 
-    fn attribute(&mut self, vm: &mut Vm, key: Sym, value: Value, ignore_nulls: bool, pos: Pos) -> EvalResult<()> {
+    fn attribute(
+        &mut self,
+        vm: &mut Vm,
+        key: Sym,
+        value: Value,
+        ignore_nulls: bool,
+        pos: Pos,
+    ) -> EvalResult<()> {
         if ignore_nulls && vm.force_at(value, pos)? == Value::NULL {
             return Ok(());
         }
@@ -236,8 +251,12 @@ impl Maker {
                 }
                 self.set_outputs(names, pos)?;
             }
-            b"allowedReferences" | b"allowedRequisites" | b"disallowedReferences" | b"disallowedRequisites"
-            | b"maxSize" | b"maxClosureSize" => {
+            b"allowedReferences"
+            | b"allowedRequisites"
+            | b"disallowedReferences"
+            | b"disallowedRequisites"
+            | b"maxSize"
+            | b"maxClosureSize" => {
                 let name = String::from_utf8_lossy(name);
                 vm.host.warn(&format!(
                     "In a derivation named '{}', 'structuredAttrs' disables the effect of the derivation attribute '{name}'; use 'outputChecks.<output>.{name}' instead",

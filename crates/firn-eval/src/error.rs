@@ -28,7 +28,9 @@ pub enum ErrorKind {
     /// Anything else that evaluation itself finds.
     Eval,
     /// The host failed: files, store, builds, network. `exit` is the program's exit code.
-    Host { exit: u8 },
+    Host {
+        exit: u8,
+    },
 }
 
 /// One step of a trace.
@@ -107,12 +109,8 @@ impl EvalError {
     /// Adds names that may have been meant, best first.
     pub fn with_suggestions(mut self, suggestions: Vec<String>) -> EvalError {
         let core = &self.0.core;
-        self.0.core = Arc::new(Core {
-            kind: core.kind,
-            message: core.message.clone(),
-            pos: core.pos,
-            suggestions,
-        });
+        self.0.core =
+            Arc::new(Core { kind: core.kind, message: core.message.clone(), pos: core.pos, suggestions });
         self
     }
 

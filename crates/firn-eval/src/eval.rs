@@ -89,7 +89,8 @@ impl Vm {
                     expr = &with.body;
                 }
                 Expr::If(branch) => {
-                    let cond = self.eval_bool(&branch.cond, env, branch.pos, "while evaluating a branch condition")?;
+                    let cond =
+                        self.eval_bool(&branch.cond, env, branch.pos, "while evaluating a branch condition")?;
                     expr = if cond { &branch.then } else { &branch.otherwise };
                 }
                 Expr::Assert(assert) => {
@@ -109,24 +110,54 @@ impl Vm {
                 },
                 Expr::Binary(op, operands) => match op {
                     Op::And => {
-                        if !self.eval_bool(&operands.left, env, operands.pos, "in the left operand of the AND (&&) operator")? {
+                        if !self.eval_bool(
+                            &operands.left,
+                            env,
+                            operands.pos,
+                            "in the left operand of the AND (&&) operator",
+                        )? {
                             return Ok(Value::FALSE);
                         }
-                        let right = self.eval_bool(&operands.right, env, operands.pos, "in the right operand of the AND (&&) operator")?;
+                        let right = self.eval_bool(
+                            &operands.right,
+                            env,
+                            operands.pos,
+                            "in the right operand of the AND (&&) operator",
+                        )?;
                         return Ok(Value::bool(right));
                     }
                     Op::Or => {
-                        if self.eval_bool(&operands.left, env, operands.pos, "in the left operand of the OR (||) operator")? {
+                        if self.eval_bool(
+                            &operands.left,
+                            env,
+                            operands.pos,
+                            "in the left operand of the OR (||) operator",
+                        )? {
                             return Ok(Value::TRUE);
                         }
-                        let right = self.eval_bool(&operands.right, env, operands.pos, "in the right operand of the OR (||) operator")?;
+                        let right = self.eval_bool(
+                            &operands.right,
+                            env,
+                            operands.pos,
+                            "in the right operand of the OR (||) operator",
+                        )?;
                         return Ok(Value::bool(right));
                     }
                     Op::Impl => {
-                        if !self.eval_bool(&operands.left, env, operands.pos, "in the left operand of the IMPL (->) operator")? {
+                        if !self.eval_bool(
+                            &operands.left,
+                            env,
+                            operands.pos,
+                            "in the left operand of the IMPL (->) operator",
+                        )? {
                             return Ok(Value::TRUE);
                         }
-                        let right = self.eval_bool(&operands.right, env, operands.pos, "in the right operand of the IMPL (->) operator")?;
+                        let right = self.eval_bool(
+                            &operands.right,
+                            env,
+                            operands.pos,
+                            "in the right operand of the IMPL (->) operator",
+                        )?;
                         return Ok(Value::bool(right));
                     }
                     _ => return self.binary(op, operands, env),
@@ -215,7 +246,9 @@ impl Vm {
             let inner = self.explain_inequality(left, right, operands.pos)?;
             return Err(inner.trace(
                 assert.pos,
-                TraceKind::Text(format!("while evaluating the condition of the assertion '{}'", assert.text).into()),
+                TraceKind::Text(
+                    format!("while evaluating the condition of the assertion '{}'", assert.text).into(),
+                ),
             ));
         }
         Err(EvalError::at(ErrorKind::Assertion, assert.pos, format!("assertion '{}' failed", assert.text)))
@@ -259,8 +292,9 @@ impl Vm {
                 if select.default.is_some() {
                     return Ok(None);
                 }
-                let error =
-                    self.type_error(value, "a set", Pos::NONE).context(select.pos, "while selecting an attribute");
+                let error = self
+                    .type_error(value, "a set", Pos::NONE)
+                    .context(select.pos, "while selecting an attribute");
                 return Err(self.select_trace(error, select, last, env));
             };
             let found = match step {
@@ -291,7 +325,13 @@ impl Vm {
     }
 
     #[cold]
-    fn select_trace(&mut self, error: EvalError, select: &'static Select, last: Option<Pos>, env: Env) -> EvalError {
+    fn select_trace(
+        &mut self,
+        error: EvalError,
+        select: &'static Select,
+        last: Option<Pos>,
+        env: Env,
+    ) -> EvalError {
         let Some(pos) = last.filter(|p| !p.is_none()) else { return error };
         if pos.origin() == Some(crate::source::Origin::Internal) {
             return error;
@@ -367,9 +407,9 @@ impl Vm {
             _ => "lessThan",
         };
         let result = match op {
-            Op::Greater | Op::LessEq => self
-                .eval(&operands.right, env)
-                .and_then(|r| Ok((r, self.eval(&operands.left, env)?))),
+            Op::Greater | Op::LessEq => {
+                self.eval(&operands.right, env).and_then(|r| Ok((r, self.eval(&operands.left, env)?)))
+            }
             _ => self.eval(&operands.left, env).and_then(|l| Ok((l, self.eval(&operands.right, env)?))),
         }
         .and_then(|(a, b)| match op {
@@ -396,7 +436,12 @@ impl Vm {
     }
 
     /// Concatenates forced lists.
-    pub(crate) fn concat_lists(&mut self, lists: &[Value], pos: Pos, what: &'static str) -> EvalResult<Value> {
+    pub(crate) fn concat_lists(
+        &mut self,
+        lists: &[Value],
+        pos: Pos,
+        what: &'static str,
+    ) -> EvalResult<Value> {
         let mut total = 0;
         let mut nonempty = None;
         let mut count = 0;
@@ -431,7 +476,10 @@ impl Vm {
         let mut attrs = crate::attrs::AttrsBuilder::new();
         attrs.push(Sym::from_static("file"), Value::str(&path));
         attrs.push(Sym::from_static("line"), Thunk::native(crate::value::Native::PosLine, &[number]).value());
-        attrs.push(Sym::from_static("column"), Thunk::native(crate::value::Native::PosColumn, &[number]).value());
+        attrs.push(
+            Sym::from_static("column"),
+            Thunk::native(crate::value::Native::PosColumn, &[number]).value(),
+        );
         attrs.finish()
     }
 
@@ -446,7 +494,8 @@ impl Vm {
     /// A value as messages show it: not forced, and cut short.
     pub(crate) fn show_for_error(&mut self, value: Value) -> String {
         let options = crate::fmt::print::PrintOptions::for_errors();
-        String::from_utf8_lossy(&crate::fmt::print::print_value(self, value, &options).unwrap_or_default()).into_owned()
+        String::from_utf8_lossy(&crate::fmt::print::print_value(self, value, &options).unwrap_or_default())
+            .into_owned()
     }
 }
 

@@ -14,9 +14,16 @@ use std::sync::atomic::AtomicU64;
 pub enum Expr {
     Const(Value),
     /// A slot of the current frame.
-    Local { slot: u32, pos: Pos },
+    Local {
+        slot: u32,
+        pos: Pos,
+    },
     /// A slot of a frame further out.
-    Outer { depth: u32, slot: u32, pos: Pos },
+    Outer {
+        depth: u32,
+        slot: u32,
+        pos: Pos,
+    },
     /// A name that only `with` can give.
     WithVar(&'static WithVar),
     Select(&'static Select),
@@ -64,7 +71,10 @@ pub struct WithVar {
 /// One step of an attribute path.
 pub enum Step {
     /// The cache holds a shape's id (upper half) and a place in it.
-    Static { name: Sym, cache: AtomicU64 },
+    Static {
+        name: Sym,
+        cache: AtomicU64,
+    },
     Dynamic(Expr),
 }
 

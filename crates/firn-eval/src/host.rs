@@ -1,8 +1,8 @@
 //! The evaluator's only door to the world.
 
+use crate::context::ContextElem;
 use firn_core::{CaMethod, Hash, HashAlgo, StoreDir, StorePath};
 use firn_derivation::Derivation;
-use crate::context::ContextElem;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub type HostResult<T> = Result<T, HostError>;
@@ -27,7 +27,9 @@ impl HostError {
 /// What a directory entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
-    Regular { executable: bool },
+    Regular {
+        executable: bool,
+    },
     Directory,
     Symlink,
     /// Device, socket or pipe.
@@ -78,7 +80,12 @@ pub trait EvalHost: Send + Sync {
     /// Copies to the store (or only computes the path, when the store is not to be written).
     fn copy_to_store(&self, source: CopySource<'_>) -> Result<StorePath, crate::EvalError>;
     /// Adds text (`builtins.toFile`).
-    fn add_text(&self, name: &str, contents: &[u8], references: &BTreeSet<StorePath>) -> HostResult<StorePath>;
+    fn add_text(
+        &self,
+        name: &str,
+        contents: &[u8],
+        references: &BTreeSet<StorePath>,
+    ) -> HostResult<StorePath>;
     /// Writes a derivation whose path and text are computed already.
     fn write_derivation(
         &self,

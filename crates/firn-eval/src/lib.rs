@@ -32,7 +32,11 @@ pub use attrs::AttrsBuilder;
 pub use coerce::{Coerce, CopyToStore, canonical as canonical_path};
 pub use context::{Context, ContextElem};
 pub use error::{ErrorKind, EvalError, EvalResult, Trace};
-pub use fmt::{json::to_json, print::{PrintOptions, print_value}, xml::to_xml};
+pub use fmt::{
+    json::to_json,
+    print::{PrintOptions, print_value},
+    xml::to_xml,
+};
 pub use host::{CopySource, EvalHost, FetchRequest, FileKind, HostError, HostResult, PathFilter};
 pub use render::render_error;
 pub use select::{FoundDerivation, parse_attr_path};

@@ -143,7 +143,9 @@ impl Vm {
         let found = crate::coerce::type_phrase(value);
         EvalError::new(
             ErrorKind::Type,
-            format!("the expression selected by the selection path '{path}' should be {expected} but is {found}"),
+            format!(
+                "the expression selected by the selection path '{path}' should be {expected} but is {found}"
+            ),
         )
     }
 
@@ -220,8 +222,7 @@ impl Finder<'_> {
                     let shape = attrs.shape();
                     let pos = shape.find(name).map_or(Pos::NONE, |p| shape.positions()[p]);
                     let path = join(prefix, &name.to_string());
-                    self.attribute(vm, value, &path, combine)
-                        .traced(pos, || TraceKind::Attribute(name))?;
+                    self.attribute(vm, value, &path, combine).traced(pos, || TraceKind::Attribute(name))?;
                 }
                 Ok(())
             }
@@ -249,7 +250,8 @@ impl Finder<'_> {
             return Ok(());
         }
         let value = vm.force(value)?;
-        let Some(recurse) = value.as_attrs().and_then(|a| a.find(Sym::from_static("recurseForDerivations"))) else {
+        let Some(recurse) = value.as_attrs().and_then(|a| a.find(Sym::from_static("recurseForDerivations")))
+        else {
             return Ok(());
         };
         let what = "while evaluating the attribute `recurseForDerivations`";

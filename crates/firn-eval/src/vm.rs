@@ -70,11 +70,14 @@ pub fn with_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
             let slot = std::sync::Mutex::new(f.take());
             let slot = Arc::new(slot);
             let inner = slot.clone();
-            let spawned = std::thread::Builder::new().name("eval".into()).stack_size(size).spawn_scoped(scope, move || {
-                STACK_BOTTOM.set(stack_address().saturating_sub(size - STACK_RESERVE));
-                let f = inner.lock().ok().and_then(|mut f| f.take());
-                f.map(|f| f())
-            });
+            let spawned = std::thread::Builder::new().name("eval".into()).stack_size(size).spawn_scoped(
+                scope,
+                move || {
+                    STACK_BOTTOM.set(stack_address().saturating_sub(size - STACK_RESERVE));
+                    let f = inner.lock().ok().and_then(|mut f| f.take());
+                    f.map(|f| f())
+                },
+            );
             match spawned {
                 Ok(handle) => match handle.join() {
                     Ok(Some(value)) => return value,
@@ -374,7 +377,10 @@ impl Vm {
         }
         Err(EvalError::new(
             ErrorKind::Host { exit: 1 },
-            format!("too many symbolic links encountered while traversing the path '{}'", String::from_utf8_lossy(&path)),
+            format!(
+                "too many symbolic links encountered while traversing the path '{}'",
+                String::from_utf8_lossy(&path)
+            ),
         ))
     }
 
@@ -382,6 +388,11 @@ impl Vm {
     pub fn eval_file(&mut self, path: &[u8]) -> EvalResult<Value> {
         if let Some(value) = self.imports.get(path) {
             return self.force(*value);
+        }
+        if path == builtins::FETCHURL_PATH {
+            let value = self.eval_text(builtins::FETCHURL.as_bytes(), Origin::Internal, b"/")?;
+            self.imports.insert(path.to_vec(), value);
+            return Ok(value);
         }
         let file = self.resolve_file(path)?;
         let value = match self.imports.get(&file) {

@@ -21,8 +21,11 @@ fn error(doing: &str, path: &[u8], e: &std::io::Error) -> HostError {
     let reason = text.split(" (os error").next().unwrap_or(&text);
     let not_found = e.kind() == std::io::ErrorKind::NotFound;
     let shown = String::from_utf8_lossy(path);
-    let message =
-        if not_found { format!("path '{shown}' does not exist") } else { format!("{doing} '{shown}': {reason}") };
+    let message = if not_found {
+        format!("path '{shown}' does not exist")
+    } else {
+        format!("{doing} '{shown}': {reason}")
+    };
     HostError { message, exit: 1, not_found }
 }
 
@@ -108,7 +111,8 @@ impl Files {
 
     pub(crate) fn link(&self, path: &[u8]) -> HostResult<Vec<u8>> {
         #[expect(clippy::disallowed_methods, reason = "the error names the path as the user knows it")]
-        let target = std::fs::read_link(self.real(path)).map_err(|e| error("reading symbolic link", path, &e))?;
+        let target =
+            std::fs::read_link(self.real(path)).map_err(|e| error("reading symbolic link", path, &e))?;
         Ok(target.into_os_string().into_vec())
     }
 

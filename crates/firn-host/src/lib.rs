@@ -160,7 +160,10 @@ impl EvalHost for StoreHost {
         }
         if self.files.kind(source.path).map_err(eval_error)?.is_none() {
             let shown = String::from_utf8_lossy(source.path).into_owned();
-            return Err(EvalError::new(ErrorKind::Host { exit: 1 }, format!("path '{shown}' does not exist")));
+            return Err(EvalError::new(
+                ErrorKind::Host { exit: 1 },
+                format!("path '{shown}' does not exist"),
+            ));
         }
         let keep = match source.filter {
             Some(filter) => Some(Arc::new(self.select(&real, filter)?)),
@@ -169,8 +172,16 @@ impl EvalHost for StoreHost {
         let added = if self.parts.read_only {
             let undo = self.parts.use_case_hack;
             let keep = keep.as_deref();
-            firn_store::source::path_of_source(dir, source.name, &real, source.method, source.algo, keep, undo)
-                .map(|(path, _)| path)
+            firn_store::source::path_of_source(
+                dir,
+                source.name,
+                &real,
+                source.method,
+                source.algo,
+                keep,
+                undo,
+            )
+            .map(|(path, _)| path)
         } else {
             let from = match keep {
                 Some(keep) => AddSource::Selected { path: &real, keep },
@@ -199,7 +210,12 @@ impl EvalHost for StoreHost {
         Ok(added)
     }
 
-    fn add_text(&self, name: &str, contents: &[u8], references: &BTreeSet<StorePath>) -> HostResult<StorePath> {
+    fn add_text(
+        &self,
+        name: &str,
+        contents: &[u8],
+        references: &BTreeSet<StorePath>,
+    ) -> HostResult<StorePath> {
         let hash = firn_core::Hash::of(firn_core::HashAlgo::Sha256, contents);
         let path = self
             .store_dir()
@@ -228,8 +244,7 @@ impl EvalHost for StoreHost {
     fn closure(&self, path: &StorePath) -> HostResult<BTreeSet<StorePath>> {
         self.flushed()?;
         let roots = BTreeSet::from([path.clone()]);
-        let closure =
-            firn_store::compute_fs_closure(&*self.parts.store, &roots, ClosureOptions::default());
+        let closure = firn_store::compute_fs_closure(&*self.parts.store, &roots, ClosureOptions::default());
         self.block_on(closure)?.map_err(host_error)
     }
 
@@ -265,10 +280,8 @@ impl EvalHost for StoreHost {
                     if !self.is_valid(drv.base())? {
                         return Err(self.invalid(drv.base()));
                     }
-                    wanted.push(DerivedPath::Built {
-                        drv: drv.clone(),
-                        outputs: OutputsSpec::single(output),
-                    });
+                    wanted
+                        .push(DerivedPath::Built { drv: drv.clone(), outputs: OutputsSpec::single(output) });
                 }
             }
         }
@@ -282,8 +295,7 @@ impl EvalHost for StoreHost {
                 self.warn(&format!("built '{shown}' during evaluation due to an import from derivation"));
             }
         }
-        let results =
-            self.block_on(builder.build_paths(&wanted, BuildMode::Normal))?.map_err(host_error)?;
+        let results = self.block_on(builder.build_paths(&wanted, BuildMode::Normal))?.map_err(host_error)?;
         let mut rewrites = Vec::new();
         for (request, result) in wanted.iter().zip(&results) {
             if !result.status.is_success() {

@@ -14,8 +14,7 @@ impl LazyRuntime {
         if let Some(runtime) = self.runtime.get() {
             return Ok(runtime);
         }
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         Ok(self.runtime.get_or_init(|| runtime))
     }
 

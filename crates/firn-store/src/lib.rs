@@ -24,6 +24,7 @@ pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
-    LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo, TextToAdd, Trust,
+    LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,
+    TextToAdd, Trust,
 };
 pub use uri::{StoreKind, StoreUri};

@@ -21,7 +21,8 @@ pub fn path_of_source(
 ) -> StoreResult<(StorePath, ContentAddress)> {
     let hash = match method {
         CaMethod::NixArchive => {
-            let mut filter = |file: &Path, _: firn_nar::fs::FileKind| Ok(keep.is_none_or(|k| k.contains(file)));
+            let mut filter =
+                |file: &Path, _: firn_nar::fs::FileKind| Ok(keep.is_none_or(|k| k.contains(file)));
             let options = DumpOptions { undo_case_hack, filter: Some(&mut filter) };
             dump_path(path, Hasher::new(algo), options)?.finish()
         }

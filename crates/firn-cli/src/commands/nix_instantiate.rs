@@ -4,7 +4,9 @@ use crate::args::{EvalArgs, FlagSink, Values};
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
-use firn_eval::{Attrs, CopyToStore, Origin, PrintOptions, Value, empty_context, print_value, to_json, to_xml};
+use firn_eval::{
+    Attrs, CopyToStore, Origin, PrintOptions, Value, empty_context, print_value, to_json, to_xml,
+};
 use firn_store::activity::Verbosity;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -175,7 +177,12 @@ fn show(vm: &mut firn_eval::Vm, value: Value, flags: &Flags) -> firn_eval::EvalR
     let mut context = empty_context();
     match flags.output {
         Output::Raw => vm
-            .coerce(value, firn_eval::Coerce::PLAIN, firn_eval::Pos::NONE, "while generating the nix-instantiate output")
+            .coerce(
+                value,
+                firn_eval::Coerce::PLAIN,
+                firn_eval::Pos::NONE,
+                "while generating the nix-instantiate output",
+            )
             .map(|(text, _)| text),
         Output::Json => {
             let mut out = Vec::new();
@@ -240,7 +247,10 @@ fn derivations(
                     link = name.into();
                 }
                 let Some(local) = store.as_local_fs() else {
-                    return Err(CliError::failed(format!("store '{}' cannot have roots on this machine", store.uri())));
+                    return Err(CliError::failed(format!(
+                        "store '{}' cannot have roots on this machine",
+                        store.uri()
+                    )));
                 };
                 local.add_indirect_root(&path, &link)?;
                 shown = link.display().to_string();

@@ -31,7 +31,8 @@ fn discard(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn has_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let text = vm.force_string(args[0], pos, "while evaluating the argument passed to builtins.hasContext")?;
+    let text =
+        vm.force_string(args[0], pos, "while evaluating the argument passed to builtins.hasContext")?;
     Ok(Value::bool(!text.context().is_empty()))
 }
 
@@ -84,7 +85,8 @@ struct Info {
 }
 
 fn get_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let text = vm.force_string(args[0], pos, "while evaluating the argument passed to builtins.getContext")?;
+    let text =
+        vm.force_string(args[0], pos, "while evaluating the argument passed to builtins.getContext")?;
     let mut infos: BTreeMap<StorePath, Info> = BTreeMap::new();
     for elem in text.context().elems() {
         match elem {

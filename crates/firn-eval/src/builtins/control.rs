@@ -69,7 +69,10 @@ fn trace(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let text = match value.as_str() {
         Some(text) => String::from_utf8_lossy(text.as_bytes()).into_owned(),
         None => {
-            let options = crate::fmt::print::PrintOptions { derivation_paths: false, ..crate::fmt::print::PrintOptions::unambiguous(false) };
+            let options = crate::fmt::print::PrintOptions {
+                derivation_paths: false,
+                ..crate::fmt::print::PrintOptions::unambiguous(false)
+            };
             let shown = crate::fmt::print::print_value(vm, value, &options)?;
             String::from_utf8_lossy(&shown).into_owned()
         }
@@ -128,8 +131,11 @@ fn key_of(value: Value) -> Option<Key> {
 }
 
 fn generic_closure(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let attrs =
-        vm.force_attrs(args[0], pos, "while evaluating the first argument passed to builtins.genericClosure")?;
+    let attrs = vm.force_attrs(
+        args[0],
+        pos,
+        "while evaluating the first argument passed to builtins.genericClosure",
+    )?;
     let missing = "in the attrset passed as argument to builtins.genericClosure";
     let start = super::sets::required(attrs, Sym::from_static("startSet"), missing)?;
     let what = "while evaluating the 'startSet' attribute passed as argument to builtins.genericClosure";

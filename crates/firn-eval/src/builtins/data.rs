@@ -193,7 +193,9 @@ impl JsonReader<'_> {
             float = true;
             self.at += 1;
             if digits(self) == 0 {
-                return Err(self.error("syntax error while parsing value - invalid number; expected digit after '.'"));
+                return Err(
+                    self.error("syntax error while parsing value - invalid number; expected digit after '.'")
+                );
             }
         }
         if matches!(self.text.get(self.at), Some(b'e' | b'E')) {
@@ -203,7 +205,8 @@ impl JsonReader<'_> {
                 self.at += 1;
             }
             if digits(self) == 0 {
-                return Err(self.error("syntax error while parsing value - invalid number; expected digit in exponent"));
+                return Err(self
+                    .error("syntax error while parsing value - invalid number; expected digit in exponent"));
             }
         }
         let text = std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
@@ -241,11 +244,16 @@ impl JsonReader<'_> {
                 Some(_) => {
                     return Err(self.error("syntax error while parsing value - invalid string: control character must be escaped"));
                 }
-                None => return Err(self.error("syntax error while parsing value - invalid string: missing closing quote")),
+                None => {
+                    return Err(self
+                        .error("syntax error while parsing value - invalid string: missing closing quote"));
+                }
             }
         }
         if std::str::from_utf8(&out).is_err() {
-            return Err(self.error("syntax error while parsing value - invalid string: ill-formed UTF-8 byte"));
+            return Err(
+                self.error("syntax error while parsing value - invalid string: ill-formed UTF-8 byte")
+            );
         }
         if out.contains(&0) {
             return Err(EvalError::new(
@@ -267,7 +275,9 @@ impl JsonReader<'_> {
                 self.at += 4;
                 Ok(code)
             }
-            None => Err(self.error("syntax error while parsing value - invalid string: '\\u' must be followed by 4 hex digits")),
+            None => Err(self.error(
+                "syntax error while parsing value - invalid string: '\\u' must be followed by 4 hex digits",
+            )),
         }
     }
 
@@ -283,7 +293,9 @@ impl JsonReader<'_> {
             Some(b't') => b'\t',
             Some(b'u') => {
                 let mut code = self.hex4()?;
-                if (0xd800..0xdc00).contains(&code) && self.text[self.at.min(self.text.len())..].starts_with(b"\\u") {
+                if (0xd800..0xdc00).contains(&code)
+                    && self.text[self.at.min(self.text.len())..].starts_with(b"\\u")
+                {
                     self.at += 2;
                     let low = self.hex4()?;
                     if (0xdc00..0xe000).contains(&low) {
@@ -291,12 +303,18 @@ impl JsonReader<'_> {
                     }
                 }
                 let Some(c) = char::from_u32(code) else {
-                    return Err(self.error("syntax error while parsing value - invalid string: surrogate without its pair"));
+                    return Err(self.error(
+                        "syntax error while parsing value - invalid string: surrogate without its pair",
+                    ));
                 };
                 out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
                 return Ok(());
             }
-            _ => return Err(self.error("syntax error while parsing value - invalid string: forbidden character after backslash")),
+            _ => {
+                return Err(self.error(
+                    "syntax error while parsing value - invalid string: forbidden character after backslash",
+                ));
+            }
         });
         Ok(())
     }

@@ -33,10 +33,12 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalRe
                     let what = "while evaluating the sha256 of the content we should fetch";
                     let hash = text(vm, value, at, what)?;
                     let algo = Some(HashAlgo::Sha256);
-                    request.expected = Some(super::path_import::parse_hash_or_empty(vm, hash.as_bytes(), algo)?);
+                    request.expected =
+                        Some(super::path_import::parse_hash_or_empty(vm, hash.as_bytes(), algo)?);
                 }
                 b"name" => {
-                    request.name = text(vm, value, at, "while evaluating the name of the content we should fetch")?;
+                    request.name =
+                        text(vm, value, at, "while evaluating the name of the content we should fetch")?;
                 }
                 _ => {
                     let message = format!("unsupported argument '{key}' to '{who}'");
@@ -71,7 +73,11 @@ fn fetch_tarball(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn not_here(who: &str, pos: Pos) -> EvalResult<Value> {
-    Err(EvalError::at(ErrorKind::Eval, pos, format!("'builtins.{who}' is not supported by this version of firn")))
+    Err(EvalError::at(
+        ErrorKind::Eval,
+        pos,
+        format!("'builtins.{who}' is not supported by this version of firn"),
+    ))
 }
 
 fn fetch_git(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {

@@ -248,6 +248,9 @@ impl Vm {
                 return Ok(path);
             }
         }
+        if name == b"nix/fetchurl.nix" {
+            return Ok(super::FETCHURL_PATH.to_vec());
+        }
         let shown = String::from_utf8_lossy(name);
         let message = if self.settings.pure_eval {
             format!("cannot look up '<{shown}>' in pure evaluation mode (use '--impure' to override)")
@@ -266,7 +269,8 @@ impl Vm {
 }
 
 fn find_file(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let list = vm.force_list(args[0], pos, "while evaluating the first argument passed to builtins.findFile")?;
+    let list =
+        vm.force_list(args[0], pos, "while evaluating the first argument passed to builtins.findFile")?;
     let mut entries = Vec::with_capacity(list.len());
     for item in list.iter() {
         let what = "while evaluating an element of the list passed to builtins.findFile";
@@ -277,7 +281,8 @@ fn find_file(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             prefix = vm.string_no_context(value, pos, what)?.as_bytes().to_vec();
         }
         let path = super::sets::required(attrs, Sym::from_static("path"), "in an element of the __nixPath")?;
-        let what = "while evaluating the `path` attribute of an element of the list passed to builtins.findFile";
+        let what =
+            "while evaluating the `path` attribute of an element of the list passed to builtins.findFile";
         let (text, context) = vm.coerce(path, Coerce::PLAIN, pos, what)?;
         entries.push((prefix, vm.realise_text(text, context)?));
     }

@@ -12,9 +12,17 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 fn parse(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
-    Err(EvalError::at(ErrorKind::Eval, pos, "'builtins.parseFlakeRef' is not supported by this version of firn"))
+    Err(EvalError::at(
+        ErrorKind::Eval,
+        pos,
+        "'builtins.parseFlakeRef' is not supported by this version of firn",
+    ))
 }
 
 fn render(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
-    Err(EvalError::at(ErrorKind::Eval, pos, "'builtins.flakeRefToString' is not supported by this version of firn"))
+    Err(EvalError::at(
+        ErrorKind::Eval,
+        pos,
+        "'builtins.flakeRefToString' is not supported by this version of firn",
+    ))
 }

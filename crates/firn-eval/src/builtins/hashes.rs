@@ -8,8 +8,11 @@ use crate::vm::{Vm, host_error};
 use firn_core::{Hash, HashAlgo, HashFormat};
 use firn_syntax::Sym;
 
-pub(super) const TABLE: &[Entry] =
-    &[entry("hashString", 2, hash_string), entry("hashFile", 2, hash_file), entry("convertHash", 1, convert_hash)];
+pub(super) const TABLE: &[Entry] = &[
+    entry("hashString", 2, hash_string),
+    entry("hashFile", 2, hash_file),
+    entry("convertHash", 1, convert_hash),
+];
 
 fn algo(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult<HashAlgo> {
     let name = vm.string_no_context(value, pos, what)?;
@@ -20,8 +23,7 @@ fn algo(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult<H
 }
 
 fn hash_string(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let algo =
-        algo(vm, args[0], pos, "while evaluating the first argument passed to builtins.hashString")?;
+    let algo = algo(vm, args[0], pos, "while evaluating the first argument passed to builtins.hashString")?;
     let what = "while evaluating the second argument passed to builtins.hashString";
     let text = vm.force_string(args[1], pos, what)?;
     Ok(Value::str(Hash::of(algo, text.as_bytes()).to_base(HashFormat::Base16).as_bytes()))

@@ -28,7 +28,8 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 fn head(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let list = vm.force_list(args[0], pos, "while evaluating the first argument passed to 'builtins.head'")?;
+    let list =
+        vm.force_list(args[0], pos, "while evaluating the first argument passed to 'builtins.head'")?;
     if list.is_empty() {
         return Err(EvalError::at(ErrorKind::Eval, pos, "'builtins.head' called on an empty list"));
     }
@@ -36,7 +37,8 @@ fn head(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn tail(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let list = vm.force_list(args[0], pos, "while evaluating the first argument passed to 'builtins.tail'")?;
+    let list =
+        vm.force_list(args[0], pos, "while evaluating the first argument passed to 'builtins.tail'")?;
     if list.is_empty() {
         return Err(EvalError::at(ErrorKind::Eval, pos, "'builtins.tail' called on an empty list"));
     }
@@ -45,7 +47,8 @@ fn tail(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn elem_at(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let n = vm.force_int(args[1], pos, "while evaluating the second argument passed to 'builtins.elemAt'")?;
-    let list = vm.force_list(args[0], pos, "while evaluating the first argument passed to 'builtins.elemAt'")?;
+    let list =
+        vm.force_list(args[0], pos, "while evaluating the first argument passed to 'builtins.elemAt'")?;
     match usize::try_from(n).ok().filter(|n| *n < list.len()) {
         Some(n) => vm.force_at(list.get(n), pos),
         None => Err(EvalError::at(
@@ -57,7 +60,8 @@ fn elem_at(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn length(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let list = vm.force_list(args[0], pos, "while evaluating the first argument passed to builtins.length")?;
+    let list =
+        vm.force_list(args[0], pos, "while evaluating the first argument passed to builtins.length")?;
     Ok(Value::int(list.len() as i64))
 }
 
@@ -75,11 +79,13 @@ fn map(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn filter(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.filter")?;
+    let list =
+        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.filter")?;
     if list.is_empty() {
         return Ok(Value::EMPTY_LIST);
     }
-    let f = vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.filter")?;
+    let f =
+        vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.filter")?;
     let mut kept = ValueVec::with_capacity(list.len());
     let what = "while evaluating the return value of the filtering function passed to builtins.filter";
     for item in list.iter() {
@@ -97,9 +103,7 @@ fn filter(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 fn elem(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.elem")?;
     for item in list.iter() {
-        let same = vm
-            .equal(args[0], item, pos)
-            .context(pos, "")?;
+        let same = vm.equal(args[0], item, pos).context(pos, "")?;
         if same {
             return Ok(Value::TRUE);
         }
@@ -108,7 +112,8 @@ fn elem(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn concat_lists(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let lists = vm.force_list(args[0], pos, "while evaluating the first argument passed to builtins.concatLists")?;
+    let lists =
+        vm.force_list(args[0], pos, "while evaluating the first argument passed to builtins.concatLists")?;
     let what = "while evaluating a value of the list passed to builtins.concatLists";
     let mut forced = ValueVec::with_capacity(lists.len());
     for list in lists.iter() {
@@ -118,8 +123,10 @@ fn concat_lists(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn concat_map(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let f = vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.concatMap")?;
-    let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.concatMap")?;
+    let f =
+        vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.concatMap")?;
+    let list =
+        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.concatMap")?;
     let what = "while evaluating the return value of the function passed to builtins.concatMap";
     let mut parts = ValueVec::with_capacity(list.len());
     for item in list.iter() {
@@ -131,8 +138,13 @@ fn concat_map(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn foldl(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let f = vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.foldlStrict")?;
-    let list = vm.force_list(args[2], pos, "while evaluating the third argument passed to builtins.foldlStrict")?;
+    let f = vm.force_function(
+        args[0],
+        pos,
+        "while evaluating the first argument passed to builtins.foldlStrict",
+    )?;
+    let list =
+        vm.force_list(args[2], pos, "while evaluating the third argument passed to builtins.foldlStrict")?;
     let mut result = args[1];
     for item in list.iter() {
         result = vm.call(f, &[result, item], pos)?;
@@ -178,7 +190,8 @@ fn gen_list(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let Some(len) = usize::try_from(n).ok().filter(|n| *n < 1 << 40) else {
         return Err(EvalError::at(ErrorKind::Eval, pos, format!("cannot create list of size {n}")));
     };
-    let f = vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.genList")?;
+    let f =
+        vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.genList")?;
     let mut out = ListBuilder::new(len);
     for i in 0..len {
         out.push(Thunk::apply(f, Value::int(i as i64)).value());
@@ -210,7 +223,10 @@ fn sort(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 /// A stable sort that bears any comparator: one that contradicts itself gives some order, never a panic.
-fn merge_sort(items: &mut [Value], less: &mut impl FnMut(Value, Value) -> EvalResult<bool>) -> EvalResult<()> {
+fn merge_sort(
+    items: &mut [Value],
+    less: &mut impl FnMut(Value, Value) -> EvalResult<bool>,
+) -> EvalResult<()> {
     const RUN: usize = 8;
     for run in items.chunks_mut(RUN) {
         for i in 1..run.len() {
@@ -256,8 +272,10 @@ fn merge_sort(items: &mut [Value], less: &mut impl FnMut(Value, Value) -> EvalRe
 }
 
 fn partition(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let f = vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.partition")?;
-    let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.partition")?;
+    let f =
+        vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.partition")?;
+    let list =
+        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.partition")?;
     let what = "while evaluating the return value of the partition function passed to builtins.partition";
     let (mut right, mut wrong) = (ValueVec::default(), ValueVec::default());
     for item in list.iter() {
@@ -276,8 +294,10 @@ fn partition(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn group_by(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let f = vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.groupBy")?;
-    let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.groupBy")?;
+    let f =
+        vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.groupBy")?;
+    let list =
+        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.groupBy")?;
     let what = "while evaluating the return value of the grouping function passed to builtins.groupBy";
     let mut groups: rustc_hash::FxHashMap<Sym, usize> = Default::default();
     let mut members: Vec<(Sym, ValueVec)> = Vec::new();

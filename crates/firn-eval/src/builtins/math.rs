@@ -32,7 +32,13 @@ fn number(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult
     }
 }
 
-fn pair(vm: &mut Vm, args: &[Value], pos: Pos, first: &'static str, second: &'static str) -> EvalResult<Pair> {
+fn pair(
+    vm: &mut Vm,
+    args: &[Value],
+    pos: Pos,
+    first: &'static str,
+    second: &'static str,
+) -> EvalResult<Pair> {
     let a = vm.force_at(args[0], pos).map_err(|e| e.context(pos, first))?;
     let b = vm.force_at(args[1], pos).map_err(|e| e.context(pos, second))?;
     match (a.kind(), b.kind()) {
@@ -55,9 +61,14 @@ fn overflow(pos: Pos, doing: &str, a: i64, op: char, b: i64) -> EvalError {
 }
 
 fn add(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let what = ("while evaluating the first argument of the addition", "while evaluating the second argument of the addition");
+    let what = (
+        "while evaluating the first argument of the addition",
+        "while evaluating the second argument of the addition",
+    );
     match pair(vm, args, pos, what.0, what.1)? {
-        Pair::Ints(a, b) => a.checked_add(b).map(Value::int).ok_or_else(|| overflow(pos, "adding", a, '+', b)),
+        Pair::Ints(a, b) => {
+            a.checked_add(b).map(Value::int).ok_or_else(|| overflow(pos, "adding", a, '+', b))
+        }
         Pair::Floats(a, b) => Ok(Value::float(a + b)),
     }
 }
@@ -76,8 +87,10 @@ pub(crate) fn sub(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 pub(crate) fn mul(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let what =
-        ("while evaluating the first of the multiplication", "while evaluating the second argument of the multiplication");
+    let what = (
+        "while evaluating the first of the multiplication",
+        "while evaluating the second argument of the multiplication",
+    );
     match pair(vm, args, pos, what.0, what.1)? {
         Pair::Ints(a, b) => {
             a.checked_mul(b).map(Value::int).ok_or_else(|| overflow(pos, "multiplying", a, '*', b))
@@ -87,8 +100,10 @@ pub(crate) fn mul(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 pub(crate) fn div(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let (first, second) =
-        ("while evaluating the first operand of the division", "while evaluating the second operand of the division");
+    let (first, second) = (
+        "while evaluating the first operand of the division",
+        "while evaluating the second operand of the division",
+    );
     // The divisor is looked at first.
     let divisor = number(vm, args[1], pos, second)?;
     let zero = match divisor.kind() {
@@ -107,7 +122,13 @@ pub(crate) fn div(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     }
 }
 
-fn bits(vm: &mut Vm, args: &[Value], pos: Pos, what: [&'static str; 2], op: fn(i64, i64) -> i64) -> EvalResult<Value> {
+fn bits(
+    vm: &mut Vm,
+    args: &[Value],
+    pos: Pos,
+    what: [&'static str; 2],
+    op: fn(i64, i64) -> i64,
+) -> EvalResult<Value> {
     let a = vm.force_int(args[0], pos, what[0])?;
     let b = vm.force_int(args[1], pos, what[1])?;
     Ok(Value::int(op(a, b)))

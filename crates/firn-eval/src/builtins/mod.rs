@@ -80,6 +80,37 @@ let
 in (builtins.head each).value
 ";
 
+/// Where `<nix/fetchurl.nix>` leads when the search path has none: no path of a file system is written so.
+pub(crate) const FETCHURL_PATH: &[u8] = b"//builtin/fetchurl.nix";
+
+/// `<nix/fetchurl.nix>`: a fixed-output derivation with a builtin builder. Names, order and defaults of the
+/// derivation's attributes are part of many packages' hashes.
+pub(crate) const FETCHURL: &str = "{
+  system ? \"\",
+  url,
+  hash ? \"\",
+  md5 ? \"\",
+  sha1 ? \"\",
+  sha256 ? \"\",
+  sha512 ? \"\",
+  outputHash ? if hash != \"\" then hash else if sha512 != \"\" then sha512 else if sha1 != \"\" then sha1 else if md5 != \"\" then md5 else sha256,
+  outputHashAlgo ? if hash != \"\" then \"\" else if sha512 != \"\" then \"sha512\" else if sha1 != \"\" then \"sha1\" else if md5 != \"\" then \"md5\" else \"sha256\",
+  executable ? false,
+  unpack ? false,
+  name ? baseNameOf (toString url),
+  impure ? false,
+}:
+derivation ({
+  builder = \"builtin:fetchurl\";
+  system = \"builtin\";
+  outputHashMode = if unpack || executable then \"recursive\" else \"flat\";
+  inherit name url executable unpack;
+  preferLocalBuild = true;
+  impureEnvVars = [ \"http_proxy\" \"https_proxy\" \"ftp_proxy\" \"all_proxy\" \"no_proxy\" ];
+  urls = [ url ];
+} // (if impure then { __impure = true; } else { inherit outputHashAlgo outputHash; }))
+";
+
 fn tables() -> [&'static [Entry]; 12] {
     [
         context::TABLE,

@@ -46,7 +46,8 @@ fn match_(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let pattern =
         vm.string_no_context(args[0], pos, "while evaluating the first argument passed to builtins.match")?;
     let regex = compiled(vm, pattern.as_bytes(), pos)?;
-    let text = vm.force_string(args[1], pos, "while evaluating the second argument passed to builtins.match")?;
+    let text =
+        vm.force_string(args[1], pos, "while evaluating the second argument passed to builtins.match")?;
     let found = regex.full_match(text.as_bytes()).map_err(|e| regex_error(e, pattern.as_bytes(), pos))?;
     Ok(match found {
         Some(captures) => groups(text.as_bytes(), &captures),
@@ -58,7 +59,8 @@ fn split(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let pattern =
         vm.string_no_context(args[0], pos, "while evaluating the first argument passed to builtins.split")?;
     let regex = compiled(vm, pattern.as_bytes(), pos)?;
-    let input = vm.force_string(args[1], pos, "while evaluating the second argument passed to builtins.split")?;
+    let input =
+        vm.force_string(args[1], pos, "while evaluating the second argument passed to builtins.split")?;
     let text = input.as_bytes();
     let mut out = ValueVec::default();
     let mut from = 0;

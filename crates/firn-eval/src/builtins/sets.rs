@@ -35,7 +35,8 @@ fn attr_names(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn attr_values(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let attrs = vm.force_attrs(args[0], pos, "while evaluating the argument passed to builtins.attrValues")?;
+    let attrs =
+        vm.force_attrs(args[0], pos, "while evaluating the argument passed to builtins.attrValues")?;
     let mut out = ListBuilder::new(attrs.len());
     for (_, value) in attrs.sorted() {
         out.push(value);
@@ -50,7 +51,8 @@ fn name_of(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResul
 
 fn get_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let name = name_of(vm, args[0], pos, "while evaluating the first argument passed to builtins.getAttr")?;
-    let attrs = vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.getAttr")?;
+    let attrs =
+        vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.getAttr")?;
     let value = required(attrs, name, "in the attribute set under consideration")?;
     vm.force_at(value, pos)
 }
@@ -58,13 +60,15 @@ fn get_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 /// An attribute that has to be there.
 pub(super) fn required(attrs: Attrs, name: Sym, what: &'static str) -> EvalResult<Value> {
     attrs.find(name).ok_or_else(|| {
-        EvalError::new(ErrorKind::MissingAttribute, format!("attribute '{name}' missing")).context(Pos::NONE, what)
+        EvalError::new(ErrorKind::MissingAttribute, format!("attribute '{name}' missing"))
+            .context(Pos::NONE, what)
     })
 }
 
 fn has_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let name = name_of(vm, args[0], pos, "while evaluating the first argument passed to builtins.hasAttr")?;
-    let attrs = vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.hasAttr")?;
+    let attrs =
+        vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.hasAttr")?;
     Ok(Value::bool(attrs.find(name).is_some()))
 }
 
@@ -115,16 +119,20 @@ fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let list =
-        vm.force_list(args[0], pos, "while evaluating the argument passed to builtins.listToAttrs")?;
+    let list = vm.force_list(args[0], pos, "while evaluating the argument passed to builtins.listToAttrs")?;
     let (name_sym, value_sym) = (Sym::from_static("name"), Sym::from_static("value"));
     let mut seen: FxHashSet<Sym> = FxHashSet::default();
     let mut out = AttrsBuilder::with_capacity(list.len());
     for item in list.iter() {
-        let attrs = vm.force_attrs(item, pos, "while evaluating an element of the list passed to builtins.listToAttrs")?;
+        let attrs = vm.force_attrs(
+            item,
+            pos,
+            "while evaluating an element of the list passed to builtins.listToAttrs",
+        )?;
         let name = required(attrs, name_sym, "in a {name=...; value=...;} pair")?;
         let at = attrs.shape().find(name_sym).map_or(Pos::NONE, |p| attrs.shape().positions()[p]);
-        let what = "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
+        let what =
+            "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
         let name = vm.string_no_context(name, at, what)?;
         let name = Sym::new(name.as_bytes());
         if seen.insert(name) {
@@ -137,10 +145,16 @@ fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn intersect_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let left =
-        vm.force_attrs(args[0], pos, "while evaluating the first argument passed to builtins.intersectAttrs")?;
-    let right =
-        vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.intersectAttrs")?;
+    let left = vm.force_attrs(
+        args[0],
+        pos,
+        "while evaluating the first argument passed to builtins.intersectAttrs",
+    )?;
+    let right = vm.force_attrs(
+        args[1],
+        pos,
+        "while evaluating the second argument passed to builtins.intersectAttrs",
+    )?;
     if left.len() < right.len() / 4 {
         // A few names of a large set: looked up one by one.
         let mut out = AttrsBuilder::with_capacity(left.len());
@@ -157,7 +171,8 @@ fn intersect_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn cat_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let name = name_of(vm, args[0], pos, "while evaluating the first argument passed to builtins.catAttrs")?;
-    let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.catAttrs")?;
+    let list =
+        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.catAttrs")?;
     let what = "while evaluating an element in the list passed as second argument to builtins.catAttrs";
     let mut found = ValueVec::with_capacity(list.len());
     for item in list.iter() {
@@ -183,7 +198,8 @@ fn function_args(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn map_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let attrs = vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.mapAttrs")?;
+    let attrs =
+        vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.mapAttrs")?;
     let shape = attrs.shape();
     let out = Attrs::unfilled(shape);
     for i in 0..shape.len() {
@@ -194,8 +210,11 @@ fn map_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn zip_attrs_with(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let f =
-        vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.zipAttrsWith")?;
+    let f = vm.force_function(
+        args[0],
+        pos,
+        "while evaluating the first argument passed to builtins.zipAttrsWith",
+    )?;
     let list =
         vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.zipAttrsWith")?;
     let what = "while evaluating a value of the list passed as second argument to builtins.zipAttrsWith";

@@ -70,12 +70,13 @@ fn string_length(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 fn concat_strings_sep(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let what = "while evaluating the first argument (the separator string) passed to builtins.concatStringsSep";
-    let separator = vm.force_string(args[0], pos, what)?;
     let what =
-        "while evaluating the second argument (the list of strings to concat) passed to builtins.concatStringsSep";
+        "while evaluating the first argument (the separator string) passed to builtins.concatStringsSep";
+    let separator = vm.force_string(args[0], pos, what)?;
+    let what = "while evaluating the second argument (the list of strings to concat) passed to builtins.concatStringsSep";
     let list = vm.force_list(args[1], pos, what)?;
-    let what = "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep";
+    let what =
+        "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep";
     let mut text = Vec::new();
     let mut context = separator.context();
     for (i, item) in list.iter().enumerate() {
@@ -90,8 +91,11 @@ fn concat_strings_sep(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value
 fn replace_strings(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let from =
         vm.force_list(args[0], pos, "while evaluating the first argument passed to builtins.replaceStrings")?;
-    let to =
-        vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.replaceStrings")?;
+    let to = vm.force_list(
+        args[1],
+        pos,
+        "while evaluating the second argument passed to builtins.replaceStrings",
+    )?;
     if from.len() != to.len() {
         return Err(EvalError::at(
             ErrorKind::Eval,

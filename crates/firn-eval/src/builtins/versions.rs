@@ -116,8 +116,16 @@ mod tests {
 
     #[test]
     fn versions_order() {
-        for (a, b) in [("1.0", "2.3"), ("2.1", "2.3"), ("2.3", "2.3.1"), ("2.3pre1", "2.3"), ("2.3pre3", "2.3pre12"),
-            ("2.3a", "2.3c"), ("2.3pre1", "2.3c"), ("2.3pre1", "2.3q")] {
+        for (a, b) in [
+            ("1.0", "2.3"),
+            ("2.1", "2.3"),
+            ("2.3", "2.3.1"),
+            ("2.3pre1", "2.3"),
+            ("2.3pre3", "2.3pre12"),
+            ("2.3a", "2.3c"),
+            ("2.3pre1", "2.3c"),
+            ("2.3pre1", "2.3q"),
+        ] {
             assert_eq!(compare(a.as_bytes(), b.as_bytes()), Ordering::Less, "{a} {b}");
             assert_eq!(compare(b.as_bytes(), a.as_bytes()), Ordering::Greater, "{b} {a}");
         }
@@ -125,7 +133,9 @@ mod tests {
 
     #[test]
     fn names_split() {
-        for (full, name, version) in [("nix-0.12pre12876", "nix", "0.12pre12876"), ("a-b-c", "a-b-c", ""), ("x-", "x-", "")] {
+        for (full, name, version) in
+            [("nix-0.12pre12876", "nix", "0.12pre12876"), ("a-b-c", "a-b-c", ""), ("x-", "x-", "")]
+        {
             assert_eq!(split_name(full.as_bytes()), (name.as_bytes(), version.as_bytes()));
         }
     }

@@ -5,9 +5,9 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::Pos;
+use crate::table::Table;
 use crate::value::{Closure, Env, Fun, PartialApp, Value};
 use crate::vm::{Call, Vm};
-use crate::table::Table;
 use firn_syntax::Sym;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -244,7 +244,11 @@ fn cached_plan(formals: &'static FormalArgs, shape: &'static Shape) -> Option<&'
     PLANS.get(number)
 }
 
-fn remember(formals: &'static FormalArgs, shape: &'static Shape, plan: FormalPlan) -> Option<&'static FormalPlan> {
+fn remember(
+    formals: &'static FormalArgs,
+    shape: &'static Shape,
+    plan: FormalPlan,
+) -> Option<&'static FormalPlan> {
     let number = PLANS.push(plan);
     let key = (formals as *const FormalArgs as usize, shape.id);
     PLAN_NUMBERS.lock().get_or_insert_default().insert(key, number);

@@ -26,7 +26,14 @@ impl Vm {
                 for (part, pos) in rest {
                     let value = self.eval(part, env)?;
                     let how = Coerce { more: false, copy: CopyToStore::No };
-                    self.coerce_into(value, how, &mut text, &mut context, *pos, "while evaluating a path segment")?;
+                    self.coerce_into(
+                        value,
+                        how,
+                        &mut text,
+                        &mut context,
+                        *pos,
+                        "while evaluating a path segment",
+                    )?;
                 }
                 if !context.is_empty() {
                     return Err(EvalError::at(

@@ -63,7 +63,8 @@ impl Vm {
             if name == Value::NULL {
                 continue;
             }
-            let name = self.string_no_context(name, attr.pos, "while evaluating the name of a dynamic attribute")?;
+            let name =
+                self.string_no_context(name, attr.pos, "while evaluating the name of a dynamic attribute")?;
             let name = Sym::new(name.as_bytes());
             let before = attrs
                 .shape()

@@ -51,9 +51,8 @@ pub fn to_json(
                 }
                 string(name.as_bytes(), out)?;
                 out.push(b':');
-                to_json(vm, value, copy, out, context, pos).traced(attr_pos(attrs, name), || {
-                    TraceKind::Attribute(name)
-                })?;
+                to_json(vm, value, copy, out, context, pos)
+                    .traced(attr_pos(attrs, name), || TraceKind::Attribute(name))?;
             }
             out.push(b'}');
         }
@@ -63,8 +62,9 @@ pub fn to_json(
                 if i > 0 {
                     out.push(b',');
                 }
-                to_json(vm, item, copy, out, context, pos)
-                    .traced(pos, || TraceKind::Text(format!("while evaluating list element at index {i}").into()))?;
+                to_json(vm, item, copy, out, context, pos).traced(pos, || {
+                    TraceKind::Text(format!("while evaluating list element at index {i}").into())
+                })?;
             }
             out.push(b']');
         }
@@ -130,7 +130,9 @@ mod tests {
 
     #[test]
     fn floats() {
-        for (f, text) in [(1.0, "1.0"), (0.1, "0.1"), (1e20, "1e+20"), (1e-7, "1e-07"), (123456789.0, "123456789.0")] {
+        for (f, text) in
+            [(1.0, "1.0"), (0.1, "0.1"), (1e20, "1e+20"), (1e-7, "1e-07"), (123456789.0, "123456789.0")]
+        {
             assert_eq!(float(f), text);
         }
     }

@@ -56,14 +56,8 @@ impl PrintOptions {
 
 /// Prints a value.
 pub fn print_value(vm: &mut Vm, value: Value, options: &PrintOptions) -> EvalResult<Vec<u8>> {
-    let mut printer = Printer {
-        vm,
-        options,
-        out: Vec::new(),
-        seen: FxHashSet::default(),
-        attrs: 0,
-        items: 0,
-    };
+    let mut printer =
+        Printer { vm, options, out: Vec::new(), seen: FxHashSet::default(), attrs: 0, items: 0 };
     printer.value(value, 0)?;
     Ok(printer.out)
 }

@@ -9,8 +9,15 @@ use firn_syntax::Sym;
 use rustc_hash::FxHashSet;
 
 /// A value as an XML document. With `location`, positions of attributes and functions are told.
-pub fn to_xml(vm: &mut Vm, value: Value, strict: bool, location: bool, context: &mut Context) -> EvalResult<Vec<u8>> {
-    let mut writer = Writer { vm, strict, location, context, out: Vec::new(), depth: 0, seen: FxHashSet::default() };
+pub fn to_xml(
+    vm: &mut Vm,
+    value: Value,
+    strict: bool,
+    location: bool,
+    context: &mut Context,
+) -> EvalResult<Vec<u8>> {
+    let mut writer =
+        Writer { vm, strict, location, context, out: Vec::new(), depth: 0, seen: FxHashSet::default() };
     writer.out.extend_from_slice(b"<?xml version='1.0' encoding='utf-8'?>\n");
     writer.open("expr", &[]);
     writer.value(value)?;

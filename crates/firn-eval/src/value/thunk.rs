@@ -136,7 +136,9 @@ impl Thunk {
             // SAFETY: the body of a finished thunk is a value's word.
             DONE => ThunkState::Done(unsafe { Value::from_word(self.body().load(Ordering::Relaxed)) }),
             // SAFETY: the body of a failed thunk is a leaked error.
-            FAILED => ThunkState::Failed(unsafe { &*(self.body().load(Ordering::Relaxed) as *const EvalError) }),
+            FAILED => {
+                ThunkState::Failed(unsafe { &*(self.body().load(Ordering::Relaxed) as *const EvalError) })
+            }
             CLAIMED => ThunkState::Claimed,
             _ => ThunkState::Suspended,
         }
