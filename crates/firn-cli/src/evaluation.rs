@@ -45,7 +45,7 @@ impl Evaluation {
             entry.target = absolute(&entry.target);
             search_path.push(entry);
         }
-        if settings.pure_eval {
+        if settings.pure_eval && !args.impure {
             search_path.clear();
         }
         let system = match settings.eval_system.is_empty() {
@@ -93,7 +93,6 @@ impl Evaluation {
                 AutoArg::Expr(text) => self.expression(text.as_bytes())?,
                 AutoArg::Text(text) => Value::str(text.as_bytes()),
                 AutoArg::File(path) => {
-                    #[expect(clippy::disallowed_methods, reason = "the error names the path")]
                     let text = std::fs::read(path).map_err(CliError::io("reading", path.clone()))?;
                     Value::str(&text)
                 }

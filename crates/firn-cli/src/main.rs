@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod error;
 mod evaluation;
+mod installables;
 mod logger;
 mod stores;
 mod version;

@@ -51,16 +51,6 @@ impl Values {
         Ok(std::array::from_fn(|_| values.next().unwrap_or_default()))
     }
 
-    /// All arguments that are left, as for `nix run -- …` and `--command`.
-    pub fn take_rest(&mut self) -> Vec<OsString> {
-        self.rest.drain(..).collect()
-    }
-
-    /// The next argument, left in place.
-    pub fn peek(&self) -> Option<&OsString> {
-        self.rest.front()
-    }
-
     /// Puts arguments in front of what is left.
     pub fn push_front(&mut self, args: impl IntoIterator<Item = OsString, IntoIter: DoubleEndedIterator>) {
         for arg in args.into_iter().rev() {

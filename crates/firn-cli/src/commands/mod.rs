@@ -2,9 +2,10 @@
 
 mod hashing;
 mod nix;
+mod nix_collect_garbage;
 mod nix_hash;
 mod nix_instantiate;
-mod nix_store;
+pub mod nix_store;
 mod unsupported;
 
 use crate::args::LogFormat;
@@ -28,7 +29,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "firn", run: nix::main },
     Program { name: "nix-build", run: unsupported::main },
     Program { name: "nix-channel", run: unsupported::main },
-    Program { name: "nix-collect-garbage", run: unsupported::main },
+    Program { name: "nix-collect-garbage", run: nix_collect_garbage::main },
     Program { name: "nix-copy-closure", run: unsupported::main },
     Program { name: "nix-daemon", run: unsupported::main },
     Program { name: "nix-env", run: unsupported::main },

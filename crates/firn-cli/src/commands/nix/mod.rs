@@ -1,13 +1,17 @@
 //! `nix`: the table of its commands, and how one is found on the command line.
 
+mod build;
 mod config;
+mod derivation;
 mod hash;
+mod path_info;
+mod store;
 
 use crate::args::{self, FlagSink, LogFormat, LowArgs, Values};
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult, suggest};
 use crate::version;
-use firn_core::HashFormat;
+use firn_core::{CaMethod, HashFormat};
 use firn_settings::ExperimentalFeature;
 use firn_store::activity::Verbosity;
 use std::ffi::OsString;
@@ -42,10 +46,22 @@ fn boxed<C: NixCommand + Default + 'static>() -> Box<dyn NixCommand> {
 /// All commands that there are, by name.
 const COMMANDS: &[Entry] = &[
     Entry {
+        path: &["build"],
+        usage: "[-f FILE | --expr EXPR] [-o LINK | --no-link] [--dry-run] [--json] [--print-out-paths] INSTALLABLES...",
+        summary: "build derivations, or fetch store paths",
+        make: boxed::<build::Build>,
+    },
+    Entry {
         path: &["config", "show"],
         usage: "[--json] [NAME]",
         summary: "show the settings, or the value of one",
         make: boxed::<config::Show>,
+    },
+    Entry {
+        path: &["derivation", "show"],
+        usage: "[-r] INSTALLABLES...",
+        summary: "show derivations as JSON",
+        make: boxed::<derivation::Show>,
     },
     Entry {
         path: &["hash", "convert"],
@@ -89,6 +105,72 @@ const COMMANDS: &[Entry] = &[
         summary: "convert a hash to SRI representation",
         make: || Box::new(hash::ToBase::new(HashFormat::Sri)),
     },
+    Entry {
+        path: &["log"],
+        usage: "INSTALLABLES...",
+        summary: "show build logs",
+        make: boxed::<derivation::Log>,
+    },
+    Entry {
+        path: &["path-info"],
+        usage: "[-r] [-s] [-S] [-h] [--sigs] [--json --json-format 1|2] INSTALLABLES...",
+        summary: "show what is known of store paths",
+        make: boxed::<path_info::PathInfo>,
+    },
+    Entry {
+        path: &["store", "add"],
+        usage: "[--name NAME] [--mode flat|nar|text] [--hash-algo ALGO] PATH",
+        summary: "add a file or directory to the store",
+        make: || Box::new(store::add::Add::new(CaMethod::NixArchive)),
+    },
+    Entry {
+        path: &["store", "add-file"],
+        usage: "PATH",
+        summary: "the same as add --mode flat",
+        make: || Box::new(store::add::Add::new(CaMethod::Flat)),
+    },
+    Entry {
+        path: &["store", "add-path"],
+        usage: "PATH",
+        summary: "the same as add",
+        make: || Box::new(store::add::Add::new(CaMethod::NixArchive)),
+    },
+    Entry {
+        path: &["store", "cat"],
+        usage: "PATH",
+        summary: "print a file in the store",
+        make: boxed::<store::files::Cat>,
+    },
+    Entry {
+        path: &["store", "delete"],
+        usage: "[--ignore-liveness] INSTALLABLES...",
+        summary: "delete store paths",
+        make: boxed::<store::garbage::Delete>,
+    },
+    Entry {
+        path: &["store", "dump-path"],
+        usage: "INSTALLABLE",
+        summary: "write a store path as an archive",
+        make: boxed::<store::paths::DumpPath>,
+    },
+    Entry {
+        path: &["store", "gc"],
+        usage: "[--max BYTES] [--dry-run]",
+        summary: "delete what no root needs",
+        make: boxed::<store::garbage::Gc>,
+    },
+    Entry {
+        path: &["store", "ls"],
+        usage: "[-l] [-R] [-d] [--json] PATH",
+        summary: "list files in the store",
+        make: boxed::<store::files::Ls>,
+    },
+    Entry {
+        path: &["store", "path-from-hash-part"],
+        usage: "HASH-PART",
+        summary: "find a store path by its hash",
+        make: boxed::<store::paths::PathFromHashPart>,
+    },
 ];
 
 /// Old names that still work, with a warning.
@@ -119,11 +201,9 @@ const ALIASES: &[(&str, &[&str])] = &[
 
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
 const MISSING: &[&str] = &[
-    "build",
     "bundle",
     "copy",
     "daemon",
-    "derivation",
     "develop",
     "edit",
     "env",
@@ -131,13 +211,10 @@ const MISSING: &[&str] = &[
     "flake",
     "fmt",
     "formatter",
-    "hash",
     "help",
     "help-stores",
     "key",
-    "log",
     "nar",
-    "path-info",
     "print-dev-env",
     "profile",
     "realisation",
@@ -146,7 +223,6 @@ const MISSING: &[&str] = &[
     "run",
     "search",
     "shell",
-    "store",
     "upgrade-nix",
     "why-depends",
 ];
@@ -257,6 +333,8 @@ fn run(context: &Context, low: &LowArgs, line: Line) -> CliResult<u8> {
 
 /// JSON as commands print it: indented for people, on one line for programs, unless the user says which.
 pub fn json_text(value: &serde_json::Value, pretty: Option<bool>) -> String {
+    let mut value = value.clone();
+    value.sort_all_objects();
     if pretty.unwrap_or_else(|| std::io::stdout().is_terminal()) {
         format!("{value:#}")
     } else {

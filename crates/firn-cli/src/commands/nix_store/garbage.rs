@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 pub fn gc(context: &Context, line: Line) -> CliResult<u8> {
     let mut print_roots = false;
-    let mut options = options(GcAction::DeleteDead);
+    let mut options = gc_options(GcAction::DeleteDead);
     let mut flags = line.flags.iter();
     while let Some(flag) = flags.next() {
         match flag.to_str() {
@@ -35,11 +35,11 @@ pub fn gc(context: &Context, line: Line) -> CliResult<u8> {
     if print_roots {
         return self::print_roots(context);
     }
-    collect(context, &options)
+    collect(context, &options, Report::Listed)
 }
 
 pub fn delete(context: &Context, line: Line) -> CliResult<u8> {
-    let mut options = options(GcAction::DeleteSpecific);
+    let mut options = gc_options(GcAction::DeleteSpecific);
     for flag in &line.flags {
         match flag.to_str() {
             Some("--ignore-liveness") => options.ignore_liveness = true,
@@ -49,15 +49,23 @@ pub fn delete(context: &Context, line: Line) -> CliResult<u8> {
     let store = context.store()?;
     let paths = line.args.iter().map(|arg| follow_links(store.store_dir(), arg));
     options.paths_to_delete = paths.collect::<CliResult<_>>()?;
-    collect(context, &options)
+    collect(context, &options, Report::Listed)
 }
 
-fn options(action: GcAction) -> GcOptions {
+/// A collection without limits.
+pub fn gc_options(action: GcAction) -> GcOptions {
     GcOptions { action, ignore_liveness: false, paths_to_delete: BTreeSet::new(), max_freed: u64::MAX }
 }
 
+/// How paths that would only be deleted are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Report {
+    Listed,
+    Counted,
+}
+
 /// Collects and prints what came of it, as far as it came.
-fn collect(context: &Context, options: &GcOptions) -> CliResult<u8> {
+pub fn collect(context: &Context, options: &GcOptions, report: Report) -> CliResult<u8> {
     let mut results = GcResults::default();
     let store = context.store()?;
     let outcome = match (context.local_store(), store.as_gc()) {
@@ -66,6 +74,9 @@ fn collect(context: &Context, options: &GcOptions) -> CliResult<u8> {
         _ => Err(store.unsupported("collecting garbage")),
     };
     match options.action {
+        GcAction::ReturnDead if report == Report::Counted => {
+            context.print_line(format!("{} store paths would be deleted", results.paths.len()))?;
+        }
         GcAction::ReturnLive | GcAction::ReturnDead => {
             let lines: String = results.paths.iter().map(|path| format!("{path}\n")).collect();
             context.print(lines.as_bytes())?;

@@ -10,6 +10,10 @@ mod realise;
 mod show;
 mod verify;
 
+pub use garbage::{Report, collect, gc_options, render_size};
+pub use paths::follow_links;
+pub use realise::print_missing;
+
 use crate::args::{FlagSink, Values};
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult};

@@ -38,7 +38,7 @@ pub fn realise(context: &Context, line: Line) -> CliResult<u8> {
         missing.unknown.clear();
     }
     if context.settings.print_missing {
-        print_missing(context, &*store, &missing)?;
+        print_missing(context, &*store, &missing, Verbosity::Info)?;
     }
     if dry_run {
         return Ok(0);
@@ -144,8 +144,13 @@ impl<'a> Roots<'a> {
 }
 
 /// Says what is going to be built and fetched.
-pub fn print_missing(context: &Context, store: &dyn Store, missing: &Missing) -> CliResult<()> {
-    let say = |text: String| context.logger.log(Verbosity::Info, text.as_bytes());
+pub fn print_missing(
+    context: &Context,
+    store: &dyn Store,
+    missing: &Missing,
+    level: Verbosity,
+) -> CliResult<()> {
+    let say = |text: String| context.logger.log(level, text.as_bytes());
     let show = |path: &StorePath| say(format!("  {}", store.store_dir().display(path)));
     let size = super::garbage::render_size;
     if !missing.will_build.is_empty() {

@@ -1,0 +1,6 @@
+//! `nix store …`.
+
+pub mod add;
+pub mod files;
+pub mod garbage;
+pub mod paths;

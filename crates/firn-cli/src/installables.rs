@@ -1,0 +1,362 @@
+//! Installables: what commands of `nix` work on. A store path, possibly through links; a derivation's outputs
+//! (`PATH^out,dev`); or, with `--file` or `--expr`, attributes of an expression.
+
+use crate::args::{self, EvalArgs, Values};
+use crate::commands::nix_store::follow_links;
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use crate::evaluation::{Evaluation, read_stdin};
+use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
+use firn_eval::{Coerce, ContextElem, CopyToStore, Kind, Pos, Sym, Value, Vm};
+use firn_store::{BuildMode, BuildResult, Store};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Flags that belong to flakes, with the number of their arguments.
+const FLAKE_FLAGS: [&str; 10] = [
+    "--commit-lock-file",
+    "--inputs-from",
+    "--no-registries",
+    "--no-update-lock-file",
+    "--no-write-lock-file",
+    "--output-lock-file",
+    "--override-input",
+    "--recreate-lock-file",
+    "--reference-lock-file",
+    "--update-input",
+];
+
+/// The part of the command line that says what to work on.
+#[derive(Default)]
+pub struct InstallableArgs {
+    pub eval: EvalArgs,
+    file: Option<PathBuf>,
+    expr: Option<OsString>,
+    stdin: bool,
+    names: Vec<OsString>,
+}
+
+impl InstallableArgs {
+    /// Handles `flag` if it is one of these.
+    pub fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+        match flag {
+            "-f" | "--file" => {
+                let [file] = values.take(flag)?;
+                self.file = Some(file.into());
+            }
+            "--expr" => {
+                let [expr] = values.take(flag)?;
+                self.expr = Some(expr);
+            }
+            "--stdin" => self.stdin = true,
+            "--repair" => {
+                return Err(CliError::failed("flag '--repair' is not supported yet; see COMPATIBILITY.md"));
+            }
+            _ if FLAKE_FLAGS.contains(&flag) => {
+                return Err(CliError::failed(format!(
+                    "flag '{flag}' is not supported yet: flakes are missing"
+                )));
+            }
+            _ => return self.eval.flag(flag, values),
+        }
+        Ok(true)
+    }
+
+    pub fn positional(&mut self, arg: OsString) {
+        self.names.push(arg);
+    }
+
+    fn names(&self) -> CliResult<Vec<OsString>> {
+        let mut names = self.names.clone();
+        if self.stdin {
+            let text = read_stdin()?;
+            let words = text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+            names.extend(words.map(|word| OsStr::from_bytes(word).to_owned()));
+        }
+        Ok(names)
+    }
+
+    /// What the arguments mean. Without any, the whole expression; without an expression either, `default`.
+    pub fn resolve(&mut self, context: &Context, default: Option<&str>) -> CliResult<Vec<DerivedPath>> {
+        if self.file.is_some() && self.expr.is_some() {
+            return Err(CliError::usage("'--file' and '--expr' are exclusive"));
+        }
+        let mut names = self.names()?;
+        if self.file.is_some() || self.expr.is_some() {
+            if names.is_empty() && !self.stdin {
+                names.push(OsString::new());
+            }
+            return self.attributes(context, &names);
+        }
+        if names.is_empty() && !self.stdin {
+            names.extend(default.map(OsString::from));
+        }
+        let store = context.store()?;
+        names.iter().map(|name| store_path(&*store, name)).collect()
+    }
+
+    fn attributes(&mut self, context: &Context, names: &[OsString]) -> CliResult<Vec<DerivedPath>> {
+        // What a file evaluates to may depend on anything; only --expr starts out pure.
+        self.eval.impure |= self.file.is_some();
+        let mut evaluation = Evaluation::new(context, &self.eval, context.settings.read_only_mode)?;
+        let root = match (&self.file, &self.expr) {
+            (Some(file), _) if file.as_os_str() == "-" => evaluation.stdin()?,
+            (Some(file), _) => evaluation.file(file)?,
+            (None, Some(expr)) => evaluation.expression(expr.as_bytes())?,
+            (None, None) => return Err(CliError::usage("no expression specified")),
+        };
+        let mut paths = Vec::new();
+        for name in names {
+            let name = args::text("attribute path", name.clone())?;
+            let (attr, outputs) = split_outputs(&name)?;
+            paths.extend(attribute(&mut evaluation, root, attr, outputs.as_ref())?);
+        }
+        evaluation.flush()?;
+        Ok(paths)
+    }
+}
+
+/// `path^out,dev` in its parts; `^*` is all outputs.
+fn split_outputs(name: &str) -> CliResult<(&str, Option<OutputsSpec>)> {
+    match name.rsplit_once('^') {
+        None => Ok((name, None)),
+        Some((path, outputs)) => {
+            let outputs = OutputsSpec::parse(outputs)
+                .ok_or_else(|| CliError::usage(format!("invalid extended outputs specifier '^{outputs}'")))?;
+            Ok((path, Some(outputs)))
+        }
+    }
+}
+
+fn store_path(store: &dyn Store, name: &OsStr) -> CliResult<DerivedPath> {
+    let text = name.to_string_lossy();
+    if !text.contains('/') {
+        return Err(CliError::failed(format!(
+            "'{text}' is not a store path, and flakes are not supported yet by this version of firn; \
+             use --file or --expr"
+        )));
+    }
+    let (path, outputs) = split_outputs(&text)?;
+    // Without outputs the name stays as it is in bytes.
+    let path = if outputs.is_some() { OsStr::new(path) } else { name };
+    let path = follow_links(store.store_dir(), path)?;
+    match outputs {
+        Some(outputs) => Ok(DerivedPath::built(path, outputs)),
+        None => Ok(DerivedPath::Opaque(path)),
+    }
+}
+
+/// The derivations (or the one store path) that an attribute stands for; outputs of one derivation together.
+fn attribute(
+    evaluation: &mut Evaluation,
+    root: Value,
+    attr: &str,
+    outputs: Option<&OutputsSpec>,
+) -> CliResult<Vec<DerivedPath>> {
+    let auto_args = evaluation.auto_args;
+    let value = evaluation.run(|vm| {
+        let (value, _) = vm.find_along_path(attr, auto_args, root)?;
+        vm.force(value)
+    })?;
+    if let Some(path) = single_path(evaluation, value)? {
+        return Ok(vec![path]);
+    }
+    let found = evaluation.run(|vm| vm.find_derivations(value, "", auto_args, false))?;
+    let mut by_path: BTreeMap<StorePath, OutputsSpec> = BTreeMap::new();
+    for derivation in &found {
+        let path = evaluation.run(|vm| vm.drv_path(derivation))?;
+        let wanted = match outputs {
+            Some(outputs) => outputs.clone(),
+            None => OutputsSpec::Names(evaluation.run(|vm| outputs_to_install(vm, derivation))?),
+        };
+        match by_path.get_mut(&path) {
+            Some(OutputsSpec::All) => {}
+            Some(OutputsSpec::Names(names)) => match wanted {
+                OutputsSpec::All => {
+                    by_path.insert(path, OutputsSpec::All);
+                }
+                OutputsSpec::Names(more) => names.extend(more),
+            },
+            None => {
+                by_path.insert(path, wanted);
+            }
+        }
+    }
+    Ok(by_path.into_iter().map(|(path, outputs)| DerivedPath::built(path, outputs)).collect())
+}
+
+/// A path, which is copied to the store, or a string that refers to just one store object.
+fn single_path(evaluation: &mut Evaluation, value: Value) -> CliResult<Option<DerivedPath>> {
+    if !matches!(value.kind(), Kind::Path(_) | Kind::Str(_)) {
+        return Ok(None);
+    }
+    let what = "while evaluating an installable";
+    let coerce = Coerce { more: false, copy: CopyToStore::Yes };
+    let (text, references) = evaluation.run(|vm| vm.coerce(value, coerce, Pos::NONE, what))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let [element] = &references.elems()[..] else {
+        return Err(CliError::failed(format!(
+            "string '{text}' has {} entries in its context. It should only have exactly one entry",
+            references.elems().len()
+        )));
+    };
+    Ok(Some(match element {
+        ContextElem::Opaque(path) => DerivedPath::Opaque(path.clone()),
+        ContextElem::DrvDeep(_) => {
+            return Err(CliError::failed(format!(
+                "string '{text}' has a context which refers to a complete source and binary closure. \
+                 This is not supported at this time"
+            )));
+        }
+        ContextElem::Built { drv, output } => {
+            DerivedPath::Built { drv: Arc::clone(drv), outputs: OutputsSpec::single(output) }
+        }
+    }))
+}
+
+/// The outputs that a derivation is meant to be installed with.
+fn outputs_to_install(
+    vm: &mut Vm,
+    derivation: &firn_eval::FoundDerivation,
+) -> firn_eval::EvalResult<BTreeSet<String>> {
+    let strings = |vm: &mut Vm, value: Value| -> firn_eval::EvalResult<Option<BTreeSet<String>>> {
+        let Some(list) = vm.force(value)?.as_list() else { return Ok(None) };
+        let mut names = BTreeSet::new();
+        for item in list.iter() {
+            let what = "while evaluating the outputs of a derivation";
+            let (name, _) = vm.coerce(item, Coerce::PLAIN, Pos::NONE, what)?;
+            names.insert(String::from_utf8_lossy(&name).into_owned());
+        }
+        Ok(Some(names))
+    };
+    let attr = |name: &'static str| derivation.attrs.find(Sym::from_static(name));
+    if let Some(specified) = attr("outputSpecified") {
+        if matches!(vm.force(specified)?.kind(), Kind::Bool(true)) {
+            let name = vm.output_name(derivation)?;
+            return Ok([if name.is_empty() { "out".to_owned() } else { name }].into());
+        }
+    }
+    if let Some(meta) = attr("meta") {
+        let meta = vm.force(meta)?;
+        let wanted = meta.as_attrs().and_then(|meta| meta.find(Sym::from_static("outputsToInstall")));
+        if let Some(wanted) = wanted {
+            if let Some(names) = strings(vm, wanted)?.filter(|names| !names.is_empty()) {
+                return Ok(names);
+            }
+        }
+    }
+    if let Some(outputs) = attr("outputs") {
+        if let Some(names) = strings(vm, outputs)?.filter(|names| !names.is_empty()) {
+            return Ok(names);
+        }
+    }
+    Ok(["out".to_owned()].into())
+}
+
+/// Something that was built, or is there as it is.
+pub struct Built {
+    /// The derivation and what was made of it, or the path.
+    pub derivation: Option<StorePath>,
+    pub outputs: BTreeMap<String, StorePath>,
+    pub start_time: i64,
+    pub stop_time: i64,
+}
+
+/// Builds `paths`, or fails as the failed ones do.
+pub fn build(context: &Context, paths: &[DerivedPath], mode: BuildMode) -> CliResult<Vec<Built>> {
+    let store = context.store()?;
+    let builder = context.build_store()?;
+    if context.settings.print_missing {
+        let missing = context.block_on(builder.query_missing(paths))??;
+        let level = firn_store::activity::Verbosity::Info;
+        crate::commands::nix_store::print_missing(context, &*store, &missing, level)?;
+    }
+    let results = context.block_on(builder.build_paths(paths, mode))??;
+    fail_as(context, &*store, &results)?;
+    let mut built = Vec::new();
+    for path in paths {
+        built.push(match path {
+            DerivedPath::Opaque(path) => Built {
+                derivation: None,
+                outputs: [(String::new(), path.clone())].into(),
+                start_time: 0,
+                stop_time: 0,
+            },
+            DerivedPath::Built { drv, outputs } => {
+                let result = results.iter().find(|result| result.path == *path);
+                let mut made = result.map(|result| result.outputs.clone()).unwrap_or_default();
+                if made.is_empty() {
+                    let known = context.block_on(store.query_derivation_outputs(drv.base()))??;
+                    made.extend(known.into_iter().filter_map(|(name, path)| Some((name, path?))));
+                }
+                made.retain(|name, _| outputs.contains(name));
+                Built {
+                    derivation: Some(drv.base().clone()),
+                    outputs: made,
+                    start_time: result.map_or(0, |result| result.start_time),
+                    stop_time: result.map_or(0, |result| result.stop_time),
+                }
+            }
+        });
+    }
+    Ok(built)
+}
+
+fn fail_as(context: &Context, store: &dyn Store, results: &[BuildResult]) -> CliResult<()> {
+    let failed: Vec<&BuildResult> = results.iter().filter(|result| !result.status.is_success()).collect();
+    match failed[..] {
+        [] => Ok(()),
+        [one] => Err(CliError::failed(one.error.clone())),
+        ref many => {
+            for result in many.iter().filter(|result| !result.error.is_empty()) {
+                CliError::failed(result.error.clone()).report(&context.program, &*context.logger);
+            }
+            let names: BTreeSet<String> =
+                many.iter().map(|result| format!("'{}'", result.path.render(store.store_dir()))).collect();
+            let names: Vec<String> = names.into_iter().collect();
+            Err(CliError::failed(format!("build of {} failed", names.join(", "))))
+        }
+    }
+}
+
+/// The store paths that `paths` stand for: outputs for `Built`, which have to exist.
+pub fn store_paths(context: &Context, paths: &[DerivedPath]) -> CliResult<Vec<StorePath>> {
+    let mut found = Vec::new();
+    for built in build(context, paths, BuildMode::Normal)? {
+        found.extend(built.outputs.into_values());
+    }
+    Ok(found)
+}
+
+/// The derivations of `paths`: those given, those of the outputs that are built, and the derivers of paths.
+pub fn derivations(context: &Context, paths: &[DerivedPath]) -> CliResult<BTreeSet<StorePath>> {
+    let store = context.store()?;
+    let mut found = BTreeSet::new();
+    for path in paths {
+        match path {
+            DerivedPath::Built { drv, .. } => match &**drv {
+                SingleDerivedPath::Opaque(path) => {
+                    found.insert(path.clone());
+                }
+                SingleDerivedPath::Built { .. } => {
+                    return Err(CliError::failed("derivations that derivations make are not supported yet"));
+                }
+            },
+            DerivedPath::Opaque(path) if path.is_derivation() => {
+                found.insert(path.clone());
+            }
+            DerivedPath::Opaque(path) => {
+                let mut derivers = context.block_on(store.query_valid_derivers(path))??;
+                let shown = store.store_dir().display(path);
+                let deriver = derivers
+                    .pop_first()
+                    .ok_or_else(|| CliError::failed(format!("'{shown}' does not have a known deriver")))?;
+                found.insert(deriver);
+            }
+        }
+    }
+    Ok(found)
+}
