@@ -68,21 +68,24 @@ fn auto(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Local
         return Err(unsupported("daemon"));
     }
     let untouched = ["NIX_STORE_DIR", "NIX_STATE_DIR"].iter().all(|name| std::env::var_os(name).is_none());
-    if !state.exists() && params.is_empty() && untouched && !rustix::process::geteuid().is_root() {
-        if let Some(data) = &settings.dirs.data_home {
-            let root = data.join("root");
-            if !root.exists() {
-                if std::fs::create_dir_all(&root).is_err() {
-                    return local_store(context, None, params);
-                }
-                context.logger.warn(&format!(
-                    "'{}' does not exist, so Nix will use '{}' as a chroot store",
-                    state.display(),
-                    root.display()
-                ));
+    if !state.exists()
+        && params.is_empty()
+        && untouched
+        && !rustix::process::geteuid().is_root()
+        && let Some(data) = &settings.dirs.data_home
+    {
+        let root = data.join("root");
+        if !root.exists() {
+            if std::fs::create_dir_all(&root).is_err() {
+                return local_store(context, None, params);
             }
-            return local_store(context, Some(&root), params);
+            context.logger.warn(&format!(
+                "'{}' does not exist, so Nix will use '{}' as a chroot store",
+                state.display(),
+                root.display()
+            ));
         }
+        return local_store(context, Some(&root), params);
     }
     local_store(context, None, params)
 }

@@ -36,7 +36,16 @@ pub(crate) fn open(config: &LocalStoreConfig, logger: &dyn Logger) -> StoreResul
     if !lock_path.exists() {
         create(config, logger)?;
     }
-    let lock = flock::open_lock_file(&lock_path)?;
+    let lock = flock::open_lock_file(&lock_path).map_err(|e| match e {
+        StoreError::Io { operation, path, source } if source.kind() == std::io::ErrorKind::PermissionDenied => {
+            StoreError::Other(format!(
+                "{operation} '{}': Permission denied\nThis command may have been run as non-root in a single-user Nix \
+                 installation,\nor the Nix daemon may have crashed.",
+                path.display()
+            ))
+        }
+        other => other,
+    })?;
     let io = |e: Errno| StoreError::io("acquiring lock", &lock_path)(e.into());
     flock::lock(&lock, Kind::Shared, &|| {
         logger.log(Verbosity::Info, b"waiting for the big Nix store lock...");

@@ -6,8 +6,8 @@ use crate::layout;
 use crate::temp_roots::TempRoots;
 use firn_core::{StoreDir, StorePath};
 use firn_derivation::modulo::ModuloMemo;
-use firn_store::StoreResult;
 use firn_store::activity::{Logger, Verbosity};
+use firn_store::{StoreError, StoreResult};
 use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -113,7 +113,7 @@ impl LocalStore {
             *state = Some(State { db, _big_lock: big_lock });
         }
         MutexGuard::try_map(state, |state| state.as_mut().map(|s| &mut s.db))
-            .map_err(|_| firn_store::StoreError::Other("the database is not open".into()))
+            .map_err(|_| StoreError::Other("the database is not open".into()))
     }
 
     /// To be called before anything is written below the store directory.
@@ -121,10 +121,7 @@ impl LocalStore {
         let mut done = self.inner.writable.lock();
         if !*done {
             if self.inner.config.read_only {
-                return Err(firn_store::StoreError::Other(format!(
-                    "store '{}' is opened read-only",
-                    self.inner.config.real_store_dir.display()
-                )));
+                return Err(self.read_only_error());
             }
             drop(self.db()?);
             if !self.inner.config.real_store_dir.is_dir() {
@@ -134,5 +131,17 @@ impl LocalStore {
             *done = true;
         }
         Ok(())
+    }
+
+    /// Why nothing can be written: the disk says so, or else only the setting does.
+    fn read_only_error(&self) -> StoreError {
+        let dir = &self.inner.config.real_store_dir;
+        match rustix::fs::access(dir, rustix::fs::Access::WRITE_OK) {
+            Err(e) => StoreError::io("writing to store", dir)(e.into()),
+            Ok(()) => StoreError::Other(format!(
+                "attempt to write a readonly database: store '{}' is opened read-only",
+                dir.display()
+            )),
+        }
     }
 }

@@ -19,6 +19,7 @@ fn reference() -> Option<PathBuf> {
     found
 }
 
+#[expect(clippy::disallowed_methods, reason = "the reference is a program")]
 /// Runs the reference on the world's store; returns its standard output.
 #[track_caller]
 fn run(program: &PathBuf, world: &World, args: &[&str]) -> String {
