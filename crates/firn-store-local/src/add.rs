@@ -5,9 +5,11 @@
 //! already canonical.
 
 use crate::canonicalise::{CanonicaliseOptions, canonicalise_metadata, has_foreign_attributes};
+use crate::ingest::{IngestSink, Keep, TeeSink, dump_flat};
 use crate::path_locks::PathLocks;
 use crate::register::Registration;
 use crate::remove::remove_tree;
+use crate::staging::Staging;
 use crate::store::LocalStore;
 use crate::stream;
 use firn_core::store_path::References;
@@ -15,11 +17,9 @@ use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, Val
 use firn_nar::fs::{Canonical, DumpOptions, Filter, RestoreOptions, dump_path, restore};
 use firn_nar::{Event, HashReader, HashSink, NarError, NarReader, NarWriter, Node};
 use firn_store::{StoreError, StoreResult};
-use rustix::fs::{CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::io::{BufReader, Cursor, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// How content becomes a path.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +37,17 @@ struct Ingested {
     ca: ContentAddress,
     nar_hash: Hash,
     nar_size: u64,
-    /// The archive, if it is not too large.
-    nar: Option<Vec<u8>>,
+    content: Content,
+}
+
+/// Where the content waits for its place.
+enum Content {
+    /// The archive in memory.
+    Memory(Vec<u8>),
+    /// Restored, beside its place.
+    Staged(Staging),
+    /// Nowhere: it is read again if it is needed.
+    Dropped,
 }
 
 impl LocalStore {
@@ -49,8 +58,8 @@ impl LocalStore {
         how: Ingestion<'_>,
         mut filter: Option<Filter<'_>>,
     ) -> StoreResult<ValidPathInfo> {
-        let ingested = self.ingest_path(source, how, &mut filter)?;
-        self.finish_add(how, &ingested, |dest| self.copy_path(source, how, &mut filter, dest))
+        let ingested = self.ingest_path(source, how, &mut filter, Some(self))?;
+        self.finish_add(how, ingested, |dest| self.copy_path(source, how, &mut filter, dest))
     }
 
     /// The path that [`LocalStore::add_path`] would make, without making it.
@@ -60,7 +69,7 @@ impl LocalStore {
         how: Ingestion<'_>,
         mut filter: Option<Filter<'_>>,
     ) -> StoreResult<(StorePath, ContentAddress)> {
-        let ca = self.ingest_path(source, how, &mut filter)?.ca;
+        let ca = self.ingest_path(source, how, &mut filter, None)?.ca;
         Ok((self.path_of(how, &ca)?, ca))
     }
 
@@ -77,8 +86,9 @@ impl LocalStore {
             CaMethod::Git => return Err(no_git()),
         };
         let ca = ContentAddress { method: how.method, hash };
-        let ingested = Ingested { ca, nar_hash, nar_size: nar.len() as u64, nar: Some(nar) };
-        self.finish_add(how, &ingested, |_| Err(StoreError::Other("the archive is in memory".into())))
+        let nar_size = nar.len() as u64;
+        let ingested = Ingested { ca, nar_hash, nar_size, content: Content::Memory(nar) };
+        self.finish_add(how, ingested, |_| Err(StoreError::Other("the archive is in memory".into())))
     }
 
     /// Adds what an archive holds, read up to the end of `input`.
@@ -88,9 +98,10 @@ impl LocalStore {
         (&mut input).take(limit as u64).read_to_end(&mut head).map_err(NarError::read)?;
         if head.len() < limit {
             let (ca, nar_hash) = self.ingest_archive(how, &mut NarReader::new(&head[..]), &head)?;
-            let ingested = Ingested { ca, nar_hash, nar_size: head.len() as u64, nar: Some(head) };
+            let nar_size = head.len() as u64;
+            let ingested = Ingested { ca, nar_hash, nar_size, content: Content::Memory(head) };
             return self
-                .finish_add(how, &ingested, |_| Err(StoreError::Other("the archive is in memory".into())));
+                .finish_add(how, ingested, |_| Err(StoreError::Other("the archive is in memory".into())));
         }
         self.ensure_writable()?;
         let staging = Staging::new(self)?;
@@ -101,14 +112,11 @@ impl LocalStore {
         let hash = match (how.method, how.algo) {
             (CaMethod::NixArchive, HashAlgo::Sha256) => nar_hash,
             // The stream's hash is of the wrong sort; what was written is read again.
-            _ => self.ingest_path(&staged, how, &mut None)?.ca.hash,
+            _ => self.ingest_path(&staged, how, &mut None, None)?.ca.hash,
         };
-        let ingested =
-            Ingested { ca: ContentAddress { method: how.method, hash }, nar_hash, nar_size, nar: None };
-        self.finish_add(how, &ingested, |dest| {
-            staging.move_to(dest)?;
-            Ok((nar_hash, nar_size))
-        })
+        let ca = ContentAddress { method: how.method, hash };
+        let ingested = Ingested { ca, nar_hash, nar_size, content: Content::Staged(staging) };
+        self.finish_add(how, ingested, |_| Err(StoreError::Other("the archive is staged".into())))
     }
 
     fn ingest_archive(
@@ -143,24 +151,57 @@ impl LocalStore {
         Ok((ContentAddress { method: how.method, hash }, nar_hash))
     }
 
-    /// Reads the source through the hashes.
+    /// Reads the source through the hashes. An archive that does not fit in memory is restored beside its place at
+    /// the same time if it is likely to be new to the store `staging`.
     fn ingest_path(
         &self,
         source: &Path,
         how: Ingestion<'_>,
         filter: &mut Option<Filter<'_>>,
+        staging: Option<&LocalStore>,
     ) -> StoreResult<Ingested> {
-        let sink = IngestSink {
+        let mut sink = IngestSink {
             sha256: HashSink::new(HashAlgo::Sha256),
             other: (how.method == CaMethod::NixArchive && how.algo != HashAlgo::Sha256)
                 .then(|| Hasher::new(how.algo)),
-            buffer: Some(Vec::new()),
+            keep: Keep::Memory(Vec::new()),
             limit: self.inner.config.nar_buffer_size,
+            staging: staging.map(|store| (store, how)),
+            failed: None,
         };
-        let (sink, flat) = self.dump_source(source, how, filter, sink)?;
+        let dumped = self.dump_source(source, how, filter, &mut sink).map(|(_, flat)| flat);
+        if let Some(error) = sink.failed {
+            return Err(error);
+        }
+        let content = match sink.keep {
+            Keep::Memory(nar) => Content::Memory(nar),
+            Keep::Dropped => Content::Dropped,
+            Keep::Streaming { writer, restoring, staging } => {
+                drop(writer);
+                let restored = restoring.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                match (&dumped, restored) {
+                    // The writing side's error is the cause if the reading side found it gone.
+                    (Ok(_) | Err(StoreError::Nar(NarError::Write(_))), Err(error)) => {
+                        return Err(error.into());
+                    }
+                    _ => Content::Staged(staging),
+                }
+            }
+        };
+        let flat = dumped?;
         let (nar_hash, nar_size) = sink.sha256.finish();
         let hash = flat.or(sink.other.map(Hasher::finish)).unwrap_or(nar_hash);
-        Ok(Ingested { ca: ContentAddress { method: how.method, hash }, nar_hash, nar_size, nar: sink.buffer })
+        Ok(Ingested { ca: ContentAddress { method: how.method, hash }, nar_hash, nar_size, content })
+    }
+
+    /// Whether some valid path has that name.
+    pub(crate) fn has_name(&self, name: &str) -> StoreResult<bool> {
+        let ending = format!("-{name}");
+        let from_end = -i64::try_from(ending.len()).unwrap_or(0);
+        self.query(|c| {
+            c.prepare_cached("select 1 from ValidPaths where substr(path, ?) = ? limit 1")?
+                .exists(rusqlite::params![from_end, ending])
+        })
     }
 
     /// Writes the archive of the source, as it will be in the store; returns the flat hash where that is the method.
@@ -228,7 +269,7 @@ impl LocalStore {
     fn finish_add(
         &self,
         how: Ingestion<'_>,
-        content: &Ingested,
+        content: Ingested,
         write: impl FnOnce(&Path) -> StoreResult<(Hash, u64)>,
     ) -> StoreResult<ValidPathInfo> {
         let path = self.path_of(how, &content.ca)?;
@@ -249,12 +290,13 @@ impl LocalStore {
         info.references = how.references.clone();
         info.ca = Some(content.ca);
         self.write_object(&info.path, how.repair, |real| {
-            let written = match &content.nar {
-                Some(nar) => {
+            let written = match &content.content {
+                Content::Memory(nar) => {
                     restore(&mut NarReader::new(&nar[..]), real, self.restore_options())?;
                     return Ok(());
                 }
-                None => write(real)?,
+                Content::Staged(staging) => return staging.move_to(real),
+                Content::Dropped => write(real)?,
             };
             if written != (content.nar_hash, content.nar_size) {
                 return Err(StoreError::Other(format!(
@@ -326,132 +368,4 @@ fn no_git() -> StoreError {
     StoreError::Other(
         "experimental Nix feature 'git-hashing' is disabled; adding by git hash is not supported yet".into(),
     )
-}
-
-/// The archive of a regular file as flat methods store it (never executable), and the hash of its bytes.
-fn dump_flat<W: Write>(source: &Path, algo: HashAlgo, sink: W) -> StoreResult<(W, Hash)> {
-    let io = |operation| move |e: Errno| StoreError::io(operation, source)(e.into());
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let not_regular = || StoreError::Other(format!("path '{}' is not a regular file", source.display()));
-    let fd = match rustix::fs::openat(CWD, source, flags, Mode::empty()) {
-        Err(Errno::LOOP) => return Err(not_regular()),
-        other => other.map_err(io("opening file"))?,
-    };
-    let stat = rustix::fs::fstat(&fd).map_err(io("getting status of"))?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-        return Err(not_regular());
-    }
-    let size = u64::try_from(stat.st_size).unwrap_or(0);
-    let mut hasher = Hasher::new(algo);
-    let mut writer = NarWriter::new(sink);
-    let missing = writer.regular_from(b"", false, size, |buffer| {
-        let n = rustix::io::retry_on_intr(|| rustix::io::read(&fd, &mut *buffer))
-            .map_err(|e| NarError::Io { operation: "reading", path: source.to_owned(), source: e.into() })?;
-        hasher.update(&buffer[..n]);
-        Ok(n)
-    })?;
-    if missing > 0 {
-        return Err(NarError::Shrunk { path: source.to_owned(), missing }.into());
-    }
-    Ok((writer.finish()?, hasher.finish()))
-}
-
-struct IngestSink {
-    sha256: HashSink,
-    other: Option<Hasher>,
-    buffer: Option<Vec<u8>>,
-    limit: usize,
-}
-
-impl Write for IngestSink {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.sha256.update(data);
-        if let Some(other) = &mut self.other {
-            other.update(data);
-        }
-        match &mut self.buffer {
-            Some(buffer) if buffer.len() + data.len() <= self.limit => buffer.extend_from_slice(data),
-            _ => self.buffer = None,
-        }
-        Ok(data.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-struct TeeSink<W> {
-    hash: HashSink,
-    out: W,
-}
-
-impl<W: Write> Write for TeeSink<W> {
-    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
-        self.out.write_all(data)?;
-        self.hash.update(data);
-        Ok(data.len())
-    }
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
-}
-
-/// A directory in the store whose lock tells collectors that it is in use; removed when dropped.
-struct Staging {
-    path: PathBuf,
-    _lock: std::os::fd::OwnedFd,
-}
-
-impl Staging {
-    fn new(store: &LocalStore) -> StoreResult<Staging> {
-        loop {
-            let name = format!("tmp-{}-{:016x}", std::process::id(), random());
-            let path = store.inner.config.real_store_dir.join(name);
-            let io = |operation| {
-                let path = path.clone();
-                move |e: Errno| StoreError::io(operation, path)(e.into())
-            };
-            match rustix::fs::mkdir(&path, Mode::from_raw_mode(0o700)) {
-                Err(Errno::EXIST) => continue,
-                other => other.map_err(io("creating directory"))?,
-            }
-            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            // A collector may take it before it is locked.
-            let Ok(fd) = rustix::fs::open(&path, flags, Mode::empty()) else { continue };
-            crate::flock::lock(&fd, crate::flock::Kind::Exclusive, &|| ()).map_err(io("locking"))?;
-            if path.exists() {
-                return Ok(Staging { path, _lock: fd });
-            }
-        }
-    }
-
-    /// Moves the staged object `x`. Moving a directory needs write permission on it, so that comes last.
-    fn move_to(&self, dest: &Path) -> StoreResult<()> {
-        let staged = self.path.join("x");
-        let io = |operation| move |e: Errno| StoreError::io(operation, dest)(e.into());
-        let is_dir = staged.symlink_metadata().is_ok_and(|m| m.is_dir());
-        if is_dir {
-            rustix::fs::chmod(&staged, Mode::from_raw_mode(0o755)).map_err(io("changing mode of"))?;
-        }
-        rustix::fs::rename(&staged, dest).map_err(io("moving to"))?;
-        if is_dir {
-            rustix::fs::chmod(dest, Mode::from_raw_mode(0o555)).map_err(io("changing mode of"))?;
-            let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(dest.as_os_str()))
-                .map_err(|_| StoreError::Other("a path holds a NUL byte".into()))?;
-            crate::canonicalise::set_time(CWD, &name).map_err(io("changing modification time of"))?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        let _ = remove_tree(&self.path);
-    }
-}
-
-/// Enough for names that must not meet by accident.
-pub(crate) fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher as _};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
 }

@@ -120,7 +120,8 @@ impl Run<'_> {
             Some(parent) if parent != store_dir => Some(WritableDir::new(parent)?),
             _ => None,
         };
-        let temporary = store_dir.join(format!(".tmp-link-{}-{}", std::process::id(), crate::add::random()));
+        let temporary =
+            store_dir.join(format!(".tmp-link-{}-{}", std::process::id(), crate::staging::random()));
         match std::fs::hard_link(link, &temporary) {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::TooManyLinks => {

@@ -11,7 +11,7 @@ impl LocalStore {
     /// What is known of a valid path.
     pub fn path_info(&self, path: &StorePath) -> StoreResult<Option<ValidPathInfo>> {
         let text = self.display(path);
-        let row = self.db()?.read(|c| {
+        let row = self.query(|c| {
             let Some(row) = c
                 .prepare_cached(
                     "select id, hash, registrationTime, deriver, narSize, ultimate, sigs, ca from ValidPaths \
@@ -39,18 +39,18 @@ impl LocalStore {
 
     pub fn is_valid(&self, path: &StorePath) -> StoreResult<bool> {
         let text = self.display(path);
-        self.db()?.read(|c| c.prepare_cached("select 1 from ValidPaths where path = ?")?.exists([&text]))
+        self.query(|c| c.prepare_cached("select 1 from ValidPaths where path = ?")?.exists([&text]))
     }
 
     pub fn all_valid_paths(&self) -> StoreResult<BTreeSet<StorePath>> {
-        let texts = self.db()?.read(|c| strings(c, "select path from ValidPaths", []))?;
+        let texts = self.query(|c| strings(c, "select path from ValidPaths", []))?;
         self.parse_all(texts)
     }
 
     /// Valid paths that refer to `path`.
     pub fn referrers(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>> {
         let text = self.display(path);
-        let texts = self.db()?.read(|c| {
+        let texts = self.query(|c| {
             strings(
                 c,
                 "select path from Refs join ValidPaths on referrer = id \
@@ -64,7 +64,7 @@ impl LocalStore {
     /// Valid derivations that have `path` as an output.
     pub fn valid_derivers(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>> {
         let text = self.display(path);
-        let texts = self.db()?.read(|c| {
+        let texts = self.query(|c| {
             strings(
                 c,
                 "select v.path from DerivationOutputs d join ValidPaths v on d.drv = v.id where d.path = ?",
@@ -77,7 +77,7 @@ impl LocalStore {
     /// Outputs of a valid derivation whose paths the database knows.
     pub fn static_derivation_outputs(&self, drv: &StorePath) -> StoreResult<BTreeMap<String, StorePath>> {
         let text = self.display(drv);
-        let rows = self.db()?.read(|c| {
+        let rows = self.query(|c| {
             let id: Option<i64> = c
                 .prepare_cached("select id from ValidPaths where path = ?")?
                 .query_row([&text], |row| row.get(0))
@@ -116,7 +116,7 @@ impl LocalStore {
             return Err(StoreError::Other("invalid hash part".into()));
         }
         let prefix = format!("{}/{hash_part}", self.dir());
-        let found: Option<String> = self.db()?.read(|c| {
+        let found: Option<String> = self.query(|c| {
             c.prepare_cached("select path from ValidPaths where path >= ? limit 1")?
                 .query_row([&prefix], |row| row.get(0))
                 .optional()

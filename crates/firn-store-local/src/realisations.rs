@@ -15,7 +15,7 @@ impl LocalStore {
         if !self.inner.config.ca_derivations {
             return Ok(None);
         }
-        let row: Option<(String, Option<String>)> = self.db()?.read(|c| {
+        let row: Option<(String, Option<String>)> = self.query(|c| {
             c.prepare_cached(
                 "select o.path, r.signatures from Realisations r join ValidPaths o on o.id = r.outputPath \
                  where r.drvPath = ? and r.outputName = ?",

@@ -195,7 +195,7 @@ fn make_symlink(link: &Path, target: &Path) -> StoreResult<()> {
         crate::layout::make_dirs(dir)?;
     }
     let mut temporary = link.as_os_str().to_owned();
-    temporary.push(format!(".tmp-{}-{}", std::process::id(), crate::add::random()));
+    temporary.push(format!(".tmp-{}-{}", std::process::id(), crate::staging::random()));
     std::os::unix::fs::symlink(target, &temporary).map_err(StoreError::io("creating symlink", link))?;
     std::fs::rename(&temporary, link).map_err(|e| {
         let _ = std::fs::remove_file(&temporary);

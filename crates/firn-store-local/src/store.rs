@@ -1,7 +1,7 @@
 //! The handle.
 
 use crate::config::LocalStoreConfig;
-use crate::db::Db;
+use crate::db::{Db, OpenMode};
 use crate::layout;
 use crate::temp_roots::TempRoots;
 use firn_core::{StoreDir, StorePath};
@@ -12,6 +12,7 @@ use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A store on this machine. Cheap to clone; nothing is opened before the first operation that needs it.
 ///
@@ -25,6 +26,10 @@ pub(crate) struct Inner {
     pub(crate) config: LocalStoreConfig,
     pub(crate) logger: Arc<dyn Logger>,
     state: Mutex<Option<State>>,
+    /// A second connection, for readers that come while the first one is busy writing.
+    reader: Mutex<Option<Db>>,
+    /// Set once the first connection is open, so that there is a database to read.
+    opened: AtomicBool,
     temp_roots: Mutex<Option<Arc<TempRoots>>>,
     /// Whether the store directory is known to be fit for writing.
     writable: Mutex<bool>,
@@ -44,6 +49,8 @@ impl LocalStore {
                 config,
                 logger,
                 state: Mutex::new(None),
+                reader: Mutex::new(None),
+                opened: AtomicBool::new(false),
                 temp_roots: Mutex::new(None),
                 writable: Mutex::new(false),
                 drv_hashes: Mutex::new(ModuloMemo::default()),
@@ -111,9 +118,34 @@ impl LocalStore {
         if state.is_none() {
             let (big_lock, db) = layout::open(&self.inner.config, &*self.inner.logger)?;
             *state = Some(State { db, _big_lock: big_lock });
+            self.inner.opened.store(true, Ordering::Release);
         }
         MutexGuard::try_map(state, |state| state.as_mut().map(|s| &mut s.db))
             .map_err(|_| StoreError::Other("the database is not open".into()))
+    }
+
+    /// Runs reads on a connection that is free. What a transaction under way will change is not seen.
+    pub(crate) fn query<T>(
+        &self,
+        f: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
+    ) -> StoreResult<T> {
+        if let Some(state) = self.inner.state.try_lock()
+            && let Some(state) = &*state
+        {
+            return state.db.read(f);
+        }
+        if !self.inner.opened.load(Ordering::Acquire) {
+            return self.db()?.read(f);
+        }
+        let mut reader = self.inner.reader.lock();
+        match &*reader {
+            Some(db) => db.read(f),
+            None => {
+                let config = &self.inner.config;
+                let mode = if config.read_only { OpenMode::Immutable } else { OpenMode::Existing };
+                reader.insert(Db::open(config, mode)?).read(f)
+            }
+        }
     }
 
     /// To be called before anything is written below the store directory.

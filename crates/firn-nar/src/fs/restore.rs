@@ -5,6 +5,7 @@ use crate::{CASE_HACK_SUFFIX, Event, NarReader, Node};
 use memchr::memmem;
 use rustix::fs::{self, AtFlags, CWD, FallocateFlags, Mode, OFlags, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::BufRead;
@@ -38,7 +39,7 @@ pub struct RestoreOptions {
 /// Creates `dest` and what is below it from an archive. `dest` must not exist. After an error what was made so far
 /// is left for the caller to remove.
 pub fn restore<R: BufRead>(reader: &mut NarReader<R>, dest: &Path, options: RestoreOptions) -> NarResult<()> {
-    let mut tree = Restore { options, stack: Vec::new(), path: dest.as_os_str().as_bytes().to_vec() };
+    let mut tree = Restore::new(dest, options);
     loop {
         let file = match reader.next_event()? {
             None => return Ok(()),
@@ -70,7 +71,7 @@ pub fn restore<R: BufRead>(reader: &mut NarReader<R>, dest: &Path, options: Rest
 
 /// Creates the regular, non-executable file `dest` with what `input` holds, under the same options.
 pub fn restore_flat(mut input: impl BufRead, dest: &Path, options: RestoreOptions) -> NarResult<()> {
-    let mut tree = Restore { options, stack: Vec::new(), path: dest.as_os_str().as_bytes().to_vec() };
+    let mut tree = Restore::new(dest, options);
     tree.enter(b"")?;
     let file = tree.create(false, 0)?;
     loop {
@@ -89,6 +90,9 @@ struct Restore {
     stack: Vec<Frame>,
     /// The path of the node being made.
     path: Vec<u8>,
+    /// Whether files get the mode they are created with (plain, executable), or the umask takes some of it; known
+    /// from the first of each kind.
+    modes_stick: [Cell<Option<bool>>; 2],
 }
 
 struct Frame {
@@ -109,6 +113,11 @@ struct OpenFile {
 }
 
 impl Restore {
+    fn new(dest: &Path, options: RestoreOptions) -> Restore {
+        let path = dest.as_os_str().as_bytes().to_vec();
+        Restore { options, stack: Vec::new(), path, modes_stick: Default::default() }
+    }
+
     fn here(&self) -> PathBuf {
         PathBuf::from(OsStr::from_bytes(&self.path))
     }
@@ -200,8 +209,17 @@ impl Restore {
         let (dir, name) = self.place();
         // O_EXCL: an existing file, also a dangling symlink, is an error and never written to.
         let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd =
-            fs::openat(dir, name, flags, Mode::from_raw_mode(0o666)).map_err(self.io("creating file"))?;
+        let mode = match (self.options.canonical, executable) {
+            (Canonical::No, _) => 0o666,
+            (Canonical::Yes, false) => 0o444,
+            (Canonical::Yes, true) => 0o555,
+        };
+        let fd = fs::openat(dir, name, flags, Mode::from_raw_mode(mode)).map_err(self.io("creating file"))?;
+        let sticks = &self.modes_stick[usize::from(executable)];
+        if sticks.get().is_none() {
+            let made = fs::fstat(&fd).map_err(self.io("getting status of"))?.st_mode;
+            sticks.set(Some(made & 0o7777 == mode));
+        }
         if self.options.preallocate && size > 0 {
             match fs::fallocate(&fd, FallocateFlags::empty(), 0, size) {
                 Ok(()) | Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => {}
@@ -228,8 +246,10 @@ impl OpenFile {
     fn finish(self, tree: &Restore) -> NarResult<()> {
         match tree.options.canonical {
             Canonical::Yes => {
-                let mode = if self.executable { 0o555 } else { 0o444 };
-                fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).map_err(tree.io("changing mode of"))?;
+                if tree.modes_stick[usize::from(self.executable)].get() != Some(true) {
+                    let mode = if self.executable { 0o555 } else { 0o444 };
+                    fs::fchmod(&self.fd, Mode::from_raw_mode(mode)).map_err(tree.io("changing mode of"))?;
+                }
                 fs::futimens(&self.fd, &CANONICAL_TIMES).map_err(tree.io("changing modification time of"))?;
             }
             Canonical::No if self.executable => {

@@ -148,3 +148,22 @@ fn depth_is_bounded() {
     let error = dump_path(tmp.path(), Vec::new(), DumpOptions::default()).unwrap_err();
     assert!(error.to_string().contains("exceeds maximum NAR directory depth of 64"), "{error}");
 }
+
+#[test]
+fn canonical_modes_do_not_depend_on_the_umask() {
+    let tmp = tempfile::tempdir().unwrap();
+    let source = tmp.path().join("source");
+    sample(&source);
+    let nar = dump(&source);
+    // Only this test sets it; where tests share a process, files of the others are readable to us all the same.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    let dest = tmp.path().join("dest");
+    let result = put(&nar, &dest, RestoreOptions { canonical: Canonical::Yes, ..Default::default() });
+    rustix::process::umask(before);
+    result.unwrap();
+    let mode = |p: &str| std::fs::symlink_metadata(dest.join(p)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("a.txt"), mode("sub/deeper/run"), mode("sub")), (0o444, 0o555, 0o555));
+    for dir in ["", "sub", "sub/deeper"] {
+        std::fs::set_permissions(dest.join(dir), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+}
