@@ -1,0 +1,74 @@
+//! `nix store …`, `nix path-info`: what they print.
+
+use firn_testkit::World;
+
+/// A store with one folder in it, and its path.
+fn with_folder() -> (World, String) {
+    let world = World::new();
+    world.write("folder/hello.txt", "hello\n");
+    world.write("folder/sub/empty", "");
+    let added = world.run("nix", &["store", "add", "folder"]).success().stdout_text();
+    let path = added.trim_end().to_owned();
+    assert!(path.ends_with("-folder"), "{path}");
+    (world, path)
+}
+
+#[test]
+fn add_knows_the_path_before_it_adds() {
+    let world = World::new();
+    world.write("file", "text");
+    for command in ["add", "add-file", "add-path"] {
+        let planned = world.run("nix", &["store", command, "--dry-run", "file"]).success().stdout_text();
+        let added = world.run("nix", &["store", command, "file"]).success().stdout_text();
+        assert_eq!(planned, added, "{command}");
+    }
+    let older = world.run("nix-store", &["--add-fixed", "sha256", "file"]).success().stdout_text();
+    assert_eq!(world.run("nix", &["store", "add", "--mode", "flat", "file"]).success().stdout_text(), older);
+}
+
+#[test]
+fn ls_and_cat() {
+    let (world, path) = with_folder();
+    let list = |args: &[&str]| {
+        world.run("nix", &[&["store", "ls"], args, &[path.as_str()]].concat()).success().stdout_text()
+    };
+    assert_eq!(list(&[]), "./hello.txt\n./sub\n");
+    assert_eq!(list(&["-R"]), "./hello.txt\n./sub\n./sub/empty\n");
+    assert_eq!(list(&["-d"]), ".\n");
+    let long = "-r--r--r--                    6 ./hello.txt\ndr-xr-xr-x                    0 ./sub\n";
+    assert_eq!(list(&["-l"]), long);
+    let json = r#"{"entries":{"hello.txt":{},"sub":{}},"type":"directory"}"#;
+    assert_eq!(list(&["--json"]), format!("{json}\n"));
+    let file = format!("{path}/hello.txt");
+    assert_eq!(world.run("nix", &["store", "cat", &file]).success().stdout_text(), "hello\n");
+    let failed = world.run("nix", &["store", "cat", &path]).fails(1).stderr_text();
+    assert_eq!(failed, format!("error: path '{path}' is not a regular file\n"));
+    let missing = format!("{path}/../{}", "x");
+    assert!(world.run("nix", &["store", "cat", &missing]).fails(1).stderr_text().contains("does not exist"));
+}
+
+#[test]
+fn path_info() {
+    let (world, path) = with_folder();
+    assert_eq!(world.run("nix", &["path-info", &path]).success().stdout_text(), format!("{path}\n"));
+    let json =
+        world.run("nix", &["path-info", "--json", "--json-format", "2", &path]).success().stdout_text();
+    let base = path.rsplit('/').next().unwrap_or_default();
+    assert!(json.starts_with(&format!(r#"{{"info":{{"{base}":{{"ca":{{"hash":"sha256-"#)), "{json}");
+    assert!(json.contains(r#""deriver":null,"narHash":"sha256-"#), "{json}");
+    let hash_part = base.split('-').next().unwrap_or_default();
+    let found = world.run("nix", &["store", "path-from-hash-part", hash_part]).success().stdout_text();
+    assert_eq!(found, format!("{path}\n"));
+}
+
+#[test]
+fn delete_and_collect() {
+    let (world, path) = with_folder();
+    let would = world.run("nix-collect-garbage", &["--dry-run"]).success().stdout_text();
+    assert_eq!(would, "1 store paths would be deleted\n");
+    let deleted = world.run("nix", &["store", "delete", &path]).success().stdout_text();
+    assert!(deleted.starts_with("1 store paths deleted, "), "{deleted}");
+    world.run("nix", &["path-info", &path]).fails(1);
+    let nothing = world.run("nix-collect-garbage", &[]).success().stdout_text();
+    assert!(nothing.starts_with("0 store paths deleted, "), "{nothing}");
+}
