@@ -133,6 +133,9 @@ fn local_store(
     config.gc_reserved_space = u64::try_from(s.gc_reserved_space).unwrap_or(0);
     config.keep_outputs = s.keep_outputs;
     config.keep_derivations = s.keep_derivations;
+    config.min_free = s.min_free;
+    config.max_free = s.max_free;
+    config.min_free_check_interval = std::time::Duration::from_secs(s.min_free_check_interval);
     config.compress_build_log = s.compress_build_log;
     config.ca_derivations = s.has_feature(ExperimentalFeature::CaDerivations);
     for key in &s.trusted_public_keys {

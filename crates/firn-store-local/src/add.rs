@@ -320,6 +320,7 @@ impl LocalStore {
     ) -> StoreResult<()> {
         let real = self.real(path);
         remove_tree(&real)?;
+        self.auto_gc()?;
         let result = write(&real).and_then(|()| self.settle_object(&real, repair));
         if result.is_err() {
             // The error that counts is the first one.

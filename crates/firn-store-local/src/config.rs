@@ -4,6 +4,7 @@ use firn_core::StoreDir;
 use firn_core::signature::PublicKey;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Parameters of a local store. Field names are those of the settings (manual, "Local Store" and nix.conf) where
 /// there are such.
@@ -41,6 +42,11 @@ pub struct LocalStoreConfig {
     pub gc_reserved_space: u64,
     pub keep_outputs: bool,
     pub keep_derivations: bool,
+    /// Below this many free bytes garbage is collected automatically; 0 for never.
+    pub min_free: u64,
+    /// Until this many bytes are free.
+    pub max_free: u64,
+    pub min_free_check_interval: Duration,
     /// Keep build logs compressed with bzip2.
     pub compress_build_log: bool,
     /// Experimental feature `ca-derivations`: the realisations tables exist.
@@ -78,6 +84,9 @@ impl LocalStoreConfig {
             gc_reserved_space: 8 * 1024 * 1024,
             keep_outputs: false,
             keep_derivations: true,
+            min_free: 0,
+            max_free: i64::MAX as u64,
+            min_free_check_interval: Duration::from_secs(5),
             compress_build_log: true,
             ca_derivations: false,
             ignore_gc_delete_failure: false,

@@ -10,6 +10,7 @@
 //! - nothing is opened or created before it is needed: a query opens the database and no more.
 
 mod add;
+mod auto_gc;
 mod build_target;
 mod canonicalise;
 mod config;

@@ -1,5 +1,6 @@
 //! The handle.
 
+use crate::auto_gc::AutoGc;
 use crate::config::LocalStoreConfig;
 use crate::db::{Db, OpenMode};
 use crate::layout;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     temp_roots: Mutex<Option<Arc<TempRoots>>>,
     /// Whether the store directory is known to be fit for writing.
     writable: Mutex<bool>,
+    pub(crate) auto_gc: Mutex<AutoGc>,
     pub(crate) drv_hashes: Mutex<ModuloMemo>,
 }
 
@@ -53,6 +55,7 @@ impl LocalStore {
                 opened: AtomicBool::new(false),
                 temp_roots: Mutex::new(None),
                 writable: Mutex::new(false),
+                auto_gc: Mutex::new(AutoGc::default()),
                 drv_hashes: Mutex::new(ModuloMemo::default()),
             }),
         }

@@ -59,6 +59,7 @@ impl LocalStore {
         group: &[(usize, &(StorePath, Hash))],
     ) -> StoreResult<()> {
         self.ensure_writable()?;
+        self.auto_gc()?;
         let places = group.iter().map(|(_, (path, _))| self.real(path)).collect();
         let _locks = PathLocks::lock(&places, &|| self.say("waiting for locks on store paths..."))?;
         let mut infos = Vec::with_capacity(group.len());

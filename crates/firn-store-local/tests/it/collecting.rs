@@ -72,6 +72,19 @@ fn optimises_and_removes_unused_links() {
 }
 
 #[test]
+fn collects_by_itself_when_space_runs_out() {
+    let mut world = World::with(|config| {
+        // More than any disk has.
+        config.min_free = u64::MAX / 4;
+        config.max_free = u64::MAX / 2;
+    });
+    let a = world.text("a", "a", &[]);
+    forget_temp_roots(&mut world);
+    let b = world.text("b", "b", &[]);
+    assert!(!world.store.is_valid(&a).unwrap() && world.store.is_valid(&b).unwrap());
+}
+
+#[test]
 fn roots_by_the_hundred_thousand() {
     let world = World::new();
     let path = world.text("a", "a", &[]);
