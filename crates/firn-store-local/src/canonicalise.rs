@@ -89,7 +89,7 @@ impl Walk<'_> {
             }
             return Err(StoreError::Other(format!("invalid ownership on file '{}'", self.path.display())));
         }
-        self.remove_attributes(dir, name, kind)?;
+        self.remove_attributes(dir, name)?;
         self.seen.insert(inode);
         self.mode_and_time(dir, name, kind, &stat)?;
         let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
@@ -125,13 +125,9 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn remove_attributes(&self, dir: BorrowedFd<'_>, name: &CString, kind: FileType) -> StoreResult<()> {
-        for attribute in foreign_attributes(dir, name, kind, self.options.ignored_acls, &self.path)? {
-            let result = match kind {
-                FileType::Symlink => rustix::fs::lremovexattr(&self.path, &attribute),
-                _ => open_for_attributes(dir, name).and_then(|fd| rustix::fs::fremovexattr(&fd, &attribute)),
-            };
-            result.map_err(|e| {
+    fn remove_attributes(&self, dir: BorrowedFd<'_>, name: &CString) -> StoreResult<()> {
+        for attribute in foreign_attributes(dir, name, self.options.ignored_acls, &self.path)? {
+            rustix::fs::lremovexattr(descriptor_path(dir, name), &attribute).map_err(|e| {
                 StoreError::Other(format!(
                     "removing extended attribute '{}' from '{}': {}",
                     attribute.to_string_lossy(),
@@ -160,7 +156,7 @@ impl Walk<'_> {
 pub(crate) fn has_foreign_attributes(path: &Path, ignored: &BTreeSet<Vec<u8>>) -> StoreResult<bool> {
     let name = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| StoreError::Other("a path holds a NUL byte".into()))?;
-    Ok(!foreign_attributes(CWD, &name, FileType::Symlink, Some(ignored), path)?.is_empty())
+    Ok(!foreign_attributes(CWD, &name, Some(ignored), path)?.is_empty())
 }
 
 /// Sets the modification time of one file, not following it.
@@ -172,30 +168,28 @@ pub(crate) fn set_time(dir: BorrowedFd<'_>, name: &CString) -> Result<(), Errno>
     rustix::fs::utimensat(dir, name, &times, AtFlags::SYMLINK_NOFOLLOW)
 }
 
-fn open_for_attributes(dir: BorrowedFd<'_>, name: &CString) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-    rustix::fs::openat(dir, name, flags, Mode::empty())
+/// A path to `name` that leads through the open directory, for system calls that take no descriptor: nobody can
+/// exchange a folder on the way.
+fn descriptor_path(dir: BorrowedFd<'_>, name: &CString) -> PathBuf {
+    let name = Path::new(std::ffi::OsStr::from_bytes(name.as_bytes()));
+    match std::os::fd::AsRawFd::as_raw_fd(&dir) {
+        fd if fd >= 0 => Path::new("/proc/self/fd").join(fd.to_string()).join(name),
+        // The current directory, which is not open; the name is a path then.
+        _ => name.to_owned(),
+    }
 }
 
-/// The extended attributes that do not belong on a store object. Symlinks, which cannot be opened, go by path.
+/// The extended attributes that do not belong on a store object.
 fn foreign_attributes(
     dir: BorrowedFd<'_>,
     name: &CString,
-    kind: FileType,
     ignored: Option<&BTreeSet<Vec<u8>>>,
     path: &Path,
 ) -> StoreResult<Vec<CString>> {
-    let mut buffer = vec![0u8; 1024];
+    let place = descriptor_path(dir, name);
+    let mut buffer = vec![0u8; 256];
     let listed = loop {
-        let result = match kind {
-            FileType::Symlink => rustix::fs::llistxattr(path, &mut buffer[..]),
-            _ => match open_for_attributes(dir, name) {
-                Ok(fd) => rustix::fs::flistxattr(&fd, &mut buffer[..]),
-                // Unreadable files of our own making have none that were not given to them on purpose; by path then.
-                Err(_) => rustix::fs::llistxattr(path, &mut buffer[..]),
-            },
-        };
-        match result {
+        match rustix::fs::llistxattr(&place, &mut buffer[..]) {
             Ok(n) => break &buffer[..n],
             Err(Errno::RANGE) if buffer.len() < 1 << 20 => buffer = vec![0; buffer.len() * 8],
             Err(Errno::NOTSUP | Errno::NODATA) => return Ok(Vec::new()),

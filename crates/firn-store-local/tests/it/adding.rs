@@ -176,3 +176,30 @@ fn logs_round_trip() {
         assert_eq!(world.store.read_build_log(&drv).unwrap().unwrap(), b"line\n");
     }
 }
+
+#[test]
+fn canonicalises_and_refuses_foreign_owners() {
+    use firn_store_local::{CanonicaliseOptions, canonicalise_metadata};
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let tree = world.root.join("tree");
+    sample(&tree);
+    std::fs::set_permissions(tree.join("a.txt"), PermissionsExt::from_mode(0o4666)).unwrap();
+    let uid = rustix::process::geteuid().as_raw();
+    let attribute =
+        rustix::fs::setxattr(tree.join("sub/run"), "user.firn", b"x", rustix::fs::XattrFlags::empty());
+    let mut seen = Default::default();
+    let options = CanonicaliseOptions { uid_range: Some(uid..=uid), ignored_acls: None };
+    canonicalise_metadata(&tree, &options, &mut seen).unwrap();
+    let meta = |p: &str| std::fs::symlink_metadata(tree.join(p)).unwrap();
+    assert_eq!((meta("a.txt").mode() & 0o7777, meta("a.txt").mtime()), (0o444, 1));
+    assert_eq!((meta("sub").mode() & 0o7777, meta("sub/run").mode() & 0o7777), (0o555, 0o555));
+    assert_eq!((meta("sub/link").mtime(), meta("").mtime()), (1, 1));
+    if attribute.is_ok() {
+        let mut buffer = [0; 100];
+        assert_eq!(rustix::fs::listxattr(tree.join("sub/run"), &mut buffer[..]), Ok(0));
+    }
+    let other = CanonicaliseOptions { uid_range: Some(uid + 1..=uid + 1), ignored_acls: None };
+    let error = canonicalise_metadata(&tree, &other, &mut Default::default()).unwrap_err().to_string();
+    assert!(error.starts_with("invalid ownership on file"), "{error}");
+}
