@@ -165,6 +165,24 @@ impl Evaluation {
     }
 }
 
+impl Drop for Evaluation {
+    /// `NIX_SHOW_STATS` prints counts when evaluation is over, to the file `NIX_SHOW_STATS_PATH` if that is set.
+    fn drop(&mut self) {
+        if std::env::var_os("NIX_SHOW_STATS").is_none_or(|v| v == "0" || v.is_empty()) {
+            return;
+        }
+        let entries: serde_json::Map<String, serde_json::Value> =
+            self.vm.statistics().into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();
+        let text = serde_json::to_string_pretty(&entries).unwrap_or_default();
+        match std::env::var_os("NIX_SHOW_STATS_PATH").filter(|p| !p.is_empty()) {
+            Some(path) => {
+                let _ = std::fs::write(path, text + "\n");
+            }
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
 fn is_url(text: &[u8]) -> bool {
     text.starts_with(b"channel:") || text.starts_with(b"flake:") || text.windows(3).any(|w| w == b"://")
 }

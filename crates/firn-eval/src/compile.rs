@@ -13,7 +13,7 @@ use bumpalo::Bump;
 use firn_syntax::Sym;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
 use rustc_hash::FxHashMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names that are always in scope.
 #[derive(Default)]
@@ -54,8 +54,12 @@ pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'s
     compiler.reserve(context.scope.len() as u32);
     let body = compiler.expr(ast.root, true)?;
     let frame_size = compiler.frames[0].size;
+    CODE_BYTES.fetch_add(arena.allocated_bytes() as u64, Ordering::Relaxed);
     Ok(arena.alloc(Code { body, frame_size }))
 }
+
+/// Bytes that code takes.
+pub(crate) static CODE_BYTES: AtomicU64 = AtomicU64::new(0);
 
 struct Frame {
     /// First slot not in use.

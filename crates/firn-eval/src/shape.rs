@@ -102,6 +102,15 @@ impl Shape {
     }
 }
 
+/// How many shapes there are, and how many keys they have together.
+pub(crate) fn totals() -> (u64, u64) {
+    let shards = TABLE.iter().map(|shard| {
+        let table = shard.lock();
+        (table.len() as u64, table.iter().map(|s| s.len() as u64).sum::<u64>())
+    });
+    shards.fold((0, 0), |(a, b), (c, d)| (a + c, b + d))
+}
+
 impl PartialEq for Shape {
     fn eq(&self, other: &Shape) -> bool {
         std::ptr::eq(self, other)

@@ -135,6 +135,26 @@ impl Vm {
         &self.settings
     }
 
+    /// Counts and sizes of this evaluation, for `NIX_SHOW_STATS`.
+    pub fn statistics(&self) -> Vec<(&'static str, u64)> {
+        let (shapes, keys) = crate::shape::totals();
+        let plans = self.updates.values().map(|p| p.gather.len() as u64 * 4).sum();
+        vec![
+            ("nrFunctionCalls", self.stats.function_calls),
+            ("nrPrimOpCalls", self.stats.primop_calls),
+            ("nrThunks", self.stats.thunks_forced),
+            ("nrOpUpdates", self.stats.updates),
+            ("symbols", firn_syntax::symbol::count() as u64),
+            ("shapes", shapes),
+            ("shapeKeys", keys),
+            ("updatePlans", self.updates.len() as u64),
+            ("updatePlanBytes", plans),
+            ("codeBytes", crate::compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed)),
+            ("heapBytes", crate::value::allocated_bytes()),
+            ("files", self.imports.len() as u64),
+        ]
+    }
+
     // ---- forcing --------------------------------------------------------------------------------------
 
     /// The value that a word stands for, computed if need be. Never a thunk.

@@ -67,12 +67,52 @@ fn alloc_slow(cell: &Cell<Bump>, words: usize) -> NonNull<u64> {
     block
 }
 
+/// Memory of the system's, in regions that grow with the heap, so that blocks cost no system call.
+struct Regions {
+    next: usize,
+    left: usize,
+    size: usize,
+}
+
+static REGIONS: parking_lot::Mutex<Regions> = parking_lot::Mutex::new(Regions { next: 0, left: 0, size: 1 << 20 });
+const LARGEST_REGION: usize = 64 << 20;
+
 fn system(words: usize) -> NonNull<u64> {
-    let Ok(layout) = std::alloc::Layout::array::<u64>(words) else { std::process::abort() };
-    ALLOCATED.fetch_add(layout.size() as u64, Ordering::Relaxed);
-    // SAFETY: the layout is not empty: callers ask for at least one word.
-    match NonNull::new(unsafe { std::alloc::alloc(layout) }.cast::<u64>()) {
+    let bytes = words * 8;
+    ALLOCATED.fetch_add(bytes as u64, Ordering::Relaxed);
+    let mut regions = REGIONS.lock();
+    if bytes > regions.left {
+        if bytes > regions.size / 4 {
+            drop(regions);
+            return map(bytes);
+        }
+        let size = regions.size;
+        regions.next = map(size).as_ptr() as usize;
+        regions.left = size;
+        regions.size = (size * 2).min(LARGEST_REGION);
+    }
+    let address = regions.next;
+    regions.next += bytes;
+    regions.left -= bytes;
+    match NonNull::new(address as *mut u64) {
         Some(block) => block,
-        None => std::alloc::handle_alloc_error(layout),
+        None => out_of_memory(bytes),
+    }
+}
+
+fn map(bytes: usize) -> NonNull<u64> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a fresh private mapping at an address of the kernel's choice touches nothing that exists.
+    match unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE | MapFlags::NORESERVE) } {
+        Ok(address) => NonNull::new(address.cast::<u64>()).unwrap_or_else(|| out_of_memory(bytes)),
+        Err(_) => out_of_memory(bytes),
+    }
+}
+
+fn out_of_memory(bytes: usize) -> ! {
+    match std::alloc::Layout::from_size_align(bytes, 8) {
+        Ok(layout) => std::alloc::handle_alloc_error(layout),
+        Err(_) => std::process::abort(),
     }
 }
