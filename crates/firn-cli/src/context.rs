@@ -136,7 +136,12 @@ impl Context {
 
     /// How evaluation gets a store that builds.
     pub fn make_builder(&self) -> CliResult<firn_host::MakeBuilder> {
-        Ok(Box::new(|| Err("building during evaluation is not supported yet by this version of firn".into())))
+        let opened = self.opened()?.clone();
+        let (settings, logger) = (Arc::clone(&self.settings), Arc::clone(&self.logger));
+        Ok(Box::new(move || match builds::scheduler(&opened, &settings, &logger) {
+            Ok(scheduler) => Ok(Arc::new(scheduler) as Arc<dyn firn_store::BuildStore>),
+            Err(error) => Err(error.to_string()),
+        }))
     }
 
     fn opened(&self) -> CliResult<&stores::Opened> {

@@ -295,12 +295,9 @@ impl EvalHost for StoreHost {
                 self.warn(&format!("built '{shown}' during evaluation due to an import from derivation"));
             }
         }
-        let results = self.block_on(builder.build_paths(&wanted, BuildMode::Normal))?.map_err(host_error)?;
+        let results = self.block_on(builder.realise(&wanted, BuildMode::Normal))?.map_err(host_error)?;
         let mut rewrites = Vec::new();
         for (request, result) in wanted.iter().zip(&results) {
-            if !result.status.is_success() {
-                return Err(HostError { message: result.error.clone(), exit: 100, not_found: false });
-            }
             let DerivedPath::Built { drv, .. } = request else { continue };
             for (output, path) in &result.outputs {
                 let placeholder = DownstreamPlaceholder::of(drv, output).render();

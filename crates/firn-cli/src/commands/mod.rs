@@ -4,6 +4,7 @@ mod hashing;
 mod nix;
 mod nix_collect_garbage;
 mod nix_hash;
+mod nix_build;
 mod nix_instantiate;
 pub mod nix_store;
 mod unsupported;
@@ -27,7 +28,7 @@ struct Program {
 const PROGRAMS: &[Program] = &[
     Program { name: "nix", run: nix::main },
     Program { name: "firn", run: nix::main },
-    Program { name: "nix-build", run: unsupported::main },
+    Program { name: "nix-build", run: nix_build::main },
     Program { name: "nix-channel", run: unsupported::main },
     Program { name: "nix-collect-garbage", run: nix_collect_garbage::main },
     Program { name: "nix-copy-closure", run: unsupported::main },

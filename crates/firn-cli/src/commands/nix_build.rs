@@ -133,7 +133,7 @@ fn evaluate(context: &Context, flags: &Flags) -> CliResult<Vec<Wanted>> {
     let mut wanted = Vec::new();
     let mut evaluation = None;
     let mut values = Vec::new();
-    let mut start = || -> CliResult<Evaluation> { Evaluation::new(context, &flags.eval_args, false) };
+    let start = || -> CliResult<Evaluation> { Evaluation::new(context, &flags.eval_args, false) };
     if flags.from_stdin {
         let mut new = start()?;
         values.push(new.stdin()?);
