@@ -2,9 +2,9 @@
 
 mod hashing;
 mod nix;
+mod nix_build;
 mod nix_collect_garbage;
 mod nix_hash;
-mod nix_build;
 mod nix_instantiate;
 pub mod nix_store;
 mod unsupported;

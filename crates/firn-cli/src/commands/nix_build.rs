@@ -6,6 +6,7 @@ use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
+use firn_store::activity::Verbosity;
 use firn_store::{BuildMode, Store};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -105,14 +106,12 @@ pub fn main(start: Start) -> CliResult<u8> {
     }
     let wanted = evaluate(&context, &flags)?;
     let store = context.store()?;
-    let requests: Vec<DerivedPath> = wanted
-        .iter()
-        .map(|w| DerivedPath::built(w.drv.clone(), OutputsSpec::single(&w.output)))
-        .collect();
+    let requests: Vec<DerivedPath> =
+        wanted.iter().map(|w| DerivedPath::built(w.drv.clone(), OutputsSpec::single(&w.output))).collect();
     let builder = context.build_store()?;
     if context.settings.print_missing {
         let missing = context.block_on(builder.query_missing(&requests))??;
-        print_missing(&context, &*store, &missing)?;
+        print_missing(&context, &*store, &missing, Verbosity::Info)?;
     }
     if flags.dry_run {
         return Ok(0);
@@ -233,7 +232,10 @@ fn link_outputs(
         let outputs = context.block_on(store.query_derivation_outputs(&w.drv))??;
         let Some(path) = outputs.get(&w.output).cloned().flatten() else {
             let drv = store.store_dir().display(&w.drv);
-            return Err(CliError::failed(format!("output '{}' of derivation '{drv}' is not known", w.output)));
+            return Err(CliError::failed(format!(
+                "output '{}' of derivation '{drv}' is not known",
+                w.output
+            )));
         };
         if let (Some(link), Some(local)) = (link, store.as_local_fs()) {
             let mut name = link.as_os_str().to_owned();
