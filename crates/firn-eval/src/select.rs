@@ -159,7 +159,7 @@ impl Vm {
     ) -> EvalResult<Vec<FoundDerivation>> {
         let mut found = Vec::new();
         let mut done = rustc_hash::FxHashSet::default();
-        let mut finder = Finder { args, ignore_assertions, found: &mut found, done: &mut done };
+        let mut finder = Finder { depth: 0, args, ignore_assertions, found: &mut found, done: &mut done };
         finder.find(self, value, prefix)?;
         Ok(found)
     }
@@ -190,6 +190,8 @@ impl Vm {
 }
 
 struct Finder<'a> {
+    /// How many sets and lists are being looked through, one in the other.
+    depth: usize,
     args: Attrs,
     ignore_assertions: bool,
     found: &'a mut Vec<FoundDerivation>,
@@ -208,6 +210,16 @@ fn join(prefix: &str, step: &str) -> String {
 impl Finder<'_> {
     fn find(&mut self, vm: &mut Vm, value: Value, prefix: &str) -> EvalResult<()> {
         vm.check_stack(Pos::NONE)?;
+        if self.depth >= vm.settings().max_call_depth {
+            return Err(vm.stack_overflow(Pos::NONE));
+        }
+        self.depth += 1;
+        let result = self.find_in(vm, value, prefix);
+        self.depth -= 1;
+        result
+    }
+
+    fn find_in(&mut self, vm: &mut Vm, value: Value, prefix: &str) -> EvalResult<()> {
         let value = vm.auto_call(self.args, value)?;
         if !self.derivation(vm, value, prefix)? {
             return Ok(());

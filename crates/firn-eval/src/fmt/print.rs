@@ -78,6 +78,9 @@ impl Printer<'_> {
 
     fn value(&mut self, value: Value, depth: usize) -> EvalResult<()> {
         self.vm.check_stack(crate::source::Pos::NONE)?;
+        if depth >= self.vm.settings().max_call_depth {
+            return Err(self.vm.stack_overflow(crate::source::Pos::NONE));
+        }
         let mut value = value;
         if let Some(thunk) = value.as_thunk() {
             match thunk.result() {
