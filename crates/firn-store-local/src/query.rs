@@ -42,6 +42,25 @@ impl LocalStore {
         self.query(|c| c.prepare_cached("select 1 from ValidPaths where path = ?")?.exists([&text]))
     }
 
+    /// Those of `paths` that are valid, as of one moment.
+    pub fn valid_among<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a StorePath>,
+    ) -> StoreResult<BTreeSet<StorePath>> {
+        self.query(|c| {
+            // One transaction takes the database's locks once, not once for each path.
+            let transaction = c.unchecked_transaction()?;
+            let mut statement = transaction.prepare_cached("select 1 from ValidPaths where path = ?")?;
+            let mut valid = BTreeSet::new();
+            for path in paths {
+                if statement.exists([self.display(path)])? {
+                    valid.insert(path.clone());
+                }
+            }
+            Ok(valid)
+        })
+    }
+
     pub fn all_valid_paths(&self) -> StoreResult<BTreeSet<StorePath>> {
         let texts = self.query(|c| strings(c, "select path from ValidPaths", []))?;
         self.parse_all(texts)

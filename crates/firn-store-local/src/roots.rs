@@ -32,6 +32,8 @@ impl LocalStore {
     pub(crate) fn permanent_roots(&self) -> StoreResult<Roots> {
         let mut roots = Roots::new();
         let config = &self.inner.config;
+        // There may be hundreds of thousands of these, so the database is asked for them together.
+        let mut files: Vec<(StorePath, String)> = Vec::new();
         let mut todo = vec![config.gc_roots_dir(), config.state_dir.join("profiles")];
         while let Some(dir) = todo.pop() {
             let listing = match std::fs::read_dir(&dir) {
@@ -54,10 +56,15 @@ impl LocalStore {
                 } else if kind.is_file()
                     && let Some(name) = entry.file_name().to_str()
                     && let Ok(path) = StorePath::from_base_name(name)
-                    && self.is_valid(&path)?
                 {
-                    roots.entry(path).or_default().insert(shown(&entry.path()));
+                    files.push((path, shown(&entry.path())));
                 }
+            }
+        }
+        let valid = self.valid_among(files.iter().map(|(path, _)| path))?;
+        for (path, file) in files {
+            if valid.contains(&path) {
+                roots.entry(path).or_default().insert(file);
             }
         }
         Ok(roots)

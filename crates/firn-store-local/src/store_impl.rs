@@ -79,6 +79,10 @@ impl Store for LocalStore {
         self.is_valid(path)
     }
 
+    async fn query_valid_paths(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>> {
+        self.valid_among(paths)
+    }
+
     async fn query_all_valid_paths(&self) -> StoreResult<BTreeSet<StorePath>> {
         self.all_valid_paths()
     }

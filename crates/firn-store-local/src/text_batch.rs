@@ -9,7 +9,7 @@ use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, Val
 use firn_nar::fs::restore_flat;
 use firn_nar::{file_archive_len, padding};
 use firn_store::{StoreError, StoreResult};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 /// One file to add by its text hash.
 #[derive(Debug, Clone, Copy)]
@@ -39,14 +39,13 @@ impl LocalStore {
             paths.push((path, hash));
         }
         self.add_temp_roots(paths.iter().map(|(path, _)| path))?;
-        let mut missing: BTreeMap<usize, &(StorePath, Hash)> = BTreeMap::new();
+        let valid = self.valid_among(paths.iter().map(|(path, _)| path))?;
         let mut seen = BTreeSet::new();
-        for (index, entry) in paths.iter().enumerate() {
-            if seen.insert(&entry.0) && !self.is_valid(&entry.0)? {
-                missing.insert(index, entry);
-            }
-        }
-        let missing: Vec<_> = missing.into_iter().collect();
+        let missing: Vec<_> = paths
+            .iter()
+            .enumerate()
+            .filter(|(_, (path, _))| !valid.contains(path) && seen.insert(path))
+            .collect();
         for group in missing.chunks(group_size()) {
             self.add_text_group(items, group)?;
         }
