@@ -98,6 +98,38 @@ impl InstallableArgs {
         names.iter().map(|name| store_path(&*store, name)).collect()
     }
 
+    /// The value of the one attribute that is asked for, with the machine to look at it.
+    pub fn value(&mut self, context: &Context, read_only: bool) -> CliResult<(Evaluation, Value)> {
+        if self.file.is_some() && self.expr.is_some() {
+            return Err(CliError::usage("'--file' and '--expr' are exclusive"));
+        }
+        let mut names = self.names()?;
+        if names.len() > 1 {
+            return Err(CliError::usage(format!("unexpected argument '{}'", names[1].to_string_lossy())));
+        }
+        if self.file.is_none() && self.expr.is_none() {
+            return Err(CliError::failed(
+                "flakes are not supported yet by this version of firn; use --file or --expr",
+            ));
+        }
+        self.eval.impure |= self.file.is_some();
+        let mut evaluation =
+            Evaluation::new(context, &self.eval, read_only || context.settings.read_only_mode)?;
+        let root = match (&self.file, &self.expr) {
+            (Some(file), _) if file.as_os_str() == "-" => evaluation.stdin()?,
+            (Some(file), _) => evaluation.file(file)?,
+            (None, Some(expr)) => evaluation.expression(expr.as_bytes())?,
+            (None, None) => return Err(CliError::usage("no expression specified")),
+        };
+        let name = args::text("attribute path", names.pop().unwrap_or_default())?;
+        let auto_args = evaluation.auto_args;
+        let value = evaluation.run(|vm| {
+            let (value, _) = vm.find_along_path(&name, auto_args, root)?;
+            vm.force(value)
+        })?;
+        Ok((evaluation, value))
+    }
+
     fn attributes(&mut self, context: &Context, names: &[OsString]) -> CliResult<Vec<DerivedPath>> {
         // What a file evaluates to may depend on anything; only --expr starts out pure.
         self.eval.impure |= self.file.is_some();

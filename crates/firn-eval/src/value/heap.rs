@@ -74,7 +74,8 @@ struct Regions {
     size: usize,
 }
 
-static REGIONS: parking_lot::Mutex<Regions> = parking_lot::Mutex::new(Regions { next: 0, left: 0, size: 1 << 20 });
+static REGIONS: parking_lot::Mutex<Regions> =
+    parking_lot::Mutex::new(Regions { next: 0, left: 0, size: 1 << 20 });
 const LARGEST_REGION: usize = 64 << 20;
 
 fn system(words: usize) -> NonNull<u64> {
@@ -104,7 +105,9 @@ fn map(bytes: usize) -> NonNull<u64> {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
     let access = ProtFlags::READ | ProtFlags::WRITE;
     // SAFETY: a fresh private mapping at an address of the kernel's choice touches nothing that exists.
-    match unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE | MapFlags::NORESERVE) } {
+    match unsafe {
+        mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE | MapFlags::NORESERVE)
+    } {
         Ok(address) => NonNull::new(address.cast::<u64>()).unwrap_or_else(|| out_of_memory(bytes)),
         Err(_) => out_of_memory(bytes),
     }

@@ -3,6 +3,7 @@
 mod build;
 mod config;
 mod derivation;
+mod eval;
 mod hash;
 mod path_info;
 mod store;
@@ -45,6 +46,12 @@ fn boxed<C: NixCommand + Default + 'static>() -> Box<dyn NixCommand> {
 
 /// All commands that there are, by name.
 const COMMANDS: &[Entry] = &[
+    Entry {
+        path: &["eval"],
+        usage: "[--file FILE | --expr EXPR] [--json | --raw] [--apply EXPR] [--write-to PATH] [ATTRIBUTE]",
+        summary: "evaluate an expression and print its value",
+        make: boxed::<eval::Eval>,
+    },
     Entry {
         path: &["build"],
         usage: "[-f FILE | --expr EXPR] [-o LINK | --no-link] [--dry-run] [--json] [--print-out-paths] INSTALLABLES...",
@@ -207,7 +214,6 @@ const MISSING: &[&str] = &[
     "develop",
     "edit",
     "env",
-    "eval",
     "flake",
     "fmt",
     "formatter",
