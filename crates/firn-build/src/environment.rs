@@ -2,7 +2,7 @@
 
 use crate::config::BuildConfig;
 use crate::structured;
-use crate::text::paint;
+use crate::text::{io_failure, paint};
 use firn_core::base::nix32_encode;
 use firn_core::{Hash, HashAlgo, HashFormat, SingleDerivedPath, StorePath};
 use firn_derivation::{Derivation, DerivationOptions, DerivationType, StructuredAttrs, output_placeholder};
@@ -159,7 +159,26 @@ impl Surroundings<'_> {
             }
             roots.insert(path.clone());
         }
-        self.closure(roots)
+        let mut all = self.closure(roots)?;
+        let mut outputs = BTreeSet::new();
+        for drv in all.iter().filter(|path| path.is_derivation()) {
+            outputs.extend(self.outputs_of(drv)?);
+        }
+        all.extend(self.closure(outputs)?);
+        Ok(all)
+    }
+
+    /// The paths that a derivation in the store says its outputs have.
+    fn outputs_of(&self, drv: &StorePath) -> Result<Vec<StorePath>, BuildFailure> {
+        let dir = self.target.store_dir();
+        let real = self.target.real_store_dir().join(drv.base_name());
+        let bytes = std::fs::read(&real).map_err(io_failure("reading derivation", &real))?;
+        let name = Derivation::name_from_path(drv).unwrap_or_default();
+        let parsed = Derivation::parse_aterm(name, &bytes, dir).map_err(|e| {
+            BuildFailure::other(format!("error parsing derivation '{}': {e}", paint(dir.display(drv))))
+        })?;
+        let paths = parsed.output_paths(dir).map_err(BuildFailure::other)?;
+        Ok(paths.into_values().flatten().collect())
     }
 
     fn closure(&self, roots: BTreeSet<StorePath>) -> Result<BTreeSet<StorePath>, BuildFailure> {

@@ -92,7 +92,8 @@ pub enum Event {
     Timeout,
     /// The other descriptor became readable.
     Interrupted,
-    /// The builder ended, all that it left is dead, and its output was read to the end.
+    /// The builder ended, all that it left is dead, and its output was read to the end. A builder that closes its
+    /// output is killed.
     Exited(ExitStatus),
 }
 
@@ -193,6 +194,9 @@ impl Sandbox {
         match rustix::io::read(log, buffer) {
             Ok(0) | Err(rustix::io::Errno::IO) => {
                 self.log = None;
+                // Nobody holds the log any more, so the builder ended or means to go on unseen. In the first case
+                // this changes nothing, not even its status.
+                self.kill();
                 Ok(None)
             }
             Ok(count) => Ok(Some(count)),

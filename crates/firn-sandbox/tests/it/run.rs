@@ -173,3 +173,18 @@ fn starting_costs_milliseconds() {
     println!("a sandboxed build takes {each:?}");
     assert!(each < Duration::from_millis(500), "{each:?}");
 }
+
+#[test]
+fn a_builder_that_closes_its_log_is_killed() {
+    let world = World::unsandboxed("echo before; exec > /dev/null 2>&1; sleep 100");
+    let outcome = world.run().unwrap();
+    assert_eq!((outcome.log.as_str(), outcome.status), ("before\n", ExitStatus::Signal(9)));
+}
+
+#[test]
+fn the_end_of_the_log_does_not_change_the_status() {
+    for _ in 0..50 {
+        let outcome = World::unsandboxed("echo x; exit 5").run().unwrap();
+        assert_eq!(outcome.status, ExitStatus::Code(5));
+    }
+}
