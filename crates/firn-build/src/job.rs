@@ -81,7 +81,15 @@ impl Job<'_> {
         self.observer.started();
         let result = self.follow(&mut started);
         self.observer.stopped();
-        let (end, lines) = result?;
+        let (end, lines) = match result {
+            Ok(followed) => followed,
+            Err(failure) => {
+                started.sandbox.kill();
+                let _ = started.sandbox.wait();
+                self.clean_after_failure(started);
+                return Err(failure);
+            }
+        };
         match end {
             End::Exited(ExitStatus::Code(0)) => {}
             End::Exited(status) => {
@@ -432,7 +440,12 @@ impl Job<'_> {
             started.dir.keep();
         }
         self.remove_redirected(&started);
-        let Some(root) = &started.root else { return };
+        let Some(root) = &started.root else {
+            if !self.config.keep_failed {
+                self.remove_partial(&started);
+            }
+            return;
+        };
         if self.request.mode != BuildMode::Normal || !self.config.keep_failed {
             return;
         }
@@ -440,6 +453,17 @@ impl Job<'_> {
             if let Some(path) = planned.path.as_ref().filter(|_| !planned.valid) {
                 let dest: PathBuf = self.target.real_store_dir().join(path.base_name());
                 let _ = crate::trees::move_tree(&root.output(&planned.scratch), &dest);
+            }
+        }
+    }
+
+    /// Removes what a failed builder left of its outputs: on a full disk the next build needs the room.
+    fn remove_partial(&self, started: &Started) {
+        for planned in started.planned.values().filter(|planned| !planned.valid) {
+            // An output may have become valid although another one was rejected.
+            if let Ok(None) = self.target.path_info(&planned.scratch) {
+                let real = self.target.real_store_dir().join(planned.scratch.base_name());
+                let _ = self.target.remove_tree(&real);
             }
         }
     }

@@ -229,3 +229,12 @@ fn hard_link_to_somebody_elses_file() {
     assert_eq!(std::fs::read_to_string(world.real(&world.out(&a))).unwrap(), "a\n");
     world.check_consistent();
 }
+
+#[test]
+fn nothing_is_left_of_a_failed_builds_outputs() {
+    let world = World::new();
+    let drv = world.write(world.script("partial", "echo half > $out; exit 1"));
+    world.try_build(std::slice::from_ref(&drv), BuildMode::Normal).unwrap_err();
+    assert!(!world.real(&world.out(&drv)).exists());
+    world.check_consistent();
+}
