@@ -75,25 +75,42 @@ impl LogLines {
     }
 }
 
-/// Shows a line, or does what it says where it is a message to the program (`@nix {…}`). Whether it was a plain line.
+/// Shows a line, or does what it says where it is a message to the program (`@nix {…}`). Whether it was a plain line;
+/// messages that make no sense are shown as such, and said to be bad.
 pub(crate) fn show_line(line: &[u8], activity: &Activity, logger: &Arc<dyn Logger>) -> bool {
-    if let Some(message) = line.strip_prefix(b"@nix ")
-        && let Ok(Value::Object(message)) = serde_json::from_slice::<Value>(message)
-    {
-        let text = |key: &str| message.get(key).and_then(Value::as_str).unwrap_or_default();
-        match text("action") {
-            "setPhase" => activity.result(ResultType::SetPhase, &[text("phase").into()]),
-            "msg" => {
-                let level = message.get("level").and_then(Value::as_u64).unwrap_or(3);
-                logger.log(Verbosity::from_number(level), text("msg").as_bytes());
-            }
-            // Activities of untrusted programs are not shown.
-            _ => {}
+    if let Some(text) = line.strip_prefix(b"@nix ") {
+        match serde_json::from_slice::<Value>(text) {
+            Ok(message) => match obey(&message, activity, logger) {
+                Ok(()) => return false,
+                Err(why) => logger
+                    .warn(&format!("Unable to handle a JSON message from the derivation builder: {why}")),
+            },
+            Err(e) => logger.log(
+                Verbosity::Error,
+                format!("bad JSON log message from the derivation builder: {e}").as_bytes(),
+            ),
         }
-        return false;
     }
     activity.result(ResultType::BuildLogLine, &[line.into()]);
     true
+}
+
+/// Does what a builder's message says. Activities of builders are not shown.
+fn obey(message: &Value, activity: &Activity, logger: &Arc<dyn Logger>) -> Result<(), String> {
+    let text = |key: &str| {
+        message.get(key).and_then(Value::as_str).ok_or_else(|| format!("'{key}' is missing or not a string"))
+    };
+    let number = |key: &str| {
+        message.get(key).and_then(Value::as_u64).ok_or_else(|| format!("'{key}' is missing or not a number"))
+    };
+    match text("action")? {
+        "setPhase" => activity.result(ResultType::SetPhase, &[text("phase")?.into()]),
+        "msg" => logger.log(Verbosity::from_number(number("level")?), text("msg")?.as_bytes()),
+        "start" => drop(number("type")?),
+        "stop" | "result" => drop(number("id")?),
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The log file.
