@@ -540,7 +540,6 @@ impl Compiler<'_> {
         })))
     }
 
-    #[expect(clippy::type_complexity, reason = "three parts of one set, taken apart at once")]
     fn set_parts(
         &mut self,
         set: &ast::AttrSet,

@@ -946,12 +946,12 @@ impl<'a> Parser<'a> {
             _ => None,
         };
         self.lexer.at = at;
-        match (first.kind, second) {
-            (Tok::Ellipsis, _) => true,
-            (Tok::Byte(b'}'), Some(Tok::Byte(b':' | b'@'))) => true,
-            (Tok::Id, Some(Tok::Byte(b',' | b'?' | b'}'))) => true,
-            _ => false,
-        }
+        matches!(
+            (first.kind, second),
+            (Tok::Ellipsis, _)
+                | (Tok::Byte(b'}'), Some(Tok::Byte(b':' | b'@')))
+                | (Tok::Id, Some(Tok::Byte(b',' | b'?' | b'}')))
+        )
     }
 
     fn formals(&mut self) -> PResult<Formals> {

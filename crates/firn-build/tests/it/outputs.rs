@@ -256,7 +256,7 @@ fn unknown_inputs_are_reported() {
     world.depend(&mut b, "a", &a);
     b.input_drvs.insert(a.clone(), InputNode::of(["out", "doc"]));
     let b = world.write(b);
-    let error = world.try_build(&[b.clone()], BuildMode::Normal).unwrap_err();
+    let error = world.try_build(std::slice::from_ref(&b), BuildMode::Normal).unwrap_err();
     assert_eq!(error.0, 1);
     assert!(error.1.starts_with("Cannot build"), "{}", error.1);
     assert!(world.said().contains("does not have output 'doc'"), "{}", world.said());
