@@ -143,7 +143,6 @@ impl Vm {
         pos: Pos,
         what: &'static str,
     ) -> EvalResult<()> {
-        self.check_stack(pos)?;
         let value = self.force_at(value, pos)?;
         match value.kind() {
             Kind::Str(s) => {
@@ -151,6 +150,23 @@ impl Vm {
                 *context = context.union(s.context());
                 Ok(())
             }
+            Kind::Attrs(_) | Kind::List(_) => {
+                self.nested(pos, |vm| vm.coerce_inside(value, how, text, context, pos, what))
+            }
+            _ => self.coerce_inside(value, how, text, context, pos, what),
+        }
+    }
+
+    fn coerce_inside(
+        &mut self,
+        value: Value,
+        how: Coerce,
+        text: &mut Vec<u8>,
+        context: &mut Context,
+        pos: Pos,
+        what: &'static str,
+    ) -> EvalResult<()> {
+        match value.kind() {
             Kind::Path(path) => {
                 match how.copy {
                     CopyToStore::Yes => {
@@ -231,6 +247,7 @@ impl Vm {
             name: &name,
             method: CaMethod::NixArchive,
             algo: HashAlgo::Sha256,
+            references: Default::default(),
             expected: None,
             filter: None,
         };
@@ -361,8 +378,14 @@ impl Vm {
     }
 
     fn force_deep_seen(&mut self, value: Value, seen: &mut rustc_hash::FxHashSet<Value>) -> EvalResult<()> {
-        self.check_stack(Pos::NONE)?;
         let value = self.force(value)?;
+        if !matches!(value.kind(), Kind::Attrs(_) | Kind::List(_)) {
+            return Ok(());
+        }
+        self.nested(Pos::NONE, |vm| vm.force_inside(value, seen))
+    }
+
+    fn force_inside(&mut self, value: Value, seen: &mut rustc_hash::FxHashSet<Value>) -> EvalResult<()> {
         match value.kind() {
             Kind::Attrs(attrs) if seen.insert(value) => {
                 let shape = attrs.shape();

@@ -35,18 +35,16 @@ impl Vm {
                 if a.len() != b.len() {
                     return Ok(false);
                 }
-                self.check_stack(pos)?;
-                for (a, b) in a.iter().zip(b.iter()) {
-                    if !self.equal(a, b, pos)? {
-                        return Ok(false);
+                self.nested(pos, |vm| {
+                    for (a, b) in a.iter().zip(b.iter()) {
+                        if !vm.equal(a, b, pos)? {
+                            return Ok(false);
+                        }
                     }
-                }
-                Ok(true)
+                    Ok(true)
+                })
             }
-            (Kind::Attrs(x), Kind::Attrs(y)) => {
-                self.check_stack(pos)?;
-                self.equal_attrs(x, y, pos)
-            }
+            (Kind::Attrs(x), Kind::Attrs(y)) => self.nested(pos, |vm| vm.equal_attrs(x, y, pos)),
             _ => Ok(false),
         }
     }
@@ -81,15 +79,14 @@ impl Vm {
             (Kind::Float(a), Kind::Float(b)) => Ok(a < b),
             (Kind::Str(a), Kind::Str(b)) => Ok(a.as_bytes().cmp(b.as_bytes()) == Ordering::Less),
             (Kind::Path(a), Kind::Path(b)) => Ok(a.as_bytes().cmp(b.as_bytes()) == Ordering::Less),
-            (Kind::List(a), Kind::List(b)) => {
-                self.check_stack(pos)?;
+            (Kind::List(a), Kind::List(b)) => self.nested(pos, |vm| {
                 for (x, y) in a.iter().zip(b.iter()) {
-                    if !self.equal(x, y, pos)? {
-                        return self.less_than(x, y, pos, "while comparing two list elements");
+                    if !vm.equal(x, y, pos)? {
+                        return vm.less_than(x, y, pos, "while comparing two list elements");
                     }
                 }
                 Ok(a.len() < b.len())
-            }
+            }),
             (x, y) => {
                 let (left, right) = (crate::coerce::type_phrase(a), crate::coerce::type_phrase(b));
                 let same = std::mem::discriminant(&x) == std::mem::discriminant(&y);
@@ -107,6 +104,10 @@ impl Vm {
 
     /// Why two values of a failed `assert a == b` are not equal.
     pub(crate) fn explain_inequality(&mut self, a: Value, b: Value, pos: Pos) -> EvalResult<EvalError> {
+        self.nested(pos, |vm| vm.explain_inequality_here(a, b, pos))
+    }
+
+    fn explain_inequality_here(&mut self, a: Value, b: Value, pos: Pos) -> EvalResult<EvalError> {
         let error = |message: String| EvalError::new(ErrorKind::Assertion, message);
         let (a, b) = (self.force_at(a, pos)?, self.force_at(b, pos)?);
         let shown = |vm: &mut Vm| (vm.show_for_error(a), vm.show_for_error(b));

@@ -57,6 +57,8 @@ pub struct CopySource<'a> {
     pub name: &'a str,
     pub method: CaMethod,
     pub algo: HashAlgo,
+    /// What the copy refers to: nothing, but for copies of store objects.
+    pub references: BTreeSet<StorePath>,
     /// Where the hash is known, nothing is copied when the path is valid already, and a difference is an error.
     pub expected: Option<Hash>,
     pub filter: Option<PathFilter<'a>>,

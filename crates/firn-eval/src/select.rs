@@ -173,7 +173,14 @@ impl Vm {
         let what = "while evaluating the 'drvPath' attribute of a derivation";
         let (text, _) = self.coerce(value, Coerce::PLAIN, Pos::NONE, what)?;
         let text = String::from_utf8_lossy(&text).into_owned();
-        self.host.store_dir().parse(&text).map_err(|e| EvalError::new(ErrorKind::Eval, e.to_string()))
+        let path =
+            self.host.store_dir().parse(&text).map_err(|e| EvalError::new(ErrorKind::Eval, e.to_string()))?;
+        if !path.is_derivation() {
+            let shown = path.base_name();
+            let message = format!("store path '{shown}' is not a valid derivation path");
+            return Err(EvalError::new(ErrorKind::Eval, message).context(Pos::NONE, what));
+        }
+        Ok(path)
     }
 
     /// The output that a found derivation stands for.

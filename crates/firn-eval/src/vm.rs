@@ -231,6 +231,33 @@ impl Vm {
         if stack_address() < self.stack_limit { Err(self.stack_overflow(pos)) } else { Ok(()) }
     }
 
+    /// Counts a level of recursion that is no call of the language's (comparing, printing) against the depth
+    /// limit. Undone by [`Vm::ascend`]; an error needs no undoing, because the call around it cuts the count back.
+    #[inline]
+    pub(crate) fn descend(&mut self, pos: Pos) -> EvalResult<()> {
+        if self.calls.len() >= self.settings.max_call_depth {
+            return Err(self.stack_overflow(pos));
+        }
+        self.check_stack(pos)?;
+        self.calls.push(Call { lambda: None, pos });
+        Ok(())
+    }
+
+    #[inline]
+    pub(crate) fn ascend(&mut self) {
+        self.calls.pop();
+    }
+
+    /// Runs `f` one level deeper.
+    #[inline]
+    pub(crate) fn nested<T>(&mut self, pos: Pos, f: impl FnOnce(&mut Vm) -> EvalResult<T>) -> EvalResult<T> {
+        let base = self.calls.len();
+        self.descend(pos)?;
+        let result = f(self);
+        self.calls.truncate(base);
+        result
+    }
+
     #[cold]
     pub(crate) fn stack_overflow(&self, pos: Pos) -> EvalError {
         EvalError::at(ErrorKind::StackOverflow, pos, "stack overflow; max-call-depth exceeded")

@@ -10,7 +10,7 @@ mod writer;
 pub use runtime::LazyRuntime;
 
 use files::Files;
-use firn_core::store_path::StoreDir;
+use firn_core::store_path::{References, StoreDir};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DownstreamPlaceholder};
 use firn_eval::{
@@ -151,8 +151,9 @@ impl EvalHost for StoreHost {
         let real = self.files.real(source.path);
         if let Some(hash) = source.expected {
             let ca = firn_core::ContentAddress { method: source.method, hash };
+            let references = References { others: source.references.clone(), self_reference: false };
             let path = dir
-                .make_fixed_output_path(&ca, source.name, &Default::default())
+                .make_fixed_output_path(&ca, source.name, &references)
                 .map_err(|e| EvalError::new(ErrorKind::Eval, e.to_string()))?;
             if self.is_valid(&path).map_err(eval_error)? {
                 return Ok(path);
@@ -187,15 +188,21 @@ impl EvalHost for StoreHost {
                 Some(keep) => AddSource::Selected { path: &real, keep },
                 None => AddSource::Path(&real),
             };
-            let none = BTreeSet::new();
-            let add =
-                self.parts.store.add_to_store(source.name, from, source.method, source.algo, &none, false);
+            let add = self.parts.store.add_to_store(
+                source.name,
+                from,
+                source.method,
+                source.algo,
+                &source.references,
+                false,
+            );
             self.block_on(add).map_err(eval_error)?.map(|info| info.path)
         };
         let added = added.map_err(|e| eval_error(host_error(e)))?;
         if let Some(hash) = source.expected {
             let ca = firn_core::ContentAddress { method: source.method, hash };
-            let wanted = dir.make_fixed_output_path(&ca, source.name, &Default::default());
+            let references = References { others: source.references.clone(), self_reference: false };
+            let wanted = dir.make_fixed_output_path(&ca, source.name, &references);
             if wanted.as_ref() != Ok(&added) {
                 return Err(EvalError::new(
                     ErrorKind::Eval,

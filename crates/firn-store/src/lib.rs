@@ -10,6 +10,7 @@ pub mod activity;
 pub mod ansi;
 pub mod build_target;
 pub mod closure;
+pub mod copy;
 pub mod error;
 pub mod export;
 pub mod memory;

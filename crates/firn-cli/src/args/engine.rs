@@ -68,7 +68,7 @@ pub fn parse(
     let mut values = Values { rest: args.into_iter().collect() };
     let mut only_positionals = false;
     while let Some(arg) = values.rest.pop_front() {
-        if only_positionals || !arg.as_bytes().starts_with(b"-") {
+        if only_positionals || arg == "-" || !arg.as_bytes().starts_with(b"-") {
             sink.positional(arg)?;
             continue;
         }

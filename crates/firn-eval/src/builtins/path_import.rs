@@ -140,6 +140,8 @@ struct AddPath<'a> {
     filter: Option<Value>,
     method: CaMethod,
     expected: Option<Hash>,
+    /// The path was made by a derivation: the copy keeps its references.
+    has_context: bool,
 }
 
 fn add_path(vm: &mut Vm, add: AddPath<'_>, pos: Pos) -> EvalResult<Value> {
@@ -147,6 +149,12 @@ fn add_path(vm: &mut Vm, add: AddPath<'_>, pos: Pos) -> EvalResult<Value> {
     let traced = |e: EvalError| e.trace(pos, TraceKind::Text(format!("while adding path '{shown}'").into()));
     let path = vm.resolve_symlinks(&add.path).map_err(traced)?;
     let host = vm.host.clone();
+    let mut references = BTreeSet::new();
+    if add.has_context {
+        if let Ok((store_path, _)) = host.store_dir().split(&String::from_utf8_lossy(&path)) {
+            references = host.references(&store_path).map_err(host_error).map_err(traced)?;
+        }
+    }
     let real = path.clone();
     let original = add.path.clone();
     let function = add.filter;
@@ -165,6 +173,7 @@ fn add_path(vm: &mut Vm, add: AddPath<'_>, pos: Pos) -> EvalResult<Value> {
         name: add.name,
         method: add.method,
         algo: HashAlgo::Sha256,
+        references,
         expected: add.expected,
         filter: if function.is_some() { Some(&mut call) } else { None },
     };
@@ -177,10 +186,17 @@ fn filter_source(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let (path, context) = vm.coerce_path(args[1], pos, what)?;
     let what = "while evaluating the first argument passed to builtins.filterSource";
     let function = vm.force_function(args[0], pos, what)?;
+    let has_context = !context.is_empty();
     let path = vm.realise_text(path, context)?;
     let name = String::from_utf8_lossy(crate::coerce::base_name(&path)).into_owned();
-    let add =
-        AddPath { path, name: &name, filter: Some(function), method: CaMethod::NixArchive, expected: None };
+    let add = AddPath {
+        path,
+        name: &name,
+        filter: Some(function),
+        method: CaMethod::NixArchive,
+        expected: None,
+        has_context,
+    };
     add_path(vm, add, pos)
 }
 
@@ -230,11 +246,12 @@ fn path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             "missing required 'path' attribute in the first argument to 'builtins.path'",
         ));
     };
+    let has_context = !context.is_empty();
     let path = vm.realise_text(path, context)?;
     if name.is_empty() {
         name = String::from_utf8_lossy(crate::coerce::base_name(&path)).into_owned();
     }
-    add_path(vm, AddPath { path, name: &name, filter, method, expected }, pos)
+    add_path(vm, AddPath { path, name: &name, filter, method, expected, has_context }, pos)
 }
 
 /// A hash; empty text is the all-zero one, with a warning, so that a first build tells the right one.

@@ -17,8 +17,18 @@ pub fn to_json(
     context: &mut Context,
     pos: Pos,
 ) -> EvalResult<()> {
-    vm.check_stack(pos)?;
     let value = vm.force_at(value, pos)?;
+    vm.nested(pos, |vm| write(vm, value, copy, out, context, pos))
+}
+
+fn write(
+    vm: &mut Vm,
+    value: Value,
+    copy: CopyToStore,
+    out: &mut Vec<u8>,
+    context: &mut Context,
+    pos: Pos,
+) -> EvalResult<()> {
     match value.kind() {
         Kind::Null => out.extend_from_slice(b"null"),
         Kind::Bool(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),

@@ -86,6 +86,12 @@ impl Printer<'_> {
             match thunk.result() {
                 Some(result) => value = result,
                 None if self.options.force => value = self.vm.force(value)?,
+                None if matches!(thunk.state(), crate::value::ThunkState::Claimed)
+                    && !self.options.ambiguous =>
+                {
+                    self.put("«potential infinite recursion»");
+                    return Ok(());
+                }
                 None => {
                     self.put(if self.options.ambiguous { "<CODE>" } else { "«thunk»" });
                     return Ok(());

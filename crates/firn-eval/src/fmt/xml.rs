@@ -97,7 +97,13 @@ impl Writer<'_> {
     }
 
     fn value(&mut self, value: Value) -> EvalResult<()> {
-        self.vm.check_stack(Pos::NONE)?;
+        self.vm.descend(Pos::NONE)?;
+        let result = self.node(value);
+        self.vm.ascend();
+        result
+    }
+
+    fn node(&mut self, value: Value) -> EvalResult<()> {
         let mut value = value;
         if self.strict {
             value = self.vm.force(value)?;

@@ -2,6 +2,7 @@
 
 mod build;
 mod config;
+mod copy;
 mod derivation;
 mod eval;
 mod hash;
@@ -46,6 +47,12 @@ fn boxed<C: NixCommand + Default + 'static>() -> Box<dyn NixCommand> {
 
 /// All commands that there are, by name.
 const COMMANDS: &[Entry] = &[
+    Entry {
+        path: &["copy"],
+        usage: "[--from STORE] [--to STORE] [--no-check-sigs] INSTALLABLES...",
+        summary: "copy paths with all they refer to from one store to another",
+        make: boxed::<copy::Copy>,
+    },
     Entry {
         path: &["eval"],
         usage: "[--file FILE | --expr EXPR] [--json | --raw] [--apply EXPR] [--write-to PATH] [ATTRIBUTE]",
@@ -209,7 +216,6 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
 const MISSING: &[&str] = &[
     "bundle",
-    "copy",
     "daemon",
     "develop",
     "edit",
