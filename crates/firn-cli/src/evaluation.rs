@@ -152,7 +152,7 @@ impl Evaluation {
     /// The value of a file argument.
     pub fn file(&mut self, arg: &Path) -> CliResult<Value> {
         let path = self.file_argument(arg)?;
-        self.run(|vm| vm.eval_file(&firn_eval::canonical_path(&path)))
+        self.run(|vm| vm.eval_main_file(&firn_eval::canonical_path(&path)))
     }
 
     /// Waits until all derivations that evaluation made are in the store.

@@ -409,7 +409,7 @@ impl Compiler<'_> {
             let slot = self.reserve(1);
             self.bind(arg, slot);
             bound.push(arg);
-            at = Some(slot);
+            at = Some((slot, arg));
         }
         let result = (|| {
             if let Some(args) = &lambda.formals {

@@ -413,11 +413,11 @@ impl Vm {
             _ => self.eval(&operands.left, env).and_then(|l| Ok((l, self.eval(&operands.right, env)?))),
         }
         .and_then(|(a, b)| match op {
-            Op::Sub => crate::builtins::math::sub(self, &[a, b], pos),
-            Op::Mul => crate::builtins::math::mul(self, &[a, b], pos),
-            Op::Div => crate::builtins::math::div(self, &[a, b], pos),
+            Op::Sub => crate::builtins::math::sub(self, &[a, b], Pos::NONE),
+            Op::Mul => crate::builtins::math::mul(self, &[a, b], Pos::NONE),
+            Op::Div => crate::builtins::math::div(self, &[a, b], Pos::NONE),
             _ => {
-                let less = self.less_than(a, b, pos, "")?;
+                let less = self.less_than(a, b, Pos::NONE, "")?;
                 Ok(Value::bool(less != matches!(op, Op::LessEq | Op::GreaterEq)))
             }
         });

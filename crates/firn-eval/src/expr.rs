@@ -183,8 +183,8 @@ pub struct FormalArgs {
     /// Sorted by symbol; the n-th lives in slot n.
     pub formals: &'static [FormalArg],
     pub ellipsis: bool,
-    /// Slot of `x` in `x @ { … }`.
-    pub at: Option<u32>,
+    /// Slot of `x` in `x @ { … }`, and the name.
+    pub at: Option<(u32, Sym)>,
     /// The plan used last: a shape's id (upper half) and the plan's number.
     pub cache: AtomicU64,
 }

@@ -450,13 +450,20 @@ impl Vm {
                 Thunk::new(&code.body, env).value()
             }
         };
+        let shown = file.clone();
         self.imports.insert(file, value);
         self.imports.insert(path.to_vec(), value);
-        let shown = path.to_vec();
         self.force(value).map_err(|e| {
             let text = format!("while evaluating the file '{}':", String::from_utf8_lossy(&shown));
             e.trace(Pos::NONE, TraceKind::Text(text.into()))
         })
+    }
+
+    /// The value of a file named on the command line: as [`Vm::eval_file`], but errors do not say which file.
+    pub fn eval_main_file(&mut self, path: &[u8]) -> EvalResult<Value> {
+        let file = self.resolve_file(path)?;
+        let code = self.compile_file(&file, &[])?;
+        self.run(code)
     }
 
     /// Reads, parses and compiles a file.

@@ -981,7 +981,7 @@ impl<'a> Parser<'a> {
                     match self.tok.kind {
                         Tok::Byte(b',') => self.advance()?,
                         Tok::Byte(b'}') => break,
-                        _ => return Err(self.unexpected(&["','", "'}'"])),
+                        _ => return Err(self.unexpected(&["'}'", "','"])),
                     }
                 }
                 _ => return Err(self.unexpected(&["identifier", "'...'", "'}'"])),

@@ -54,8 +54,11 @@ fn convert_hash(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let format = super::sets::required(attrs, Sym::from_static("toHashFormat"), what)?;
     let format = vm.string_no_context(format, pos, "while evaluating the attribute 'toHashFormat'")?;
     let format = String::from_utf8_lossy(format.as_bytes()).into_owned();
+    if format == "base32" {
+        vm.host.warn("\"base32\" is a deprecated alias for hash format \"nix32\".");
+    }
     let to = HashFormat::parse_opt(&format).ok_or_else(|| {
-        fail(format!("unknown hash format '{format}', expect 'base16', 'base32', 'base64', or 'sri'"))
+        fail(format!("unknown hash format '{format}', expect 'base16', 'nix32', 'base64', or 'sri'"))
     })?;
     let hash = String::from_utf8_lossy(hash.as_bytes()).into_owned();
     let hash = Hash::parse_any(&hash, algo).map_err(|e| fail(e.to_string()))?;

@@ -99,7 +99,8 @@ impl Vm {
             return Err(self.stack_overflow(pos));
         }
         self.calls.push(Call { lambda: None, pos });
-        let result = (primop.run)(self, args, pos);
+        // As in the reference, a builtin does not know where it was called: its own messages name no place.
+        let result = (primop.run)(self, args, Pos::NONE);
         self.calls.pop();
         match result {
             Ok(value) => self.force_at(value, pos),
@@ -159,7 +160,7 @@ impl Vm {
         let Some(attrs) = value.as_attrs() else {
             return Err(call_site(self.type_error(value, "a set", Pos::NONE).context(lambda.pos, what)));
         };
-        if let Some(at) = formals.at {
+        if let Some((at, _)) = formals.at {
             env.set(at, arg);
         }
         let shape = attrs.shape();

@@ -61,8 +61,9 @@ fn write(
                 }
                 string(name.as_bytes(), out)?;
                 out.push(b':');
-                to_json(vm, value, copy, out, context, pos)
-                    .traced(attr_pos(attrs, name), || TraceKind::Attribute(name))?;
+                to_json(vm, value, copy, out, context, pos).traced(attr_pos(attrs, name), || {
+                    TraceKind::Text(format!("while evaluating attribute '{name}'").into())
+                })?;
             }
             out.push(b'}');
         }

@@ -81,6 +81,8 @@ impl Printer<'_> {
         if depth >= self.vm.settings().max_call_depth {
             return Err(self.vm.stack_overflow(crate::source::Pos::NONE));
         }
+        // Lists are known again by the cell that they were found in, sets by themselves.
+        let cell = value;
         let mut value = value;
         if let Some(thunk) = value.as_thunk() {
             match thunk.result() {
@@ -108,7 +110,7 @@ impl Printer<'_> {
             Kind::List(list) => {
                 if list.is_empty() {
                     self.put("[ ]");
-                } else if !self.seen.insert(value) {
+                } else if !self.seen.insert(cell) {
                     self.put("«repeated»");
                 } else if depth >= self.options.max_depth {
                     self.put("[ ... ]");

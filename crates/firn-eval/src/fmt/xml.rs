@@ -146,6 +146,9 @@ impl Writer<'_> {
                         if formals.ellipsis {
                             attrs.push(("ellipsis", b"1".to_vec()));
                         }
+                        if let Some((_, name)) = formals.at {
+                            attrs.push(("name", name.as_bytes().to_vec()));
+                        }
                         self.open("attrspat", &attrs);
                         let mut names: Vec<Sym> = formals.formals.iter().map(|f| f.name).collect();
                         names.sort_by_key(|n| n.as_bytes());
