@@ -198,10 +198,12 @@ impl Compiler<'_> {
             Node::Var(name) => self.variable(name, pos)?,
             Node::CurPos => Expr::CurPos(pos),
             Node::Interp { kind, parts } => {
+                let places = ast.list_positions(parts);
                 let parts = ast
                     .list(parts)
                     .iter()
-                    .map(|p| Ok((self.expr(*p, false)?, self.pos_of(*p))))
+                    .zip(places)
+                    .map(|(p, at)| Ok((self.expr(*p, false)?, self.pos(*at))))
                     .collect::<EvalResult<Vec<_>>>()?;
                 let kind = match kind {
                     InterpKind::String => ConcatKind::String,

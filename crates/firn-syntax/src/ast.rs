@@ -198,6 +198,8 @@ pub struct Ast {
     pub(crate) nodes: Vec<Node>,
     pub(crate) positions: Vec<Offset>,
     pub(crate) lists: Vec<NodeId>,
+    /// For each element of `lists` where it starts, `${` included.
+    pub(crate) list_positions: Vec<Offset>,
     pub(crate) names: Vec<AttrName>,
     pub(crate) text: Vec<u8>,
     pub attrsets: Vec<AttrSet>,
@@ -226,6 +228,11 @@ impl Ast {
 
     pub fn list(&self, span: Span) -> &[NodeId] {
         &self.lists[span.range()]
+    }
+
+    /// Where the parts of an interpolation start: at their `${`.
+    pub fn list_positions(&self, span: Span) -> &[Offset] {
+        &self.list_positions[span.range()]
     }
 
     pub fn names(&self, span: Span) -> &[AttrName] {

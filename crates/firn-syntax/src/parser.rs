@@ -104,6 +104,7 @@ impl<'a> Parser<'a> {
                 nodes: Vec::with_capacity(estimate),
                 positions: Vec::with_capacity(estimate),
                 lists: Vec::new(),
+                list_positions: Vec::new(),
                 names: Vec::new(),
                 text: Vec::new(),
                 attrsets: Vec::new(),
@@ -123,6 +124,7 @@ impl<'a> Parser<'a> {
             nodes: Vec::new(),
             positions: Vec::new(),
             lists: Vec::new(),
+            list_positions: Vec::new(),
             names: Vec::new(),
             text: Vec::new(),
             attrsets: Vec::new(),
@@ -144,6 +146,8 @@ impl<'a> Parser<'a> {
     fn add_list(&mut self, items: &[NodeId]) -> Span {
         let start = self.ast.lists.len() as u32;
         self.ast.lists.extend_from_slice(items);
+        let positions = items.iter().map(|n| self.ast.positions[n.0 as usize]);
+        self.ast.list_positions.extend(positions);
         Span { start, len: items.len() as u32 }
     }
 
@@ -610,6 +614,7 @@ impl<'a> Parser<'a> {
     // ---- strings and paths ----------------------------------------------------------------------------
 
     fn interpolation(&mut self, kind: InterpKind, parts: Vec<(u32, StringPart)>, pos: usize) -> NodeId {
+        let positions: Vec<Offset> = parts.iter().map(|(pos, _)| *pos).collect();
         let nodes: Vec<NodeId> = parts
             .into_iter()
             .map(|(pos, part)| match part {
@@ -621,6 +626,7 @@ impl<'a> Parser<'a> {
             })
             .collect();
         let parts = self.add_list(&nodes);
+        self.ast.list_positions[parts.start as usize..].copy_from_slice(&positions);
         self.add(Node::Interp { kind, parts }, pos)
     }
 

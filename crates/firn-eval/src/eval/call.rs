@@ -136,6 +136,7 @@ impl Vm {
         if self.calls.len() >= self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
+        self.check_stack(pos)?;
         let env = Env::new(Some(closure.env), lambda.frame_size as usize);
         match &lambda.formals {
             None => env.set(0, arg),
