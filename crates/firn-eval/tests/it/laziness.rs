@@ -1,0 +1,53 @@
+//! What is evaluated, how often, and in which order.
+
+use crate::host::{MemoryHost, evaluate};
+use std::sync::Arc;
+
+#[track_caller]
+fn check_traces(text: &str, value: &str, traces: &[&str]) {
+    let host = Arc::new(MemoryHost::default());
+    assert_eq!(evaluate(host.clone(), text), value);
+    assert_eq!(*host.said.lock().expect("no panic while locked"), traces);
+}
+
+#[test]
+fn shared_values_are_computed_once() {
+    check_traces("let x = builtins.trace \"x\" 1; in [ x x (x + x) ]", "[ 1 1 2 ]", &["trace: x"]);
+    check_traces("let inherit (builtins.trace \"s\" { a = 1; b = 2; }) a b; in a + b", "3", &["trace: s"]);
+    check_traces("rec { inherit (builtins.trace \"s\" { a = 1; b = 2; }) a b; }.b", "2", &["trace: s"]);
+}
+
+#[test]
+fn what_is_not_needed_is_not_computed() {
+    check_traces("(a: b: b) (throw \"no\") 2", "2", &[]);
+    check_traces("builtins.length [ (throw \"a\") (throw \"b\") ]", "2", &[]);
+    check_traces("({ a ? throw \"no\" }: 1) { }", "1", &[]);
+    check_traces("{ a = 1; b = throw \"no\"; }.a", "1", &[]);
+    check_traces("builtins.attrNames (builtins.mapAttrs (n: v: throw n) { a = 1; })", "[ \"a\" ]", &[]);
+}
+
+#[test]
+fn failures_stay_failures() {
+    check_traces(
+        "let x = builtins.trace \"once\" (throw \"e\"); t = builtins.tryEval x; u = builtins.tryEval x; in [ t.success u.success ]",
+        "[ false false ]",
+        &["trace: once"],
+    );
+}
+
+#[test]
+fn imports_are_computed_once() {
+    let mut host = MemoryHost::default();
+    host.files.insert(b"/a.nix".to_vec(), b"builtins.trace \"a\" { x = ./b.nix; }".to_vec());
+    let host = Arc::new(host);
+    assert_eq!(evaluate(host.clone(), "[ (import /a.nix).x (import ./a.nix).x ]"), "[ /b.nix /b.nix ]");
+    assert_eq!(*host.said.lock().expect("no panic while locked"), ["trace: a"]);
+}
+
+#[test]
+fn scoped_imports_see_their_scope() {
+    let mut host = MemoryHost::default();
+    host.files.insert(b"/a.nix".to_vec(), b"x + map 1".to_vec());
+    let text = "builtins.scopedImport { x = 1; map = y: y + 1; } /a.nix";
+    assert_eq!(evaluate(Arc::new(host), text), "3");
+}

@@ -1,0 +1,5 @@
+//! The evaluator from outside, on a host that holds everything in memory. Cases are data: `cases/*.txt`.
+
+mod cases;
+mod host;
+mod laziness;
