@@ -18,17 +18,20 @@ mod eval;
 mod expr;
 mod fmt;
 mod host;
+mod package;
 pub mod regex;
 mod render;
 mod select;
 mod settings;
 mod shape;
 mod source;
+mod source_tree;
 mod table;
 mod value;
 mod vm;
 
 pub use attrs::AttrsBuilder;
+pub use builtins::versions::{compare as compare_versions, split_name as split_package_name};
 pub use coerce::{Coerce, CopyToStore, canonical as canonical_path};
 pub use context::{Context, ContextElem};
 pub use error::{ErrorKind, EvalError, EvalResult, Trace};
@@ -38,6 +41,7 @@ pub use fmt::{
     xml::to_xml,
 };
 pub use host::{CopySource, EvalHost, FetchRequest, FileKind, HostError, HostResult, PathFilter};
+pub use package::{PackageOutputs, while_querying};
 pub use render::render_error;
 pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};

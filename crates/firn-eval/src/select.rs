@@ -5,8 +5,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
 use crate::value::{Attrs, Fun, Kind, Value};
 use crate::vm::Vm;
-use crate::{attrs::AttrsBuilder, coerce::Coerce};
-use firn_core::StorePath;
+use crate::attrs::AttrsBuilder;
 use firn_syntax::Sym;
 
 /// A derivation that an expression gave.
@@ -162,37 +161,6 @@ impl Vm {
         let mut finder = Finder { depth: 0, args, ignore_assertions, found: &mut found, done: &mut done };
         finder.find(self, value, prefix)?;
         Ok(found)
-    }
-
-    /// The path of a found derivation.
-    pub fn drv_path(&mut self, found: &FoundDerivation) -> EvalResult<StorePath> {
-        let attr = found.attrs.find(Sym::from_static("drvPath"));
-        let Some(value) = attr else {
-            return Err(EvalError::new(ErrorKind::Eval, "derivation does not contain a 'drvPath' attribute"));
-        };
-        let what = "while evaluating the 'drvPath' attribute of a derivation";
-        let (text, _) = self.coerce(value, Coerce::PLAIN, Pos::NONE, what)?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        let path =
-            self.host.store_dir().parse(&text).map_err(|e| EvalError::new(ErrorKind::Eval, e.to_string()))?;
-        if !path.is_derivation() {
-            let shown = path.base_name();
-            let message = format!("store path '{shown}' is not a valid derivation path");
-            return Err(EvalError::new(ErrorKind::Eval, message).context(Pos::NONE, what));
-        }
-        Ok(path)
-    }
-
-    /// The output that a found derivation stands for.
-    pub fn output_name(&mut self, found: &FoundDerivation) -> EvalResult<String> {
-        match found.attrs.find(Sym::from_static("outputName")) {
-            Some(value) => {
-                let what = "while evaluating the output name of a derivation";
-                let name = self.string_no_context(value, Pos::NONE, what)?;
-                Ok(String::from_utf8_lossy(name.as_bytes()).into_owned())
-            }
-            None => Ok(String::new()),
-        }
     }
 }
 

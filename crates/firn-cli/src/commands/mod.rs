@@ -4,6 +4,7 @@ mod hashing;
 mod nix;
 mod nix_build;
 mod nix_collect_garbage;
+mod nix_env;
 mod nix_hash;
 mod nix_instantiate;
 pub mod nix_store;
@@ -33,7 +34,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-collect-garbage", run: nix_collect_garbage::main },
     Program { name: "nix-copy-closure", run: unsupported::main },
     Program { name: "nix-daemon", run: unsupported::main },
-    Program { name: "nix-env", run: unsupported::main },
+    Program { name: "nix-env", run: nix_env::main },
     Program { name: "nix-hash", run: nix_hash::main },
     Program { name: "nix-instantiate", run: nix_instantiate::main },
     Program { name: "nix-prefetch-url", run: unsupported::main },

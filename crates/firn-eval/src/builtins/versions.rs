@@ -16,7 +16,7 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 /// Splits `name-version` at the first dash that is not followed by a letter.
-pub(crate) fn split_name(full: &[u8]) -> (&[u8], &[u8]) {
+pub fn split_name(full: &[u8]) -> (&[u8], &[u8]) {
     for (i, pair) in full.windows(2).enumerate() {
         if pair[0] == b'-' && !pair[1].is_ascii_alphabetic() {
             return (&full[..i], &full[i + 1..]);
@@ -40,8 +40,9 @@ fn next_component<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
     component
 }
 
-fn number(text: &[u8]) -> Option<i64> {
-    std::str::from_utf8(text).ok()?.parse::<i64>().ok()
+/// A number, if the text is one of at most 32 bits: larger ones, such as dates with a time, count as text.
+fn number(text: &[u8]) -> Option<i32> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 fn component_less(a: &[u8], b: &[u8]) -> bool {
@@ -59,7 +60,7 @@ fn component_less(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Compares versions as `nix-env` and `builtins.compareVersions` do.
-pub(crate) fn compare(a: &[u8], b: &[u8]) -> Ordering {
+pub fn compare(a: &[u8], b: &[u8]) -> Ordering {
     let (mut a, mut b) = (a, b);
     while !a.is_empty() || !b.is_empty() {
         let (x, y) = (next_component(&mut a), next_component(&mut b));

@@ -121,6 +121,11 @@ impl Value {
         self == Value::UNSET
     }
 
+    /// What a value that was forced before became; one that was not stays as it is.
+    pub fn evaluated(self) -> Value {
+        self.as_thunk().and_then(|thunk| thunk.result()).unwrap_or(self)
+    }
+
     #[inline]
     pub fn as_attrs(self) -> Option<Attrs> {
         // SAFETY: the tag says that the object is a set.
