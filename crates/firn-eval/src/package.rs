@@ -92,8 +92,7 @@ impl Vm {
             let mut path = None;
             if with_paths {
                 let Some(output) = found.attrs.find(Sym::new(name)) else { continue };
-                let output =
-                    self.force_attrs(output, pos, "while evaluating an output of a derivation")?;
+                let output = self.force_attrs(output, pos, "while evaluating an output of a derivation")?;
                 let Some((value, pos)) = attribute(output, "outPath") else { continue };
                 let what = "while evaluating an output path of a derivation";
                 path = Some(self.store_path(value, pos, what)?);

@@ -1,11 +1,11 @@
 //! What commands do with values: calling functions with arguments from the command line, following attribute
 //! paths, and finding derivations.
 
+use crate::attrs::AttrsBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
 use crate::value::{Attrs, Fun, Kind, Value};
 use crate::vm::Vm;
-use crate::attrs::AttrsBuilder;
 use firn_syntax::Sym;
 
 /// A derivation that an expression gave.

@@ -2,4 +2,5 @@
 
 mod command_line;
 mod nix_build_command;
+mod nix_env_queries;
 mod nix_store_commands;

@@ -27,13 +27,16 @@ pub fn each<T>(
     match f(&mut evaluation.vm) {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.is_catchable() => {
-            let message =
-                format!("skipping derivation named '{}' which gives an assertion failure", package.name);
-            context.logger.log(Verbosity::Talkative, message.as_bytes());
+            skipped(context, package);
             Ok(None)
         }
         Err(error) => Err(evaluation.fail(while_querying(error, &package.name))),
     }
+}
+
+fn skipped(context: &Context, package: &FoundDerivation) {
+    let message = format!("skipping derivation named '{}' which gives an assertion failure", package.name);
+    context.logger.log(Verbosity::Talkative, message.as_bytes());
 }
 
 /// Asks the store about the output paths of `packages`; those whose assertions fail are taken out.
@@ -45,9 +48,13 @@ pub fn availability(
     let mut paths = BTreeSet::new();
     let mut kept = Vec::with_capacity(packages.len());
     for package in packages.drain(..) {
-        if let Some(path) = each(context, evaluation, &package, |vm| vm.out_path(&package))? {
-            paths.insert(path);
-            kept.push(package);
+        match evaluation.vm.out_path(&package) {
+            Ok(path) => {
+                paths.insert(path);
+                kept.push(package);
+            }
+            Err(error) if error.is_catchable() => skipped(context, &package),
+            Err(error) => return Err(evaluation.fail(error)),
         }
     }
     *packages = kept;
@@ -55,4 +62,9 @@ pub fn availability(
     let valid = context.block_on(store.query_valid_paths(&paths))??;
     let substitutable = context.block_on(store.query_substitutable(&paths))??.into_keys().collect();
     Ok(Availability { installed: BTreeSet::new(), valid, substitutable })
+}
+
+/// What is said of a meta attribute that holds what it must not hold.
+pub fn invalid_meta(package: &FoundDerivation, name: &str) -> String {
+    format!("derivation '{}' has invalid meta attribute '{name}'", package.name)
 }

@@ -2,6 +2,7 @@
 
 mod columns;
 mod elements;
+mod json;
 mod order;
 mod output;
 mod query;
@@ -40,7 +41,7 @@ a name, a name with a version, a regular expression for the name, or '*'.
 Operations that change profiles or list generations are not supported yet by this version of firn.
 ";
 
-/// Operations by their names; all of one operation have the same number in the list.
+/// Operations by their names, long and short.
 const OPERATIONS: &[(&str, Operation)] = &[
     ("--query", Operation::Query),
     ("-q", Operation::Query),
@@ -120,8 +121,7 @@ impl FlagSink for Line {
             // The operation may not be known yet; it says later what it does not know.
             _ => {
                 self.flags.push_back(flag.into());
-                let query_attr =
-                    self.operation == Some(Operation::Query) && matches!(flag, "-A" | "--attr");
+                let query_attr = self.operation == Some(Operation::Query) && matches!(flag, "-A" | "--attr");
                 if query_attr || flag == "--from-profile" {
                     self.flags.push_back(values.next(flag)?);
                 }
@@ -133,6 +133,11 @@ impl FlagSink for Line {
     fn positional(&mut self, arg: OsString) -> CliResult<()> {
         self.args.push(arg);
         Ok(())
+    }
+
+    /// `--system` is a column here; elsewhere it sets the system.
+    fn shadows(&self, flag: &str) -> bool {
+        flag == "--system"
     }
 }
 

@@ -1,8 +1,9 @@
 //! `nix-env --query`.
 
 use super::columns::{VersionDiff, Versions, table};
-use super::elements::{Availability, availability, each};
-use super::output::{Xml, XmlAttrs, indent_json, json_string};
+use super::elements::{Availability, availability, each, invalid_meta};
+use super::json;
+use super::output::{Xml, XmlAttrs};
 use super::{Line, order, selectors, source};
 use crate::args::text;
 use crate::context::Context;
@@ -10,11 +11,9 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::StorePath;
 use firn_core::store_path::StoreDir;
-use firn_eval::{
-    CopyToStore, EvalResult, FoundDerivation, Pos, Vm, empty_context, split_package_name, to_json,
-};
+use firn_eval::{EvalResult, FoundDerivation, Vm, split_package_name};
 use firn_store::activity::Verbosity;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 
 /// The query's own flags.
@@ -93,7 +92,8 @@ pub fn query(context: &Context, mut line: Line) -> CliResult<u8> {
     }
     known.installed = installed_paths;
     if flags.json {
-        let text = json(context, &mut evaluation, &flags, &packages)?;
+        let show = json::Show { outputs: flags.out_path, drv_path: flags.drv_path, meta: flags.meta };
+        let text = json::packages(context, &mut evaluation, show, &packages)?;
         context.print(&text)?;
         return Ok(0);
     }
@@ -300,148 +300,4 @@ impl Output<'_> {
         self.xml.close();
         Ok(())
     }
-}
-
-fn invalid_meta(package: &FoundDerivation, name: &str) -> String {
-    format!("derivation '{}' has invalid meta attribute '{name}'", package.name)
-}
-
-/// All packages as one JSON object, by attribute path.
-fn json(
-    context: &Context,
-    evaluation: &mut Evaluation,
-    flags: &Flags,
-    packages: &[FoundDerivation],
-) -> CliResult<Vec<u8>> {
-    let store = context.store()?;
-    let mut all: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-    for package in packages {
-        let mut warnings = Vec::new();
-        // What is there of a package when an assertion fails stays.
-        let entry = all.entry(&package.attr_path).or_default();
-        each(context, evaluation, package, |vm| {
-            json_package(vm, store.store_dir(), flags, package, entry, &mut warnings)
-        })?;
-        for warning in warnings {
-            context.logger.log(Verbosity::Error, warning.as_bytes());
-        }
-    }
-    let mut out = b"{".to_vec();
-    for (at, (path, fields)) in all.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        json_string(path.as_bytes(), &mut out);
-        out.push(b':');
-        out.extend_from_slice(&if fields.is_empty() { b"null".to_vec() } else { fields });
-    }
-    out.push(b'}');
-    let mut out = indent_json(&out);
-    out.push(b'\n');
-    Ok(out)
-}
-
-/// The fields that are known so far are in `out` also after an error.
-fn json_package(
-    vm: &mut Vm,
-    store_dir: &StoreDir,
-    flags: &Flags,
-    package: &FoundDerivation,
-    out: &mut Vec<u8>,
-    warnings: &mut Vec<String>,
-) -> EvalResult<()> {
-    let mut fields: BTreeMap<&str, Vec<u8>> = BTreeMap::new();
-    let result = json_fields(vm, store_dir, flags, package, &mut fields, warnings);
-    out.clear();
-    if fields.is_empty() {
-        return result;
-    }
-    out.push(b'{');
-    for (at, (name, value)) in fields.into_iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        json_string(name.as_bytes(), out);
-        out.push(b':');
-        out.extend_from_slice(&value);
-    }
-    out.push(b'}');
-    result
-}
-
-fn json_fields(
-    vm: &mut Vm,
-    store_dir: &StoreDir,
-    flags: &Flags,
-    package: &FoundDerivation,
-    fields: &mut BTreeMap<&str, Vec<u8>>,
-    warnings: &mut Vec<String>,
-) -> EvalResult<()> {
-    let quoted = |text: &[u8]| {
-        let mut out = Vec::new();
-        json_string(text, &mut out);
-        out
-    };
-    let full = package.name.as_bytes();
-    let (name, version) = split_package_name(full);
-    let system = vm.package_system(package)?;
-    let output_name = vm.output_name(package)?;
-    fields.insert("name", quoted(full));
-    fields.insert("pname", quoted(name));
-    fields.insert("version", quoted(version));
-    fields.insert("system", quoted(&system));
-    fields.insert("outputName", quoted(output_name.as_bytes()));
-    let mut outputs = b"{".to_vec();
-    for (at, (name, path)) in vm.package_outputs(package, flags.out_path)?.into_iter().enumerate() {
-        if at > 0 {
-            outputs.push(b',');
-        }
-        json_string(&name, &mut outputs);
-        outputs.push(b':');
-        match path {
-            Some(path) => json_string(store_dir.display(&path).as_bytes(), &mut outputs),
-            None => outputs.extend_from_slice(b"null"),
-        }
-    }
-    outputs.push(b'}');
-    fields.insert("outputs", outputs);
-    if flags.drv_path {
-        if let Some(path) = vm.drv_path_if_any(package)? {
-            fields.insert("drvPath", quoted(store_dir.display(&path).as_bytes()));
-        }
-    }
-    if flags.meta {
-        let mut values: Vec<u8> = Vec::new();
-        let result = json_meta(vm, package, &mut values, warnings);
-        fields.insert("meta", [b"{", &values[..], b"}"].concat());
-        result?;
-    }
-    Ok(())
-}
-
-fn json_meta(
-    vm: &mut Vm,
-    package: &FoundDerivation,
-    out: &mut Vec<u8>,
-    warnings: &mut Vec<String>,
-) -> EvalResult<()> {
-    let Some(meta) = vm.package_meta(package)? else { return Ok(()) };
-    for (name, _) in meta.sorted() {
-        let mut text = b"null".to_vec();
-        let value = vm.package_meta_value(meta, name)?;
-        match value {
-            Some(value) => {
-                text.clear();
-                to_json(vm, value, CopyToStore::Yes, &mut text, &mut empty_context(), Pos::NONE)?;
-            }
-            None => warnings.push(invalid_meta(package, &name.to_string())),
-        }
-        if !out.is_empty() {
-            out.push(b',');
-        }
-        json_string(name.as_bytes(), out);
-        out.push(b':');
-        out.extend_from_slice(&text);
-    }
-    Ok(())
 }

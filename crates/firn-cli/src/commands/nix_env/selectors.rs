@@ -65,8 +65,7 @@ pub fn select(names: &[&str], args: &[Vec<u8>]) -> CliResult<Vec<usize>> {
 }
 
 fn no_match(selector: &Selector<'_>, names: &[&str]) -> CliError {
-    let mut message =
-        format!("selector '{}' matches no derivations", String::from_utf8_lossy(selector.full));
+    let mut message = format!("selector '{}' matches no derivations", String::from_utf8_lossy(selector.full));
     let mut near = std::collections::BTreeSet::new();
     for full in names {
         let (name, _) = split_package_name(full.as_bytes());
