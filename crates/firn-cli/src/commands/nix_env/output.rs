@@ -140,8 +140,9 @@ impl Xml {
             }
             Kind::Attrs(attrs) => {
                 self.open("meta", strings());
-                for (key, item) in attrs.sorted() {
-                    if let Some(text) = evaluated_text(item) {
+                // Not sorted: names come in the order in which evaluation met them.
+                for (at, key) in attrs.shape().syms().iter().enumerate() {
+                    if let Some(text) = evaluated_text(attrs.get(at)) {
                         self.empty("string", vec![("type", key.as_bytes().to_vec()), ("value", text)]);
                     }
                 }
