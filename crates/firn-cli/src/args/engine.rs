@@ -149,7 +149,7 @@ mod tests {
         check(&["-qf3"], "-q -f=3");
         check(&["a", "--", "-q", "--own"], "a -q --own");
         check(&["--own", "-j4", "-j", "auto", "-vv"], "--own");
-        check(&["-"], "unrecognised flag '-'");
+        check(&["-"], "-");
         check(&["--nah"], "unrecognised flag '--nah'");
         check(&["-f"], "'-f' requires an argument");
         check(&["--cores"], "flag '--cores' requires 1 argument(s), but only 0 were given");
