@@ -27,6 +27,7 @@ impl Evaluation {
     /// A machine for `context`. With `read_only`, nothing is written to the store.
     pub fn new(context: &Context, args: &EvalArgs, read_only: bool) -> CliResult<Evaluation> {
         let settings = &context.settings;
+        refuse_unsupported(settings, args)?;
         let current_dir =
             std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
         let current_dir = current_dir.as_os_str().as_bytes().to_vec();
@@ -162,6 +163,28 @@ impl Evaluation {
 
     pub fn current_dir(&self) -> &[u8] {
         &self.current_dir
+    }
+}
+
+/// What is not there yet is refused rather than ignored.
+fn refuse_unsupported(settings: &firn_settings::Settings, args: &EvalArgs) -> CliResult<()> {
+    let given = [
+        ("pure-eval", settings.pure_eval),
+        ("restrict-eval", settings.restrict_eval),
+        ("trace-function-calls", settings.trace_function_calls),
+        ("debugger-on-trace", settings.debugger_on_trace),
+        ("debugger-on-warn", settings.debugger_on_warn),
+    ];
+    if let Some((name, _)) = given.into_iter().find(|(_, on)| *on) {
+        return Err(CliError::failed(format!(
+            "setting '{name}' is not supported yet by this version of firn; see COMPATIBILITY.md"
+        )));
+    }
+    match &args.eval_store {
+        Some(_) => Err(CliError::failed(
+            "flag '--eval-store' is not supported yet by this version of firn; see COMPATIBILITY.md",
+        )),
+        None => Ok(()),
     }
 }
 
