@@ -5,7 +5,11 @@
 //! built on first use. Functions here panic: a test that cannot be set up has failed.
 
 mod programs;
+mod sandbox;
+mod users;
 mod world;
 
 pub use programs::program_dir;
+pub use sandbox::can_sandbox;
+pub use users::BUILD_USERS;
 pub use world::{Run, World};

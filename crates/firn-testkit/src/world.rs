@@ -9,6 +9,12 @@ use std::process::{Command, Output, Stdio};
 pub struct World {
     dir: tempfile::TempDir,
     env: Vec<(String, String)>,
+    /// What runs the programs: a command that takes a program and its arguments. Empty: they run directly.
+    pub(crate) wrapper: Vec<String>,
+    /// Where the programs are.
+    pub(crate) programs: PathBuf,
+    /// Where builds run, if that is not in the world.
+    pub(crate) builds: Option<tempfile::TempDir>,
 }
 
 /// How a program ended and what it said.
@@ -25,7 +31,13 @@ impl World {
         for name in ["etc", "home", "tmp", "work"] {
             fs::create_dir(dir.path().join(name)).expect("a folder");
         }
-        let world = Self { dir, env: Vec::new() };
+        let world = Self {
+            dir,
+            env: Vec::new(),
+            wrapper: Vec::new(),
+            programs: program_dir().to_owned(),
+            builds: None,
+        };
         world.write_conf(b"experimental-features = nix-command\nsubstituters =\nbuild-users-group =\n");
         world
     }
@@ -75,11 +87,19 @@ impl World {
     /// The command `program`, ready to run in this world.
     #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program_dir().join(program));
+        let program = self.programs.join(program);
+        let mut command = match self.wrapper.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         let path = std::env::var("PATH").unwrap_or_default();
         command
             .env_clear()
-            .env("PATH", format!("{}:{path}", program_dir().display()))
+            .env("PATH", format!("{}:{path}", self.programs.display()))
             .env("HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
             .env("NIX_STORE_DIR", self.path("store"))

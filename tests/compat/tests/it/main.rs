@@ -1,5 +1,6 @@
 //! What scripts look at: exit codes, standard output, messages.
 
+mod bad_input;
 mod command_line;
 mod nix_build_command;
 mod nix_env_queries;
