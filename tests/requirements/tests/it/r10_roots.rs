@@ -48,3 +48,19 @@ fn tens_of_thousands_of_files() {
     assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
     assert!(std::path::Path::new(&kept).exists());
 }
+
+#[test]
+fn running_programs() {
+    let world = World::new().conf("sandbox = false");
+    let path = world.build(r#"make "sleeper" "mkdir $out; cp /bin/sleep $out/sleep""#);
+    let unused = world.build(r#"make "unused" "echo > $out""#);
+    let mut running = world.command(&format!("{path}/sleep")).arg("600").spawn().expect("it runs");
+    world.run("nix-store", &["--gc"]).success();
+    let kept = std::path::Path::new(&path).exists();
+    running.kill().expect("it ends");
+    running.wait().expect("it ended");
+    assert!(kept, "collected while it ran");
+    assert!(!std::path::Path::new(&unused).exists());
+    world.run("nix-store", &["--gc"]).success();
+    assert!(!std::path::Path::new(&path).exists());
+}
