@@ -169,7 +169,6 @@ impl Evaluation {
 /// What is not there yet is refused rather than ignored.
 fn refuse_unsupported(settings: &firn_settings::Settings, args: &EvalArgs) -> CliResult<()> {
     let given = [
-        ("pure-eval", settings.pure_eval),
         ("restrict-eval", settings.restrict_eval),
         ("trace-function-calls", settings.trace_function_calls),
         ("debugger-on-trace", settings.debugger_on_trace),
