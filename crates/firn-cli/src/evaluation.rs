@@ -8,7 +8,7 @@ use firn_eval::{
     Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, Origin, SearchPathEntry, Sym, Value,
     Vm, render_error,
 };
-use firn_host::{HostParts, LazyRuntime, StoreHost};
+use firn_host::{Access, AccessHost, HostParts, LazyRuntime, StoreHost};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -39,14 +39,20 @@ impl Evaluation {
             }
         };
         let mut search_path = Vec::new();
+        let pure = settings.pure_eval && !args.impure;
         let entries = args.search_path.iter().map(|e| e.as_bytes());
-        let entries = entries.chain(settings.nix_path.iter().map(|p| p.as_os_str().as_bytes()));
+        // Channels are nothing that restricted evaluation was told of.
+        let default = settings.restrict_eval
+            && !settings.is_overridden("nix-path")
+            && std::env::var_os("NIX_PATH").is_none();
+        let given: &[std::path::PathBuf] = if default { &[] } else { &settings.nix_path };
+        let entries = entries.chain(given.iter().map(|p| p.as_os_str().as_bytes()));
         for entry in entries {
             let mut entry = SearchPathEntry::parse(entry);
             entry.target = absolute(&entry.target);
             search_path.push(entry);
         }
-        if settings.pure_eval && !args.impure {
+        if pure {
             search_path.clear();
         }
         let system = match settings.eval_system.is_empty() {
@@ -57,9 +63,9 @@ impl Evaluation {
             system,
             search_path,
             max_call_depth: usize::try_from(settings.max_call_depth).unwrap_or(usize::MAX),
-            pure_eval: settings.pure_eval && !args.impure,
+            pure_eval: pure,
             restrict_eval: settings.restrict_eval,
-            allowed_uris: Vec::new(),
+            allowed_uris: settings.allowed_uris.clone(),
             trace_verbose: settings.trace_verbose,
             abort_on_warn: settings.abort_on_warn,
             allow_import_from_derivation: settings.allow_import_from_derivation,
@@ -78,7 +84,10 @@ impl Evaluation {
             trace_import_from_derivation: settings.trace_import_from_derivation,
         };
         let host = Arc::new(StoreHost::new(parts));
-        let dyn_host: Arc<dyn EvalHost> = host.clone();
+        let dyn_host: Arc<dyn EvalHost> = match pure || settings.restrict_eval {
+            true => Arc::new(access_control(host.clone(), &eval_settings)?),
+            false => host.clone(),
+        };
         let vm = Vm::new(dyn_host, eval_settings);
         let mut evaluation =
             Evaluation { vm, host, auto_args: Attrs::empty(), show_trace: settings.show_trace, current_dir };
@@ -166,10 +175,24 @@ impl Evaluation {
     }
 }
 
+/// The host of pure and restricted evaluation.
+fn access_control(host: Arc<StoreHost>, settings: &EvalSettings) -> CliResult<AccessHost> {
+    let mut uris = settings.allowed_uris.clone();
+    let mut paths = Vec::new();
+    for entry in &settings.search_path {
+        match is_url(&entry.target) {
+            true => uris.push(String::from_utf8_lossy(&entry.target).into_owned()),
+            false => paths.push(entry.target.clone()),
+        }
+    }
+    let uris = settings.restrict_eval.then_some(uris);
+    AccessHost::new(host, Access { paths, uris, pure: settings.pure_eval })
+        .map_err(|error| CliError::failed(error.message))
+}
+
 /// What is not there yet is refused rather than ignored.
 fn refuse_unsupported(settings: &firn_settings::Settings, args: &EvalArgs) -> CliResult<()> {
     let given = [
-        ("restrict-eval", settings.restrict_eval),
         ("trace-function-calls", settings.trace_function_calls),
         ("debugger-on-trace", settings.debugger_on_trace),
         ("debugger-on-warn", settings.debugger_on_warn),

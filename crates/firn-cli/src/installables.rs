@@ -112,7 +112,7 @@ impl InstallableArgs {
                 "flakes are not supported yet by this version of firn; use --file or --expr",
             ));
         }
-        self.eval.impure |= self.file.is_some();
+        self.impure_file(context)?;
         let mut evaluation =
             Evaluation::new(context, &self.eval, read_only || context.settings.read_only_mode)?;
         let root = match (&self.file, &self.expr) {
@@ -130,9 +130,20 @@ impl InstallableArgs {
         Ok((evaluation, value))
     }
 
+    /// What a file evaluates to may depend on anything; only `--expr` starts out pure.
+    fn impure_file(&mut self, context: &Context) -> CliResult<()> {
+        if self.file.is_none() {
+            return Ok(());
+        }
+        if context.settings.pure_eval && context.settings.is_overridden("pure-eval") {
+            return Err(CliError::usage("'--file' is not compatible with '--pure-eval'"));
+        }
+        self.eval.impure = true;
+        Ok(())
+    }
+
     fn attributes(&mut self, context: &Context, names: &[OsString]) -> CliResult<Vec<DerivedPath>> {
-        // What a file evaluates to may depend on anything; only --expr starts out pure.
-        self.eval.impure |= self.file.is_some();
+        self.impure_file(context)?;
         let mut evaluation = Evaluation::new(context, &self.eval, context.settings.read_only_mode)?;
         let root = match (&self.file, &self.expr) {
             (Some(file), _) if file.as_os_str() == "-" => evaluation.stdin()?,

@@ -178,7 +178,7 @@ impl Compiler<'_> {
                 let text = ast.bytes(text);
                 if self.context.pure_eval {
                     return Err(EvalError::new(
-                        ErrorKind::Restricted,
+                        ErrorKind::Eval,
                         format!(
                             "the path '{}' can not be resolved in pure mode",
                             String::from_utf8_lossy(text)

@@ -16,11 +16,18 @@ pub struct HostError {
     pub exit: u8,
     /// The file or directory does not exist.
     pub not_found: bool,
+    /// Pure or restricted evaluation forbids it.
+    pub restricted: bool,
 }
 
 impl HostError {
     pub fn new(message: impl Into<String>) -> HostError {
-        HostError { message: message.into(), exit: 1, not_found: false }
+        HostError { message: message.into(), exit: 1, not_found: false, restricted: false }
+    }
+
+    /// Pure or restricted evaluation forbids it.
+    pub fn restricted(message: impl Into<String>) -> HostError {
+        HostError { restricted: true, ..HostError::new(message) }
     }
 }
 
@@ -112,6 +119,18 @@ pub trait EvalHost: Send + Sync {
 
     /// Fetches for `fetchurl`, `fetchTarball` and the like; returns a store path.
     fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath>;
+
+    /// Why a path that seemed not to be there may not be looked at, if that is so. Reads answer so themselves;
+    /// [`EvalHost::file_kind`] only sees nothing.
+    fn check_access(&self, path: &[u8]) -> HostResult<()> {
+        let _ = path;
+        Ok(())
+    }
+    /// Whether something may be fetched from there.
+    fn check_uri(&self, uri: &str) -> HostResult<()> {
+        let _ = uri;
+        Ok(())
+    }
 
     /// Prints a warning.
     fn warn(&self, message: &str);

@@ -30,8 +30,7 @@ impl Vm {
         let resolved = self.resolve_symlinks(path)?;
         let kind = self.host.file_kind(&resolved).map_err(host_error)?;
         if kind.is_none() {
-            let message = format!("path '{}' does not exist", shown(&resolved));
-            return Err(EvalError::new(ErrorKind::Host { exit: 1 }, message));
+            return Err(self.no_such_file(&resolved));
         }
         if self.is_expression(&resolved, kind)? {
             return self.eval_file(path);

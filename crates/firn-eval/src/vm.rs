@@ -398,11 +398,18 @@ impl Vm {
                 self.resolve_symlinks(&default)
             }
             Some(_) => Ok(resolved),
-            None => Err(EvalError::new(
-                ErrorKind::Host { exit: 1 },
-                format!("path '{}' does not exist", String::from_utf8_lossy(path)),
-            )),
+            None => Err(self.no_such_file(path)),
         }
+    }
+
+    /// The error for a path that is not there, or may not be looked at.
+    #[cold]
+    pub(crate) fn no_such_file(&self, path: &[u8]) -> EvalError {
+        if let Err(error) = self.host.check_access(path) {
+            return host_error(error);
+        }
+        let shown = String::from_utf8_lossy(path);
+        EvalError::new(ErrorKind::Host { exit: 1 }, format!("path '{shown}' does not exist"))
     }
 
     /// Follows symlinks of the last component, as the reference does for imports.
@@ -489,5 +496,8 @@ impl Vm {
 /// A host failure as an evaluation error.
 #[cold]
 pub(crate) fn host_error(error: HostError) -> EvalError {
+    if error.restricted {
+        return EvalError::new(ErrorKind::Restricted, error.message);
+    }
     EvalError::new(ErrorKind::Host { exit: error.exit }, error.message)
 }

@@ -26,7 +26,7 @@ fn error(doing: &str, path: &[u8], e: &std::io::Error) -> HostError {
     } else {
         format!("{doing} '{shown}': {reason}")
     };
-    HostError { message, exit: 1, not_found }
+    HostError { not_found, ..HostError::new(message) }
 }
 
 fn kind_of(meta: &std::fs::Metadata) -> FileKind {

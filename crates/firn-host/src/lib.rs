@@ -3,10 +3,12 @@
 //! Invariant: no concrete store and no builtin logic. This is the only bridge between the evaluator, which is
 //! synchronous, and stores, which are not. Nothing is opened or started before it is needed.
 
+mod access;
 mod files;
 mod runtime;
 mod writer;
 
+pub use access::{Access, AccessHost};
 pub use runtime::LazyRuntime;
 
 use files::Files;
@@ -53,7 +55,7 @@ fn host_error(error: StoreError) -> HostError {
         StoreError::Build { status, .. } => u8::try_from(*status).unwrap_or(1),
         _ => 1,
     };
-    HostError { message: error.to_string(), exit, not_found: false }
+    HostError { exit, ..HostError::new(error.to_string()) }
 }
 
 fn eval_error(error: HostError) -> EvalError {
@@ -81,27 +83,26 @@ impl StoreHost {
         self.writer.flush().map_err(host_error)
     }
 
-    /// Asks the filter about every file below a path, and returns those that stay.
+    /// Asks the filter about every file below a path, and returns those that stay, by where they really are.
     fn select(
         &self,
-        root: &Path,
+        root: &[u8],
         filter: &mut dyn FnMut(&[u8], FileKind) -> Result<bool, EvalError>,
     ) -> Result<HashSet<PathBuf>, EvalError> {
         let mut keep = HashSet::new();
-        let mut pending = vec![root.to_owned()];
+        let mut pending = vec![root.to_vec()];
         while let Some(dir) = pending.pop() {
-            let bytes = dir.as_os_str().as_bytes();
-            match self.files.kind(bytes).map_err(eval_error)? {
+            match self.files.kind(&dir).map_err(eval_error)? {
                 Some(FileKind::Directory) => {}
                 _ => continue,
             }
-            for (name, kind) in self.files.list(bytes).map_err(eval_error)? {
-                let path = dir.join(OsStr::from_bytes(&name));
-                if filter(path.as_os_str().as_bytes(), kind)? {
+            for (name, kind) in self.files.list(&dir).map_err(eval_error)? {
+                let path = [&dir[..], b"/", &name].concat();
+                if filter(&path, kind)? {
+                    keep.insert(self.files.real(&path));
                     if kind == FileKind::Directory {
-                        pending.push(path.clone());
+                        pending.push(path);
                     }
-                    keep.insert(path);
                 }
             }
         }
@@ -167,7 +168,7 @@ impl EvalHost for StoreHost {
             ));
         }
         let keep = match source.filter {
-            Some(filter) => Some(Arc::new(self.select(&real, filter)?)),
+            Some(filter) => Some(Arc::new(self.select(source.path, filter)?)),
             None => None,
         };
         let added = if self.parts.read_only {
@@ -297,10 +298,8 @@ impl EvalHost for StoreHost {
         }
         let builder = (self.parts.builder)().map_err(HostError::new)?;
         if self.parts.trace_import_from_derivation {
-            for path in &wanted {
-                let shown = path.render(self.store_dir());
-                self.warn(&format!("built '{shown}' during evaluation due to an import from derivation"));
-            }
+            let shown = wanted[0].render(self.store_dir());
+            self.warn(&format!("built '{shown}' during evaluation due to an import from derivation"));
         }
         let results = self.block_on(builder.realise(&wanted, BuildMode::Normal))?.map_err(host_error)?;
         let mut rewrites = Vec::new();
@@ -326,16 +325,13 @@ impl EvalHost for StoreHost {
             let got = info.ca.map(|ca| ca.hash);
             if let (Some(expected), Some(got)) = (request.expected, got) {
                 if expected != got {
-                    return Err(HostError {
-                        message: format!(
-                            "hash mismatch in file downloaded from '{}':\n  specified: {}\n  got:       {}",
-                            request.url,
-                            expected.to_sri(),
-                            got.to_sri()
-                        ),
-                        exit: 102,
-                        not_found: false,
-                    });
+                    let message = format!(
+                        "hash mismatch in file downloaded from '{}':\n  specified: {}\n  got:       {}",
+                        request.url,
+                        expected.to_sri(),
+                        got.to_sri()
+                    );
+                    return Err(HostError { exit: 102, ..HostError::new(message) });
                 }
             }
             return Ok(info.path);

@@ -52,9 +52,10 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalRe
     } else {
         request.url = text(vm, value, pos, "while evaluating the url we should fetch")?;
     }
+    vm.host.check_uri(&request.url).map_err(host_error)?;
     if vm.settings.pure_eval && request.expected.is_none() {
         let message = format!("in pure evaluation mode, '{who}' requires a 'sha256' argument");
-        return Err(EvalError::at(ErrorKind::Restricted, pos, message));
+        return Err(EvalError::at(ErrorKind::Eval, pos, message));
     }
     if request.name.is_empty() {
         let base = request.url.rsplit('/').next().unwrap_or_default();

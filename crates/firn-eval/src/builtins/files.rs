@@ -37,7 +37,7 @@ impl Vm {
         if let (Some((drv, output)), false) = (builds, self.settings.allow_import_from_derivation) {
             let shown = format!("{}^{output}", drv.render(self.host.store_dir()));
             return Err(EvalError::new(
-                ErrorKind::Restricted,
+                ErrorKind::Eval,
                 format!(
                     "cannot build '{shown}' during evaluation because the option 'allow-import-from-derivation' is disabled"
                 ),
@@ -109,13 +109,8 @@ fn read_file_type(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let path = vm.realise_path(args[0], pos)?;
     match vm.host.file_kind(&path).map_err(host_error)? {
         Some(kind) => Ok(Value::str(kind.name().as_bytes())),
-        None => Err(no_such_file(&path)),
+        None => Err(vm.no_such_file(&path)),
     }
-}
-
-pub(super) fn no_such_file(path: &[u8]) -> EvalError {
-    let shown = String::from_utf8_lossy(path);
-    EvalError::new(ErrorKind::Host { exit: 1 }, format!("path '{shown}' does not exist"))
 }
 
 fn path_exists(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
@@ -224,6 +219,7 @@ impl Vm {
             if self.host.file_kind(&resolved).map_err(host_error)?.is_some() {
                 Some(path)
             } else {
+                self.host.check_access(&path).map_err(host_error)?;
                 self.host.warn(&format!("Nix search path entry '{text}' does not exist, ignoring"));
                 None
             }
@@ -247,6 +243,7 @@ impl Vm {
             if self.host.file_kind(&path).map_err(host_error)?.is_some() {
                 return Ok(path);
             }
+            self.host.check_access(&path).map_err(host_error)?;
         }
         if name == b"nix/fetchurl.nix" {
             return Ok(super::FETCHURL_PATH.to_vec());

@@ -27,7 +27,7 @@ fn placeholder(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 fn store_path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     if vm.settings.pure_eval {
         return Err(EvalError::at(
-            ErrorKind::Restricted,
+            ErrorKind::Eval,
             pos,
             "'builtins.storePath' is not allowed in pure evaluation mode",
         ));
