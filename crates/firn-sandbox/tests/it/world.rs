@@ -135,9 +135,10 @@ pub fn check(script: &str, expected: &str) {
     let Some(outcome) = World::sandboxed(script).run() else { return };
     assert_eq!((outcome.log.as_str(), outcome.status), (expected, ExitStatus::Code(0)), "{script}");
     if is_root() {
-        // A user for each: the end of one build kills all processes of its user.
-        static NEXT: AtomicU32 = AtomicU32::new(61300);
-        let uid = NEXT.fetch_add(1, Ordering::Relaxed);
+        // A user for each: the end of one build kills all processes of its user. Tests may be processes of their
+        // own or threads of one, so the number comes from both.
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let uid = 100_000 + (std::process::id() % 50_000) * 64 + NEXT.fetch_add(1, Ordering::Relaxed) % 64;
         let outcome = World::sandboxed(script).by_user(uid).run().unwrap();
         assert_eq!(
             (outcome.log.as_str(), outcome.status),
