@@ -8,12 +8,12 @@ use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::{self, Pos};
-use crate::value::Value;
+use crate::value::{PlaceCache, Value};
 use bumpalo::Bump;
 use firn_syntax::Sym;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
 use rustc_hash::FxHashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Names that are always in scope.
 #[derive(Default)]
@@ -154,7 +154,10 @@ impl Compiler<'_> {
             ));
         }
         let level = self.level();
-        let scopes = self.withs.iter().rev().map(|(frame, slot)| (level - frame, *slot)).collect();
+        let scopes = self.withs.iter().rev();
+        let scopes = scopes
+            .map(|(frame, slot)| WithScope { depth: level - frame, slot: *slot, cache: PlaceCache::new() })
+            .collect();
         Ok(Expr::WithVar(self.alloc(WithVar { name, pos, scopes: self.slice(scopes) })))
     }
 
@@ -219,7 +222,7 @@ impl Compiler<'_> {
             Node::LegacyLet(set) => {
                 let base = self.set(&ast.attrsets[set as usize], pos)?;
                 let path = self
-                    .slice(vec![Step::Static { name: Sym::from_static("body"), cache: AtomicU64::new(0) }]);
+                    .slice(vec![Step::Static { name: Sym::from_static("body"), cache: PlaceCache::new() }]);
                 Expr::Select(self.alloc(Select { base, path, default: None, pos: Pos::NONE }))
             }
             Node::Let { bindings, body } => self.let_in(&ast.attrsets[bindings as usize], body, tail)?,
@@ -255,7 +258,7 @@ impl Compiler<'_> {
                 let body = self.expr(body, tail)?;
                 Expr::Assert(self.alloc(AssertExpr { cond, body, pos, text }))
             }
-            Node::Lambda(index) => self.lambda(&ast.lambdas[index as usize], pos)?,
+            Node::Lambda(index) => self.lambda(index, pos)?,
             Node::Call { function, args } => {
                 let function = self.expr(function, false)?;
                 let args = self.exprs(ast.list(args))?;
@@ -306,7 +309,7 @@ impl Compiler<'_> {
             .iter()
             .map(|name| {
                 Ok(match name {
-                    AttrName::Static(name) => Step::Static { name: *name, cache: AtomicU64::new(0) },
+                    AttrName::Static(name) => Step::Static { name: *name, cache: PlaceCache::new() },
                     AttrName::Dynamic(node) => Step::Dynamic(self.expr(*node, false)?),
                 })
             })
@@ -367,7 +370,7 @@ impl Compiler<'_> {
             BinOp::GreaterEq => return self.arithmetic(Op::GreaterEq, "__lessThan", left, right, pos),
             BinOp::Add => Op::Eq,
         };
-        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos })))
+        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos, plan: AtomicU32::new(NO_PLAN) })))
     }
 
     /// Operators that the language defines as calls: native unless the function's name is rebound.
@@ -381,7 +384,10 @@ impl Compiler<'_> {
     ) -> EvalResult<Expr> {
         let name = Sym::from_static(function);
         if self.is_global(name) {
-            return Ok(Expr::Binary(op, self.alloc(BinaryExpr { left, right, pos })));
+            return Ok(Expr::Binary(
+                op,
+                self.alloc(BinaryExpr { left, right, pos, plan: AtomicU32::new(NO_PLAN) }),
+            ));
         }
         let function = self.variable(name, pos)?;
         let args = match op {
@@ -395,10 +401,25 @@ impl Compiler<'_> {
         })
     }
 
-    fn lambda(&mut self, lambda: &ast::Lambda, pos: Pos) -> EvalResult<Expr> {
+    fn lambda(&mut self, index: u32, mut pos: Pos) -> EvalResult<Expr> {
+        let ast = self.ast;
+        let mut lambda = &ast.lambdas[index as usize];
         self.open_frame();
         let mut bound = Vec::new();
         let mut formals = None;
+        // A function that only makes a function is one of more arguments.
+        let mut params = Vec::new();
+        while let (None, Some(arg), Node::Lambda(inner)) =
+            (&lambda.formals, lambda.arg, ast.node(lambda.body))
+        {
+            let slot = self.reserve(1);
+            self.bind(arg, slot);
+            bound.push(arg);
+            params.push(Param { name: lambda.name, pos, arg });
+            pos = self.pos_of(lambda.body);
+            lambda = &ast.lambdas[inner as usize];
+        }
+        let first = params.len() as u32;
         if let Some(args) = &lambda.formals {
             for formal in &args.formals {
                 let slot = self.reserve(1);
@@ -427,6 +448,7 @@ impl Compiler<'_> {
                     })
                     .collect::<EvalResult<Vec<_>>>()?;
                 formals = Some(FormalArgs {
+                    first,
                     formals: self.slice(compiled),
                     ellipsis: args.ellipsis,
                     at,
@@ -441,7 +463,16 @@ impl Compiler<'_> {
         let frame_size = self.close_frame();
         let body = result?;
         let arg = if lambda.formals.is_none() { lambda.arg } else { None };
-        Ok(Expr::Lambda(self.alloc(Lambda { name: lambda.name, pos, arg, formals, frame_size, body })))
+        let params = self.slice(params);
+        Ok(Expr::Lambda(self.alloc(Lambda {
+            name: lambda.name,
+            pos,
+            params,
+            arg,
+            formals,
+            frame_size,
+            body,
+        })))
     }
 
     // ---- bindings -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 mod call;
 mod concat;
+mod known;
 mod sets;
 
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
@@ -12,7 +13,6 @@ use crate::vm::Vm;
 use call::Next;
 use firn_syntax::Sym;
 use smallvec::SmallVec;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Arguments of a call.
 type Args = SmallVec<[Value; 6]>;
@@ -23,6 +23,17 @@ impl Vm {
         let base = self.calls.len();
         let result = self.eval_loop(expr, env);
         if self.calls.len() != base { self.leave_calls(base, result) } else { result }
+    }
+
+    /// [`Vm::eval`], without the detour for what needs no evaluation.
+    #[inline(always)]
+    pub(crate) fn eval_inline(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
+        match *expr {
+            Expr::Const(value) if !value.is_thunk() => Ok(value),
+            Expr::Local { slot, pos } => self.variable(env, slot, pos),
+            Expr::Outer { depth, slot, pos } => self.variable(env.up(depth), slot, pos),
+            _ => self.eval(expr, env),
+        }
     }
 
     /// Forgets the calls that tail calls left behind, and tells of them where an error passes.
@@ -189,7 +200,7 @@ impl Vm {
 
     #[inline(never)]
     fn with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
-        for (depth, slot) in var.scopes {
+        for WithScope { depth, slot, cache } in var.scopes {
             let frame = env.up(*depth);
             let scope = self.force_at(frame.get(*slot), var.pos)?;
             let Some(attrs) = scope.as_attrs() else {
@@ -198,7 +209,7 @@ impl Vm {
                     .context(var.pos, "while evaluating the first subexpression of a with expression"));
             };
             frame.set(*slot, scope);
-            if let Some(value) = attrs.find(var.name) {
+            if let Some(value) = attrs.find_cached(var.name, cache) {
                 return Ok(value);
             }
         }
@@ -228,7 +239,7 @@ impl Vm {
         pos: Pos,
         what: &'static str,
     ) -> EvalResult<bool> {
-        match self.eval(expr, env) {
+        match self.eval_inline(expr, env) {
             Ok(Value::TRUE) => Ok(true),
             Ok(Value::FALSE) => Ok(false),
             Ok(other) => Err(self.type_error(other, "a Boolean", Pos::NONE).context(pos, what)),
@@ -256,18 +267,6 @@ impl Vm {
 
     // ---- selection ------------------------------------------------------------------------------------
 
-    #[inline]
-    fn find_cached(attrs: Attrs, name: Sym, cache: &AtomicU64) -> Option<Value> {
-        let shape = attrs.shape();
-        let cached = cache.load(Ordering::Relaxed);
-        if (cached >> 32) as u32 == shape.id {
-            return Some(attrs.get(cached as u32 as usize));
-        }
-        let place = shape.find(name)?;
-        cache.store((u64::from(shape.id) << 32) | place as u64, Ordering::Relaxed);
-        Some(attrs.get(place))
-    }
-
     fn step_name(&mut self, expr: &'static Expr, env: Env, pos: Pos) -> EvalResult<Sym> {
         let value = self.eval(expr, env)?;
         let name = self.string_no_context(value, pos, "while evaluating an attribute name")?;
@@ -277,7 +276,7 @@ impl Vm {
     /// The selected value, forced; `None` when the default has to be taken.
     #[inline(never)]
     fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
-        let mut value = self.eval(&select.base, env)?;
+        let mut value = self.eval_inline(&select.base, env)?;
         let mut last: Option<Pos> = None;
         for step in select.path {
             let name = match step {
@@ -298,7 +297,7 @@ impl Vm {
                 return Err(self.select_trace(error, select, last, env));
             };
             let found = match step {
-                Step::Static { cache, .. } => Vm::find_cached(attrs, name, cache),
+                Step::Static { cache, .. } => attrs.find_cached(name, cache),
                 Step::Dynamic(_) => attrs.find(name),
             };
             match found {
@@ -355,14 +354,18 @@ impl Vm {
 
     #[inline(never)]
     fn has_attr(&mut self, has: &'static HasAttr, env: Env) -> EvalResult<Value> {
-        let mut value = self.eval(&has.base, env)?;
+        let mut value = self.eval_inline(&has.base, env)?;
         for step in has.path {
             value = self.force_at(value, has.pos)?;
             let name = match step {
                 Step::Static { name, .. } => *name,
                 Step::Dynamic(expr) => self.step_name(expr, env, has.pos)?,
             };
-            match value.as_attrs().and_then(|a| a.find(name)) {
+            let found = value.as_attrs().and_then(|attrs| match step {
+                Step::Static { cache, .. } => attrs.find_cached(name, cache),
+                Step::Dynamic(_) => attrs.find(name),
+            });
+            match found {
                 Some(found) => value = found,
                 None => return Ok(Value::FALSE),
             }
@@ -377,9 +380,12 @@ impl Vm {
         let pos = operands.pos;
         match op {
             Op::Eq | Op::Neq => {
-                let left = self.eval(&operands.left, env)?;
-                let right = self.eval(&operands.right, env)?;
-                let equal = self.equal_forced(left, right, pos)?;
+                let left = self.eval_inline(&operands.left, env)?;
+                let right = self.eval_inline(&operands.right, env)?;
+                let equal = match left.equal_simply(right) {
+                    Some(equal) => equal,
+                    None => self.equal_forced(left, right, pos)?,
+                };
                 Ok(Value::bool(equal == (op == Op::Eq)))
             }
             Op::Update => {
@@ -387,7 +393,7 @@ impl Vm {
                 let left = self.eval_attrs(&operands.left, env, pos, what)?;
                 let what = "in the right operand of the update (//) operator";
                 let right = self.eval_attrs(&operands.right, env, pos, what)?;
-                Ok(self.update(left, right).value())
+                Ok(self.update_at(left, right, &operands.plan).value())
             }
             Op::ListConcat => {
                 let left = self.eval(&operands.left, env)?;
@@ -399,20 +405,29 @@ impl Vm {
     }
 
     fn arithmetic(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
-        let pos = operands.pos;
-        let name = match op {
-            Op::Sub => "sub",
-            Op::Mul => "mul",
-            Op::Div => "div",
-            _ => "lessThan",
+        // The two that are the other way round evaluate the right operand first.
+        let swapped = matches!(op, Op::Greater | Op::LessEq);
+        let (first, second) =
+            if swapped { (&operands.right, &operands.left) } else { (&operands.left, &operands.right) };
+        let a = match self.eval_inline(first, env) {
+            Ok(value) => value,
+            Err(error) => return Err(operator_trace(error, op, operands.pos)),
         };
-        let result = match op {
-            Op::Greater | Op::LessEq => {
-                self.eval(&operands.right, env).and_then(|r| Ok((r, self.eval(&operands.left, env)?)))
+        let b = match self.eval_inline(second, env) {
+            Ok(value) => value,
+            Err(error) => return Err(operator_trace(error, op, operands.pos)),
+        };
+        if let (Some(x), Some(y)) = (a.as_small_int(), b.as_small_int()) {
+            if let Some(value) = small_arithmetic(op, x, y) {
+                return Ok(value);
             }
-            _ => self.eval(&operands.left, env).and_then(|l| Ok((l, self.eval(&operands.right, env)?))),
         }
-        .and_then(|(a, b)| match op {
+        self.arithmetic_of(op, a, b).map_err(|e| operator_trace(e, op, operands.pos))
+    }
+
+    #[inline(never)]
+    fn arithmetic_of(&mut self, op: Op, a: Value, b: Value) -> EvalResult<Value> {
+        match op {
             Op::Sub => crate::builtins::math::sub(self, &[a, b], Pos::NONE),
             Op::Mul => crate::builtins::math::mul(self, &[a, b], Pos::NONE),
             Op::Div => crate::builtins::math::div(self, &[a, b], Pos::NONE),
@@ -420,8 +435,7 @@ impl Vm {
                 let less = self.less_than(a, b, Pos::NONE, "")?;
                 Ok(Value::bool(less != matches!(op, Op::LessEq | Op::GreaterEq)))
             }
-        });
-        result.traced(pos, || TraceKind::Builtin(name))
+        }
     }
 
     pub(crate) fn eval_attrs(
@@ -497,6 +511,31 @@ impl Vm {
         String::from_utf8_lossy(&crate::fmt::print::print_value(self, value, &options).unwrap_or_default())
             .into_owned()
     }
+}
+
+/// Arithmetic and order of small integers, in the order in which they are evaluated; `None` for what may fail.
+#[inline(always)]
+pub(crate) fn small_arithmetic(op: Op, a: i64, b: i64) -> Option<Value> {
+    match op {
+        // Small integers have 61 bits: neither sum nor difference leaves 64.
+        Op::Sub => Some(Value::int(a - b)),
+        Op::Mul => a.checked_mul(b).map(Value::int),
+        Op::Div if b != 0 => Some(Value::int(a / b)),
+        Op::Less | Op::Greater => Some(Value::bool(a < b)),
+        Op::LessEq | Op::GreaterEq => Some(Value::bool(a >= b)),
+        _ => None,
+    }
+}
+
+#[cold]
+fn operator_trace(error: EvalError, op: Op, pos: Pos) -> EvalError {
+    let name = match op {
+        Op::Sub => "sub",
+        Op::Mul => "mul",
+        Op::Div => "div",
+        _ => "lessThan",
+    };
+    error.trace(pos, TraceKind::Builtin(name))
 }
 
 #[cold]

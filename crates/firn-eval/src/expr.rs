@@ -4,10 +4,10 @@
 use crate::error::EvalResult;
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::Value;
+use crate::value::{PlaceCache, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 /// An expression.
 #[derive(Clone, Copy)]
@@ -64,17 +64,19 @@ pub enum Op {
 pub struct WithVar {
     pub name: Sym,
     pub pos: Pos,
-    /// Where the `with` sets around it are, innermost first: (frames out, slot).
-    pub scopes: &'static [(u32, u32)],
+    /// Where the `with` sets around it are, innermost first.
+    pub scopes: &'static [WithScope],
+}
+
+pub struct WithScope {
+    pub depth: u32,
+    pub slot: u32,
+    pub cache: PlaceCache,
 }
 
 /// One step of an attribute path.
 pub enum Step {
-    /// The cache holds a shape's id (upper half) and a place in it.
-    Static {
-        name: Sym,
-        cache: AtomicU64,
-    },
+    Static { name: Sym, cache: PlaceCache },
     Dynamic(Expr),
 }
 
@@ -151,10 +153,15 @@ pub struct CallExpr {
     pub pos: Pos,
 }
 
+/// No plan is known yet.
+pub const NO_PLAN: u32 = u32::MAX;
+
 pub struct BinaryExpr {
     pub left: Expr,
     pub right: Expr,
     pub pos: Pos,
+    /// For `//`: the number of the plan used last.
+    pub plan: AtomicU32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -180,7 +187,9 @@ pub struct FormalArg {
 }
 
 pub struct FormalArgs {
-    /// Sorted by symbol; the n-th lives in slot n.
+    /// Slot of the first formal.
+    pub first: u32,
+    /// Sorted by symbol; the n-th lives in slot `first + n`.
     pub formals: &'static [FormalArg],
     pub ellipsis: bool,
     /// Slot of `x` in `x @ { … }`, and the name.
@@ -189,14 +198,36 @@ pub struct FormalArgs {
     pub cache: AtomicU64,
 }
 
-pub struct Lambda {
+/// A function whose body is another function: one of the arguments before the last.
+pub struct Param {
+    /// The name of the function, not of the argument.
     pub name: Option<Sym>,
     pub pos: Pos,
-    /// The name of a plain argument, which lives in slot 0.
+    pub arg: Sym,
+}
+
+/// A function of one or more arguments: `a: b: { c }: body` is one. The n-th argument lives in slot n, unless it
+/// is the last and a pattern.
+pub struct Lambda {
+    /// Name and place of the innermost function.
+    pub name: Option<Sym>,
+    pub pos: Pos,
+    /// All arguments but the last.
+    pub params: &'static [Param],
+    /// The name of the last argument, if it is a plain one.
     pub arg: Option<Sym>,
+    /// The last argument, if it is a pattern.
     pub formals: Option<FormalArgs>,
     pub frame_size: u32,
     pub body: Expr,
+}
+
+impl Lambda {
+    /// How many arguments there are.
+    #[inline]
+    pub fn arity(&self) -> usize {
+        self.params.len() + 1
+    }
 }
 
 /// A compiled file or string.

@@ -4,7 +4,7 @@
 use crate::attrs::AttrsBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
-use crate::value::{Attrs, Fun, Kind, Value};
+use crate::value::{Attrs, Kind, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
 
@@ -62,8 +62,8 @@ impl Vm {
             let inner = self.call(functor, &[function], Pos::NONE)?;
             return self.auto_call(args, inner);
         }
-        let Some(Fun::Closure(closure)) = function.as_fun() else { return Ok(function) };
-        let Some(formals) = &closure.lambda.formals else { return Ok(function) };
+        let Some(closure) = function.as_closure() else { return Ok(function) };
+        let Some(formals) = closure.formals() else { return Ok(function) };
         let mut given = if formals.ellipsis { AttrsBuilder::from_attrs(args) } else { AttrsBuilder::new() };
         for formal in formals.formals {
             match args.find(formal.name) {

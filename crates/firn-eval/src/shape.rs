@@ -2,6 +2,7 @@
 //! so that equality of shapes is equality of addresses and look-ups can be cached by it.
 
 use crate::source::Pos;
+use crate::table::Table;
 use firn_syntax::Sym;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
@@ -119,14 +120,48 @@ impl PartialEq for Shape {
 
 /// How to make the values of `a // b`: for each key the place in `b` (with [`FROM_RIGHT`] set) or in `a`.
 pub struct UpdatePlan {
+    /// Numbers of the shapes that the plan is for.
+    pub left: u32,
+    pub right: u32,
     pub shape: &'static Shape,
     pub gather: Box<[u32]>,
 }
 
 pub const FROM_RIGHT: u32 = 1 << 31;
 
-/// The plan for two shapes.
-pub fn plan_update(a: &Shape, b: &Shape) -> UpdatePlan {
+/// All plans, and the numbers of those for two shapes.
+static PLANS: Table<UpdatePlan> = Table::new();
+static PLAN_NUMBERS: [Mutex<Option<FxHashMap<(u32, u32), u32>>>; SHARDS] =
+    [const { Mutex::new(None) }; SHARDS];
+
+/// The plan for two shapes; `last` is the number of the one used last at this place.
+#[inline]
+pub(crate) fn update_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
+    match PLANS.get(last.load(Ordering::Relaxed)) {
+        Some(plan) if plan.left == a.id && plan.right == b.id => plan,
+        _ => known_plan(a, b, last),
+    }
+}
+
+#[inline(never)]
+fn known_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
+    let mut numbers = PLAN_NUMBERS[a.id as usize % SHARDS].lock();
+    let number =
+        *numbers.get_or_insert_default().entry((a.id, b.id)).or_insert_with(|| PLANS.push(plan_update(a, b)));
+    last.store(number, Ordering::Relaxed);
+    match PLANS.get(number) {
+        Some(plan) => plan,
+        None => unreachable!("a plan is pushed before its number is known"),
+    }
+}
+
+/// How many plans there are, and how many bytes they take.
+pub(crate) fn plan_totals() -> (u64, u64) {
+    let plans = (0..).map_while(|n| PLANS.get(n));
+    plans.fold((0, 0), |(count, bytes), plan| (count + 1, bytes + plan.gather.len() as u64 * 4))
+}
+
+fn plan_update(a: &Shape, b: &Shape) -> UpdatePlan {
     let mut syms = Vec::with_capacity(a.len() + b.len());
     let mut positions = Vec::with_capacity(a.len() + b.len());
     let mut gather = Vec::with_capacity(a.len() + b.len());
@@ -157,7 +192,7 @@ pub fn plan_update(a: &Shape, b: &Shape) -> UpdatePlan {
             i += 1;
         }
     }
-    UpdatePlan { shape: Shape::intern(&syms, &positions), gather: gather.into() }
+    UpdatePlan { left: a.id, right: b.id, shape: Shape::intern(&syms, &positions), gather: gather.into() }
 }
 
 #[cfg(test)]

@@ -3,10 +3,9 @@
 use crate::builtins;
 use crate::compile::{self, CompileContext, Globals};
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
-use crate::expr::{Code, Expr, Lambda};
+use crate::expr::{Code, Expr, Lambda, NO_PLAN};
 use crate::host::{EvalHost, HostError};
 use crate::settings::EvalSettings;
-use crate::shape::{FROM_RIGHT, UpdatePlan, plan_update};
 use crate::source::{self, Origin, Pos};
 use crate::value::{Attrs, Env, Native, Suspended, Thunk, ThunkState, Value};
 use firn_core::StorePath;
@@ -14,6 +13,7 @@ use firn_syntax::{ParseOptions, Sym, SyntaxError};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 /// One call that is being run, for traces and the depth limit.
 #[derive(Clone, Copy)]
@@ -30,7 +30,6 @@ pub struct Vm {
     pub(crate) calls: Vec<Call>,
     /// Lowest stack address that evaluation may reach.
     stack_limit: usize,
-    updates: FxHashMap<(u32, u32), Rc<UpdatePlan>>,
     /// Values of imported files by path, before and after `default.nix` and symlinks are resolved.
     imports: FxHashMap<Vec<u8>, Value>,
     pub(crate) caches: Caches,
@@ -118,7 +117,6 @@ impl Vm {
             globals: Globals::default(),
             calls: Vec::with_capacity(256),
             stack_limit,
-            updates: FxHashMap::default(),
             imports: FxHashMap::default(),
             caches: Caches::default(),
             stats: Stats::default(),
@@ -138,7 +136,7 @@ impl Vm {
     /// Counts and sizes of this evaluation, for `NIX_SHOW_STATS`.
     pub fn statistics(&self) -> Vec<(&'static str, u64)> {
         let (shapes, keys) = crate::shape::totals();
-        let plans = self.updates.values().map(|p| p.gather.len() as u64 * 4).sum();
+        let (plans, plan_bytes) = crate::shape::plan_totals();
         vec![
             ("nrFunctionCalls", self.stats.function_calls),
             ("nrPrimOpCalls", self.stats.primop_calls),
@@ -147,8 +145,8 @@ impl Vm {
             ("symbols", firn_syntax::symbol::count() as u64),
             ("shapes", shapes),
             ("shapeKeys", keys),
-            ("updatePlans", self.updates.len() as u64),
-            ("updatePlanBytes", plans),
+            ("updatePlans", plans),
+            ("updatePlanBytes", plan_bytes),
             ("codeBytes", crate::compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed)),
             ("heapBytes", crate::value::allocated_bytes()),
             ("files", self.imports.len() as u64),
@@ -277,6 +275,18 @@ impl Vm {
                 if value.is_unset() { Thunk::new(expr, env).value() } else { value }
             }
             Expr::Lambda(lambda) => Value::closure(lambda, env),
+            Expr::Select(select) => match select.known(env) {
+                Some(value) => value,
+                None => Thunk::new(expr, env).value(),
+            },
+            Expr::Binary(op, operands) => match operands.known(op, env) {
+                Some(value) => value,
+                None => Thunk::new(expr, env).value(),
+            },
+            Expr::Concat(concat) => match concat.known(env) {
+                Some(value) => value,
+                None => Thunk::new(expr, env).value(),
+            },
             _ => Thunk::new(expr, env).value(),
         }
     }
@@ -285,6 +295,12 @@ impl Vm {
 
     /// `a // b`.
     pub(crate) fn update(&mut self, a: Attrs, b: Attrs) -> Attrs {
+        self.update_at(a, b, &AtomicU32::new(NO_PLAN))
+    }
+
+    /// `a // b` where the plan used last is remembered.
+    #[inline]
+    pub(crate) fn update_at(&mut self, a: Attrs, b: Attrs, last: &AtomicU32) -> Attrs {
         self.stats.updates += 1;
         let (left, right) = (a.shape(), b.shape());
         if right.len() == 0 {
@@ -293,24 +309,7 @@ impl Vm {
         if left.len() == 0 {
             return b;
         }
-        let plan = match self.updates.get(&(left.id, right.id)) {
-            Some(plan) => plan.clone(),
-            None => {
-                let plan = Rc::new(plan_update(left, right));
-                self.updates.insert((left.id, right.id), plan.clone());
-                plan
-            }
-        };
-        let result = Attrs::unfilled(plan.shape);
-        for (i, from) in plan.gather.iter().enumerate() {
-            let value = if from & FROM_RIGHT != 0 {
-                b.get((from & !FROM_RIGHT) as usize)
-            } else {
-                a.get(*from as usize)
-            };
-            result.set(i, value);
-        }
-        result
+        Attrs::gather(crate::shape::update_plan(left, right, last), a, b)
     }
 
     // ---- text and files -------------------------------------------------------------------------------

@@ -185,7 +185,7 @@ fn function_args(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let value = vm.force_at(args[0], pos)?;
     match value.as_fun() {
         Some(Fun::Closure(closure)) => {
-            let Some(formals) = &closure.lambda.formals else { return Ok(Attrs::empty().value()) };
+            let Some(formals) = closure.formals() else { return Ok(Attrs::empty().value()) };
             let mut out = AttrsBuilder::with_capacity(formals.formals.len());
             for formal in formals.formals {
                 out.push_at(formal.name, Value::bool(formal.default.is_some()), formal.pos);

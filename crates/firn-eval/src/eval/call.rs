@@ -23,6 +23,8 @@ pub(super) enum Next {
 struct FormalPlan {
     /// For each formal the place in the set, or [`ABSENT`].
     places: Box<[u32]>,
+    /// No place is absent.
+    complete: bool,
 }
 
 const ABSENT: u32 = u32::MAX;
@@ -30,12 +32,52 @@ const ABSENT: u32 = u32::MAX;
 impl Vm {
     #[inline(never)]
     pub(super) fn eval_call(&mut self, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
-        let function = self.eval(&call.function, env)?;
+        let function = self.eval_inline(&call.function, env)?;
+        if let Some(closure) = function.as_closure() {
+            if closure.args.len() + call.args.len() == closure.lambda.arity() {
+                return self.call_exactly(closure, call, env);
+            }
+        } else if let (Some(Fun::PrimOp(primop)), [_] | [_, _]) = (function.as_fun(), call.args) {
+            if primop.arity == call.args.len() {
+                let mut args = [Value::NULL; 2];
+                for (i, arg) in call.args.iter().enumerate() {
+                    args[i] = self.delay(arg, env);
+                }
+                return self.call_primop(primop, &args[..primop.arity], call.pos).map(Next::Value);
+            }
+        }
         let mut args = Args::new();
         for arg in call.args {
             args.push(self.delay(arg, env));
         }
         self.apply(function, &args, call.pos)
+    }
+
+    /// Calls a closure with as many arguments as it still needs, which go straight into its frame.
+    #[inline]
+    fn call_exactly(&mut self, closure: Closure, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
+        let lambda = closure.lambda;
+        let frame = self.open_call(closure, call.pos)?;
+        let Some((last, first)) = call.args.split_last() else { return Ok(Next::Body(&lambda.body, frame)) };
+        let mut slot = closure.args.len() as u32;
+        for arg in first {
+            let value = self.delay(arg, env);
+            frame.set(slot, value);
+            slot += 1;
+        }
+        match &lambda.formals {
+            None => {
+                let value = self.delay(last, env);
+                frame.set(slot, value);
+            }
+            Some(formals) => {
+                // It is needed at once.
+                let value = self.eval(last, env).map_err(|e| argument_trace(e, lambda, call.pos))?;
+                self.bind_formals(lambda, formals, value, frame, call.pos)?;
+            }
+        }
+        self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
+        Ok(Next::Body(&lambda.body, frame))
     }
 
     /// Calls a function to the end.
@@ -57,14 +99,20 @@ impl Vm {
             let Some((first, rest)) = args.split_first() else { return Ok(Next::Value(function)) };
             match function.as_fun() {
                 Some(Fun::Closure(closure)) => {
-                    let env = self.enter(closure, *first, pos)?;
-                    if rest.is_empty() {
+                    let missing = closure.lambda.arity() - closure.args.len();
+                    if args.len() < missing {
+                        self.stats.function_calls += args.len() as u64;
+                        return Ok(Next::Value(Value::partial_closure(closure, args)));
+                    }
+                    let (now, later) = args.split_at(missing);
+                    let env = self.enter(closure, now, pos)?;
+                    if later.is_empty() {
                         return Ok(Next::Body(&closure.lambda.body, env));
                     }
                     let base = self.calls.len() - 1;
                     let result = self.eval(&closure.lambda.body, env);
                     function = self.leave_calls(base, result)?;
-                    args = rest;
+                    args = later;
                 }
                 Some(Fun::PrimOp(primop)) => {
                     if args.len() < primop.arity {
@@ -128,57 +176,76 @@ impl Vm {
         }
     }
 
-    /// The frame of a call, recorded as running.
-    #[inline]
-    fn enter(&mut self, closure: Closure, arg: Value, pos: Pos) -> EvalResult<Env> {
-        let lambda = closure.lambda;
-        self.stats.function_calls += 1;
+    /// The frame of a call with the arguments that the closure has already.
+    #[inline(always)]
+    fn open_call(&mut self, closure: Closure, pos: Pos) -> EvalResult<Env> {
+        self.stats.function_calls += (closure.lambda.arity() - closure.args.len()) as u64;
         if self.calls.len() >= self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.check_stack(pos)?;
-        let env = Env::new(Some(closure.env), lambda.frame_size as usize);
-        match &lambda.formals {
-            None => env.set(0, arg),
-            Some(formals) => self.bind_formals(lambda, formals, arg, env, pos)?,
+        let frame = Env::new(Some(closure.env), closure.lambda.frame_size as usize);
+        for (slot, value) in closure.args.iter().enumerate() {
+            frame.set(slot as u32, *value);
         }
-        self.calls.push(Call { lambda: Some(lambda), pos });
-        Ok(env)
+        Ok(frame)
     }
 
+    /// The frame of a call with all arguments that are missing, recorded as running.
+    #[inline]
+    fn enter(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<Env> {
+        let lambda = closure.lambda;
+        let frame = self.open_call(closure, pos)?;
+        let mut slot = closure.args.len() as u32;
+        if let (Some((last, first)), Some(formals)) = (args.split_last(), &lambda.formals) {
+            for value in first {
+                frame.set(slot, *value);
+                slot += 1;
+            }
+            let value = self.force_at(*last, lambda.pos).map_err(|e| argument_trace(e, lambda, pos))?;
+            self.bind_formals(lambda, formals, value, frame, pos)?;
+        } else {
+            for value in args {
+                frame.set(slot, *value);
+                slot += 1;
+            }
+        }
+        self.calls.push(Call { lambda: Some(lambda), pos });
+        Ok(frame)
+    }
+
+    /// Binds the formals to the attributes of a forced value.
     #[inline(never)]
     fn bind_formals(
         &mut self,
         lambda: &'static Lambda,
         formals: &'static FormalArgs,
-        arg: Value,
+        value: Value,
         env: Env,
         pos: Pos,
     ) -> EvalResult<()> {
-        let call_site = |e: EvalError| if pos.is_none() { e } else { e.trace(pos, TraceKind::CallSite) };
-        let what = "while evaluating the value passed for the lambda argument";
-        let value = self.force_at(arg, lambda.pos).map_err(|e| call_site(e.context(lambda.pos, what)))?;
         let Some(attrs) = value.as_attrs() else {
-            return Err(call_site(self.type_error(value, "a set", Pos::NONE).context(lambda.pos, what)));
+            let error = self.type_error(value, "a set", Pos::NONE);
+            return Err(argument_trace(error, lambda, pos));
         };
         if let Some((at, _)) = formals.at {
-            env.set(at, arg);
+            env.set(at, value);
         }
         let shape = attrs.shape();
         let plan = match cached_plan(formals, shape) {
             Some(plan) => plan,
-            None => self.plan_formals(lambda, formals, shape).map_err(call_site)?,
+            None => self.plan_formals(lambda, formals, shape).map_err(|e| call_site(e, pos))?,
         };
-        for (slot, place) in plan.places.iter().enumerate() {
+        for (slot, place) in (formals.first..).zip(&plan.places) {
             if *place != ABSENT {
-                env.set(slot as u32, attrs.get(*place as usize));
+                env.set(slot, attrs.get(*place as usize));
             }
         }
-        for (slot, place) in plan.places.iter().enumerate() {
-            if *place == ABSENT {
-                if let Some(default) = &formals.formals[slot].default {
+        if !plan.complete {
+            for (n, place) in plan.places.iter().enumerate() {
+                if let (ABSENT, Some(default)) = (*place, &formals.formals[n].default) {
                     let value = self.delay(default, env);
-                    env.set(slot as u32, value);
+                    env.set(formals.first + n as u32, value);
                 }
             }
         }
@@ -225,9 +292,20 @@ impl Vm {
                 }
             }
         }
-        remember(formals, shape, FormalPlan { places: places.into() })
+        remember(formals, shape, FormalPlan { complete: !places.contains(&ABSENT), places: places.into() })
             .ok_or_else(|| EvalError::new(ErrorKind::Eval, "lost the plan of a function's arguments"))
     }
+}
+
+#[cold]
+fn call_site(error: EvalError, pos: Pos) -> EvalError {
+    if pos.is_none() { error } else { error.trace(pos, TraceKind::CallSite) }
+}
+
+#[cold]
+fn argument_trace(error: EvalError, lambda: &'static Lambda, pos: Pos) -> EvalError {
+    let what = "while evaluating the value passed for the lambda argument";
+    call_site(error.context(lambda.pos, what), pos)
 }
 
 /// All plans; those of one function and shape are found by [`PLAN_NUMBERS`], the last one by the function's cache.

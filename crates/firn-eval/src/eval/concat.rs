@@ -16,7 +16,15 @@ impl Vm {
             return self.concat_string(concat, env, None);
         }
         let Some(((first, first_pos), rest)) = concat.parts.split_first() else { return Ok(Value::str(b"")) };
-        let value = self.eval(first, env)?;
+        let value = self.eval_inline(first, env)?;
+        if let (Some(a), [(second, second_pos)]) = (value.as_small_int(), rest) {
+            let other = self.eval_inline(second, env)?;
+            return match other.as_small_int() {
+                // Small integers have 61 bits: their sum fits.
+                Some(b) => Ok(Value::int(a + b)),
+                None => self.add_numbers_of(Number::Int(a), other, *second_pos).map(Number::value),
+            };
+        }
         match value.kind() {
             Kind::Int(n) => self.add_numbers(Number::Int(n), rest, env),
             Kind::Float(f) => self.add_numbers(Number::Float(f), rest, env),
@@ -101,33 +109,28 @@ impl Vm {
     fn add_numbers(&mut self, mut sum: Number, rest: &'static [(Expr, Pos)], env: Env) -> EvalResult<Value> {
         for (part, pos) in rest {
             let value = self.eval(part, env)?;
-            sum = match (sum, value.kind()) {
-                (Number::Int(a), Kind::Int(b)) => match a.checked_add(b) {
-                    Some(sum) => Number::Int(sum),
-                    None => {
-                        return Err(EvalError::at(
-                            ErrorKind::Eval,
-                            *pos,
-                            format!("integer overflow in adding {a} + {b}"),
-                        ));
-                    }
-                },
-                (Number::Int(a), Kind::Float(b)) => Number::Float(a as f64 + b),
-                (Number::Float(a), Kind::Int(b)) => Number::Float(a + b as f64),
-                (Number::Float(a), Kind::Float(b)) => Number::Float(a + b),
-                (sum, _) => {
-                    let to = if matches!(sum, Number::Int(_)) { "an integer" } else { "a float" };
-                    return Err(EvalError::at(
-                        ErrorKind::Eval,
-                        *pos,
-                        format!("cannot add {} to {to}", type_phrase(value)),
-                    ));
-                }
-            };
+            sum = self.add_numbers_of(sum, value, *pos)?;
         }
-        Ok(match sum {
-            Number::Int(n) => Value::int(n),
-            Number::Float(f) => Value::float(f),
+        Ok(sum.value())
+    }
+
+    fn add_numbers_of(&mut self, sum: Number, value: Value, pos: Pos) -> EvalResult<Number> {
+        Ok(match (sum, value.kind()) {
+            (Number::Int(a), Kind::Int(b)) => match a.checked_add(b) {
+                Some(sum) => Number::Int(sum),
+                None => {
+                    let message = format!("integer overflow in adding {a} + {b}");
+                    return Err(EvalError::at(ErrorKind::Eval, pos, message));
+                }
+            },
+            (Number::Int(a), Kind::Float(b)) => Number::Float(a as f64 + b),
+            (Number::Float(a), Kind::Int(b)) => Number::Float(a + b as f64),
+            (Number::Float(a), Kind::Float(b)) => Number::Float(a + b),
+            (sum, _) => {
+                let to = if matches!(sum, Number::Int(_)) { "an integer" } else { "a float" };
+                let message = format!("cannot add {} to {to}", type_phrase(value));
+                return Err(EvalError::at(ErrorKind::Eval, pos, message));
+            }
         })
     }
 }
@@ -136,4 +139,13 @@ impl Vm {
 enum Number {
     Int(i64),
     Float(f64),
+}
+
+impl Number {
+    fn value(self) -> Value {
+        match self {
+            Number::Int(n) => Value::int(n),
+            Number::Float(f) => Value::float(f),
+        }
+    }
 }

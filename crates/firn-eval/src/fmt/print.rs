@@ -213,12 +213,12 @@ impl Printer<'_> {
         match fun {
             Fun::Closure(closure) => {
                 self.put("«lambda");
-                if let Some(name) = closure.lambda.name {
+                if let Some(name) = closure.next().0 {
                     self.put(" ");
                     self.out.extend_from_slice(name.as_bytes());
                 }
                 let host = self.vm.host().clone();
-                if let Some(place) = closure.lambda.pos.place(&*host) {
+                if let Some(place) = closure.next().1.place(&*host) {
                     self.put(" @ ");
                     self.put(&place.display());
                 }

@@ -136,11 +136,11 @@ impl Writer<'_> {
                 self.close("attrs");
             }
             Kind::Fun(Fun::Closure(closure)) => {
-                let lambda = closure.lambda;
+                let (_, pos, arg) = closure.next();
                 let mut place = Vec::new();
-                self.place(lambda.pos, &mut place);
+                self.place(pos, &mut place);
                 self.open("function", &place);
-                match &lambda.formals {
+                match closure.formals() {
                     Some(formals) => {
                         let mut attrs: Vec<Attr<'static>> = Vec::new();
                         if formals.ellipsis {
@@ -158,7 +158,7 @@ impl Writer<'_> {
                         self.close("attrspat");
                     }
                     None => {
-                        let name = lambda.arg.map(|a| a.as_bytes().to_vec()).unwrap_or_default();
+                        let name = arg.map(|a| a.as_bytes().to_vec()).unwrap_or_default();
                         self.empty("varpat", &[("name", name)]);
                     }
                 }

@@ -42,17 +42,17 @@ pub fn allocated_bytes() -> u64 {
 /// Memory for `words` words, aligned to 8 bytes, uninitialised. Never freed.
 #[inline]
 pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
-    BUMP.with(|bumps| {
-        let cell = &bumps[class as usize];
-        let bump = cell.get();
-        if words <= bump.left {
-            // SAFETY: `left` words from `next` on belong to this thread's block.
-            cell.set(Bump { next: unsafe { bump.next.add(words) }, left: bump.left - words });
-            // SAFETY: `next` is not null when anything is left.
-            return unsafe { NonNull::new_unchecked(bump.next) };
-        }
-        alloc_slow(cell, words)
-    })
+    let bumps = BUMP.with(|bumps| bumps as *const [Cell<Bump>; 2]);
+    // SAFETY: this thread's own, which lives as long as the thread; nothing is kept of it.
+    let cell = unsafe { &(&*bumps)[class as usize] };
+    let bump = cell.get();
+    if words <= bump.left {
+        // SAFETY: `left` words from `next` on belong to this thread's block.
+        cell.set(Bump { next: unsafe { bump.next.add(words) }, left: bump.left - words });
+        // SAFETY: `next` is not null when anything is left.
+        return unsafe { NonNull::new_unchecked(bump.next) };
+    }
+    alloc_slow(cell, words)
 }
 
 #[cold]
@@ -77,6 +77,8 @@ struct Regions {
 static REGIONS: parking_lot::Mutex<Regions> =
     parking_lot::Mutex::new(Regions { next: 0, left: 0, size: 1 << 20 });
 const LARGEST_REGION: usize = 64 << 20;
+/// Mappings of this size ask for huge pages: a page fault costs more than the memory at their edges.
+const HUGE_FROM: usize = 4 << 20;
 
 fn system(words: usize) -> NonNull<u64> {
     let bytes = words * 8;
@@ -108,7 +110,13 @@ fn map(bytes: usize) -> NonNull<u64> {
     match unsafe {
         mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE | MapFlags::NORESERVE)
     } {
-        Ok(address) => NonNull::new(address.cast::<u64>()).unwrap_or_else(|| out_of_memory(bytes)),
+        Ok(address) => {
+            if bytes >= HUGE_FROM {
+                // SAFETY: advice on a mapping that was just made.
+                let _ = unsafe { rustix::mm::madvise(address, bytes, rustix::mm::Advice::LinuxHugepage) };
+            }
+            NonNull::new(address.cast::<u64>()).unwrap_or_else(|| out_of_memory(bytes))
+        }
         Err(_) => out_of_memory(bytes),
     }
 }

@@ -17,7 +17,7 @@ mod word;
 
 pub use env::Env;
 pub use heap::allocated_bytes;
-pub use objects::{Attrs, Closure, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};
+pub use objects::{Attrs, Closure, Fun, List, ListBuilder, NixStr, PartialApp, PlaceCache, ValueVec};
 pub use thunk::{Native, Suspended, Thunk, ThunkState};
 pub use word::{Kind, Value};
 

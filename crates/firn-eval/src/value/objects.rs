@@ -4,8 +4,10 @@ use super::env::Env;
 use super::heap::{self, Class};
 use super::word::{ATTRS, BOX_PATH, BOXED, FUN, LIST, STR, Value};
 use crate::context::Context;
-use crate::expr::{Lambda, PrimOp};
-use crate::shape::Shape;
+use crate::expr::{FormalArgs, Lambda, PrimOp};
+use crate::shape::{FROM_RIGHT, Shape, UpdatePlan};
+use crate::source::Pos;
+use firn_syntax::Sym;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -115,6 +117,19 @@ impl NixPath {
     }
 }
 
+/// What a piece of code remembers of where it found an attribute: a shape's address and a place in it.
+pub struct PlaceCache(AtomicU64);
+
+impl PlaceCache {
+    #[expect(clippy::new_without_default, reason = "an empty cache is made where code is made")]
+    pub const fn new() -> PlaceCache {
+        PlaceCache(AtomicU64::new(0))
+    }
+}
+
+/// The place of what a shape does not have.
+const ABSENT: usize = 0xffff;
+
 /// An attribute set: its shape and one value for each of the shape's keys.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Attrs(NonNull<u64>);
@@ -181,8 +196,58 @@ impl Attrs {
     }
 
     #[inline]
-    pub fn find(self, name: firn_syntax::Sym) -> Option<Value> {
+    pub fn find(self, name: Sym) -> Option<Value> {
         self.shape().find(name).map(|i| self.get(i))
+    }
+
+    /// As [`Attrs::find`], trying first where the name was the last time.
+    #[inline]
+    pub fn find_cached(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
+        // SAFETY: the first word of a set is its shape's address.
+        let shape = unsafe { self.0.read() };
+        let known = cache.0.load(Ordering::Relaxed);
+        if known >> 16 != shape {
+            return self.find_slowly(name, cache);
+        }
+        let place = known as usize & ABSENT;
+        if place == ABSENT {
+            return None;
+        }
+        // SAFETY: a cache holds places of the shape whose address it holds, and this is a set of that shape.
+        unsafe {
+            Some(Value::from_word(
+                AtomicU64::from_ptr(self.0.as_ptr().add(1 + place)).load(Ordering::Acquire),
+            ))
+        }
+    }
+
+    #[inline(never)]
+    fn find_slowly(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
+        let shape = self.shape();
+        let place = shape.find(name);
+        let number = place.unwrap_or(ABSENT);
+        if place.is_none() || number < ABSENT {
+            cache.0.store((shape as *const Shape as u64) << 16 | number as u64, Ordering::Relaxed);
+        }
+        place.map(|p| self.get(p))
+    }
+
+    /// The values of `a // b` as the plan for their shapes says.
+    #[inline]
+    pub fn gather(plan: &UpdatePlan, a: Attrs, b: Attrs) -> Attrs {
+        assert!(a.shape().id == plan.left && b.shape().id == plan.right, "plan for other shapes");
+        let object = heap::alloc(Class::Traced, 1 + plan.gather.len());
+        // SAFETY: `1 + len` fresh words, and a plan's places are of the two shapes it was made for.
+        unsafe {
+            object.write(plan.shape as *const Shape as u64);
+            for (i, from) in plan.gather.iter().enumerate() {
+                let (set, place) = if from & FROM_RIGHT != 0 { (b, from & !FROM_RIGHT) } else { (a, *from) };
+                let word =
+                    AtomicU64::from_ptr(set.0.as_ptr().add(1 + place as usize)).load(Ordering::Acquire);
+                object.add(1 + i).write(word);
+            }
+        }
+        Attrs(object)
     }
 
     #[inline]
@@ -332,11 +397,27 @@ const FUN_CLOSURE: u64 = 0;
 const FUN_PRIMOP: u64 = 1;
 const FUN_PARTIAL: u64 = 2;
 
-/// A lambda with its environment.
+/// A lambda with its environment and its first arguments, fewer than it takes.
 #[derive(Clone, Copy)]
 pub struct Closure {
     pub lambda: &'static Lambda,
     pub env: Env,
+    pub args: &'static [Value],
+}
+
+impl Closure {
+    /// The pattern of the next argument.
+    pub fn formals(self) -> Option<&'static FormalArgs> {
+        if self.args.len() < self.lambda.params.len() { None } else { self.lambda.formals.as_ref() }
+    }
+
+    /// Name of the function, place, and name of a plain next argument.
+    pub fn next(self) -> (Option<Sym>, Pos, Option<Sym>) {
+        match self.lambda.params.get(self.args.len()) {
+            Some(param) => (param.name, param.pos, Some(param.arg)),
+            None => (self.lambda.name, self.lambda.pos, self.lambda.arg),
+        }
+    }
 }
 
 /// A primitive operation that lacks arguments.
@@ -356,10 +437,7 @@ impl Fun {
         unsafe {
             let head = object.read();
             match head & 3 {
-                FUN_CLOSURE => Fun::Closure(Closure {
-                    lambda: &*(object.add(1).read() as *const Lambda),
-                    env: Env(NonNull::new_unchecked(object.add(2).read() as *mut u64)),
-                }),
+                FUN_CLOSURE => Fun::Closure(closure_of(object, head)),
                 FUN_PRIMOP => Fun::PrimOp(&*(object.add(1).read() as *const PrimOp)),
                 _ => Fun::Partial(PartialApp {
                     primop: &*(object.add(1).read() as *const PrimOp),
@@ -373,7 +451,50 @@ impl Fun {
     }
 }
 
+/// # Safety
+/// `object` must be a closure with that first word.
+#[inline]
+unsafe fn closure_of(object: NonNull<u64>, head: u64) -> Closure {
+    // SAFETY: the words are what `closure` and `partial_closure` wrote.
+    unsafe {
+        Closure {
+            lambda: &*(object.add(1).read() as *const Lambda),
+            env: Env(NonNull::new_unchecked(object.add(2).read() as *mut u64)),
+            args: std::slice::from_raw_parts(object.add(3).as_ptr().cast::<Value>(), (head >> 2) as usize),
+        }
+    }
+}
+
 impl Value {
+    #[inline]
+    pub fn as_closure(self) -> Option<Closure> {
+        if self.tag() != FUN {
+            return None;
+        }
+        // SAFETY: the tag says that the object is a function, and the first word what kind.
+        unsafe {
+            let object = self.object();
+            let head = object.read();
+            (head & 3 == FUN_CLOSURE).then(|| closure_of(object, head))
+        }
+    }
+
+    /// A closure with some of its arguments.
+    pub fn partial_closure(closure: Closure, more: &[Value]) -> Value {
+        let count = closure.args.len() + more.len();
+        let object = heap::alloc(Class::Traced, 3 + count);
+        // SAFETY: `3 + count` fresh words.
+        unsafe {
+            object.write(FUN_CLOSURE | ((count as u64) << 2));
+            object.add(1).write(closure.lambda as *const Lambda as u64);
+            object.add(2).write(closure.env.0.as_ptr() as u64);
+            for (i, value) in closure.args.iter().chain(more).enumerate() {
+                object.add(3 + i).write(value.word());
+            }
+            Value::from_object(object, FUN)
+        }
+    }
+
     #[inline]
     pub fn closure(lambda: &'static Lambda, env: Env) -> Value {
         let object = heap::alloc(Class::Traced, 3);

@@ -106,6 +106,26 @@ impl Value {
         boxed(BOX_INT, n as u64)
     }
 
+    /// An integer that needs no box.
+    #[inline(always)]
+    pub fn as_small_int(self) -> Option<i64> {
+        (self.tag() == INT).then_some(self.0.get() as i64 >> 3)
+    }
+
+    /// Whether two evaluated values are equal, where the words tell: integers, booleans, null, and values of
+    /// different types.
+    #[inline(always)]
+    pub fn equal_simply(self, other: Value) -> Option<bool> {
+        let (a, b) = (self.tag(), other.tag());
+        match a {
+            INT | IMMEDIATE if a == b => Some(self == other),
+            // The empty list is the only immediate that equals another kind of word, and that never does.
+            STR | FUN | IMMEDIATE if a != b && b != BOXED => Some(false),
+            ATTRS | LIST if b == IMMEDIATE => Some(false),
+            _ => None,
+        }
+    }
+
     pub fn float(f: f64) -> Value {
         boxed(BOX_FLOAT, f.to_bits())
     }
@@ -150,6 +170,11 @@ impl Value {
     pub fn as_fun(self) -> Option<Fun> {
         // SAFETY: the tag says that the object is a function.
         (self.tag() == FUN).then(|| unsafe { Fun::from_object(self.object()) })
+    }
+
+    #[inline]
+    pub fn is_fun(self) -> bool {
+        self.tag() == FUN
     }
 
     #[inline]
