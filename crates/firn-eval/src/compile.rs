@@ -13,6 +13,7 @@ use bumpalo::Bump;
 use firn_syntax::Sym;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
 use rustc_hash::FxHashMap;
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Names that are always in scope.
@@ -38,7 +39,8 @@ pub(crate) struct CompileContext<'a> {
 
 /// Compiles a parsed text.
 pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'static Code> {
-    let arena: &'static Bump = Box::leak(Box::new(Bump::with_capacity(ast.len() * 24)));
+    let arena = arena(ast.len() * 64);
+    let before = arena.allocated_bytes() - arena.chunk_capacity();
     let mut compiler = Compiler {
         ast,
         context,
@@ -54,8 +56,27 @@ pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'s
     compiler.reserve(context.scope.len() as u32);
     let body = compiler.expr(ast.root, true)?;
     let frame_size = compiler.frames[0].size;
-    CODE_BYTES.fetch_add(arena.allocated_bytes() as u64, Ordering::Relaxed);
+    let after = arena.allocated_bytes() - arena.chunk_capacity();
+    CODE_BYTES.fetch_add(after.saturating_sub(before) as u64, Ordering::Relaxed);
     Ok(arena.alloc(Code { body, frame_size }))
+}
+
+thread_local! {
+    static ARENA: Cell<Option<&'static Bump>> = const { Cell::new(None) };
+}
+
+/// Memory for code: one arena for many files, a new one when less than about `needed` bytes are left.
+fn arena(needed: usize) -> &'static Bump {
+    match ARENA.get() {
+        Some(arena) if arena.chunk_capacity() >= needed => arena,
+        last => {
+            // Small for a single expression, large for package sets.
+            let size = if last.is_none() { 64 << 10 } else { 1 << 20 };
+            let arena: &'static Bump = Box::leak(Box::new(Bump::with_capacity(size.max(needed))));
+            ARENA.set(Some(arena));
+            arena
+        }
+    }
 }
 
 /// Bytes that code takes.

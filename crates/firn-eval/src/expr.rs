@@ -245,4 +245,7 @@ pub struct PrimOp {
     pub name: &'static str,
     pub arity: usize,
     pub run: PrimOpFn,
+    /// The arguments that it evaluates before anything else, in that order, so that nothing need be suspended
+    /// for them.
+    pub eager: &'static [u8],
 }

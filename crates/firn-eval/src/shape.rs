@@ -7,6 +7,7 @@ use firn_syntax::Sym;
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHasher};
+use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,13 +19,18 @@ pub struct Shape {
     syms: Box<[Sym]>,
     positions: Box<[Pos]>,
     order: OnceLock<Box<[u32]>>,
-    index: OnceLock<FxHashMap<Sym, u32>>,
 }
 
 /// Up to this many keys are searched one by one.
 const LINEAR: usize = 8;
-/// Above this many keys a hash index is made.
-const INDEXED: usize = 128;
+/// How many look-ups in larger shapes are remembered, as a power of two.
+const FOUND_BITS: u32 = 11;
+
+thread_local! {
+    /// Shape and name of a look-up, and the place that was found plus one, or 0.
+    static FOUND: [Cell<(u64, u32)>; 1 << FOUND_BITS] = const { [const { Cell::new((0, 0)) }; 1 << FOUND_BITS] };
+}
+
 const SHARDS: usize = 16;
 
 static TABLE: [Mutex<HashTable<&'static Shape>>; SHARDS] = [const { Mutex::new(HashTable::new()) }; SHARDS];
@@ -52,7 +58,6 @@ impl Shape {
             syms: syms.into(),
             positions: positions.into(),
             order: OnceLock::new(),
-            index: OnceLock::new(),
         }));
         table.insert_unique(hash, shape, |s| self::hash(&s.syms, &s.positions));
         shape
@@ -85,12 +90,18 @@ impl Shape {
         if len <= LINEAR {
             return self.syms.iter().position(|s| *s == name);
         }
-        if len <= INDEXED {
-            return self.syms.binary_search(&name).ok();
-        }
-        let index =
-            self.index.get_or_init(|| self.syms.iter().enumerate().map(|(i, s)| (*s, i as u32)).collect());
-        index.get(&name).map(|i| *i as usize)
+        let key = u64::from(self.id) << 32 | u64::from(name.index());
+        let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FOUND_BITS)) as usize;
+        FOUND.with(|found| {
+            let Some(cell) = found.get(slot) else { return None };
+            let (known, place) = cell.get();
+            if known == key {
+                return place.checked_sub(1).map(|p| p as usize);
+            }
+            let place = self.syms.binary_search(&name).ok();
+            cell.set((key, place.map_or(0, |p| p as u32 + 1)));
+            place
+        })
     }
 
     /// Places of the keys in lexicographic order of their names: the order that users see.

@@ -40,6 +40,50 @@ const fn experimental(name: &'static str, arity: usize, run: PrimOpFn, feature: 
     Entry { name, arity, run, feature: Some(feature) }
 }
 
+/// The arguments that a builtin evaluates before anything else, in that order.
+fn eager(name: &str) -> &'static [u8] {
+    match name {
+        "head"
+        | "tail"
+        | "length"
+        | "concatLists"
+        | "attrNames"
+        | "attrValues"
+        | "listToAttrs"
+        | "functionArgs"
+        | "toString"
+        | "stringLength"
+        | "isAttrs"
+        | "isBool"
+        | "isFloat"
+        | "isFunction"
+        | "isInt"
+        | "isList"
+        | "isNull"
+        | "isPath"
+        | "isString"
+        | "typeOf"
+        | "seq"
+        | "removeAttrs"
+        | "parseDrvName"
+        | "splitVersion"
+        | "unsafeDiscardStringContext"
+        | "hasContext"
+        | "getContext"
+        | "genericClosure"
+        | "baseNameOf"
+        | "dirOf" => &[0],
+        "elem" | "mapAttrs" | "sort" => &[1],
+        "map" | "filter" | "elemAt" | "genList" => &[1, 0],
+        "any" | "all" | "concatMap" | "zipAttrsWith" | "getAttr" | "hasAttr" | "intersectAttrs"
+        | "catAttrs" | "concatStringsSep" | "match" | "split" | "compareVersions" | "lessThan" | "add"
+        | "sub" | "mul" | "div" => &[0, 1],
+        "foldl'" => &[0, 2],
+        "substring" => &[0, 1],
+        _ => &[],
+    }
+}
+
 /// Names that are in scope as they are; all others are with two underscores before them.
 const PLAIN: &[&str] = &[
     "abort",
@@ -136,8 +180,12 @@ pub(crate) fn install(vm: &mut Vm) {
         if entry.feature.is_some_and(|f| !vm.settings.has_feature(f)) {
             continue;
         }
-        let primop: &'static PrimOp =
-            Box::leak(Box::new(PrimOp { name: entry.name, arity: entry.arity, run: entry.run }));
+        let primop: &'static PrimOp = Box::leak(Box::new(PrimOp {
+            name: entry.name,
+            arity: entry.arity,
+            run: entry.run,
+            eager: eager(entry.name),
+        }));
         define(vm, &mut builtins, entry.name, Value::primop(primop));
     }
     let system = vm.settings.system.clone();

@@ -6,7 +6,7 @@ use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::Pos;
 use crate::table::Table;
-use crate::value::{Closure, Env, Fun, PartialApp, Value};
+use crate::value::{Closure, Env, Fun, PartialApp, Thunk, Value};
 use crate::vm::{Call, Vm};
 use firn_syntax::Sym;
 use parking_lot::Mutex;
@@ -29,6 +29,9 @@ struct FormalPlan {
 
 const ABSENT: u32 = u32::MAX;
 
+/// No builtin takes more arguments.
+const MAX_PRIMOP_ARITY: usize = 3;
+
 impl Vm {
     #[inline(never)]
     pub(super) fn eval_call(&mut self, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
@@ -37,13 +40,9 @@ impl Vm {
             if closure.args.len() + call.args.len() == closure.lambda.arity() {
                 return self.call_exactly(closure, call, env);
             }
-        } else if let (Some(Fun::PrimOp(primop)), [_] | [_, _]) = (function.as_fun(), call.args) {
-            if primop.arity == call.args.len() {
-                let mut args = [Value::NULL; 2];
-                for (i, arg) in call.args.iter().enumerate() {
-                    args[i] = self.delay(arg, env);
-                }
-                return self.call_primop(primop, &args[..primop.arity], call.pos).map(Next::Value);
+        } else if let Some(Fun::PrimOp(primop)) = function.as_fun() {
+            if primop.arity == call.args.len() && primop.arity <= MAX_PRIMOP_ARITY {
+                return self.call_primop_directly(primop, call, env).map(Next::Value);
             }
         }
         let mut args = Args::new();
@@ -141,12 +140,49 @@ impl Vm {
         }
     }
 
+    /// Calls a builtin with all of its arguments.
+    #[inline]
+    fn call_primop_directly(
+        &mut self,
+        primop: &'static PrimOp,
+        call: &'static CallExpr,
+        env: Env,
+    ) -> EvalResult<Value> {
+        if self.calls.len() >= self.settings.max_call_depth {
+            return Err(self.stack_overflow(call.pos));
+        }
+        self.calls.push(Call { lambda: None, pos: call.pos });
+        let mut args = [Value::UNSET; MAX_PRIMOP_ARITY];
+        for i in primop.eager {
+            match self.eval_inline(&call.args[*i as usize], env) {
+                Ok(value) => args[*i as usize] = value,
+                Err(error) => {
+                    // The builtin finds it where it looks, and says what it wanted.
+                    args[*i as usize] = Thunk::failed(error).value();
+                    break;
+                }
+            }
+        }
+        for (value, arg) in args.iter_mut().zip(call.args) {
+            if value.is_unset() {
+                *value = self.delay(arg, env);
+            }
+        }
+        self.run_primop(primop, &args[..primop.arity], call.pos)
+    }
+
     fn call_primop(&mut self, primop: &'static PrimOp, args: &[Value], pos: Pos) -> EvalResult<Value> {
-        self.stats.primop_calls += 1;
         if self.calls.len() >= self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.calls.push(Call { lambda: None, pos });
+        self.run_primop(primop, args, pos)
+    }
+
+    /// Runs a builtin whose call has been recorded.
+    #[inline]
+    fn run_primop(&mut self, primop: &'static PrimOp, args: &[Value], pos: Pos) -> EvalResult<Value> {
+        self.stats.primop_calls += 1;
         // As in the reference, a builtin does not know where it was called: its own messages name no place.
         let result = (primop.run)(self, args, Pos::NONE);
         self.calls.pop();

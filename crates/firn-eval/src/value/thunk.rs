@@ -82,6 +82,20 @@ impl Thunk {
         Thunk(object)
     }
 
+    /// One that has failed already.
+    #[cold]
+    pub fn failed(error: EvalError) -> Thunk {
+        let object = heap::alloc(Class::Traced, 2);
+        // SAFETY: two fresh words.
+        unsafe {
+            object.write(CLAIMED);
+            object.add(1).write(0);
+        }
+        let thunk = Thunk(object);
+        thunk.fail(error);
+        thunk
+    }
+
     pub fn native(what: Native, payload: &[Value]) -> Thunk {
         let data = heap::alloc(Class::Traced, payload.len() + 1);
         let object = heap::alloc(Class::Traced, 2);
