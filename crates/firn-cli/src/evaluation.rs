@@ -23,6 +23,26 @@ pub struct Evaluation {
     current_dir: Vec<u8>,
 }
 
+/// When memory is collected: as with the reference, `GC_INITIAL_HEAP_SIZE` (bytes, or with K, M or G) is what may be
+/// used before the first time, and `GC_DONT_GC` is never. `FIRN_GC_GROWTH` is by how many percent the heap may grow
+/// between collections.
+fn set_collector_limits() {
+    let number = |name: &str| -> Option<usize> {
+        let text = std::env::var(name).ok()?;
+        let digits = text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']);
+        let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "K" => 10,
+            "M" => 20,
+            "G" => 30,
+            _ => 0,
+        };
+        digits.parse::<usize>().ok()?.checked_mul(1 << unit)
+    };
+    let never = std::env::var_os("GC_DONT_GC").map(|_| usize::MAX);
+    let first = never.or_else(|| number("GC_INITIAL_HEAP_SIZE"));
+    firn_eval::set_collector_limits(first, number("FIRN_GC_GROWTH"));
+}
+
 impl Evaluation {
     /// A machine for `context`. With `read_only`, nothing is written to the store.
     pub fn new(context: &Context, args: &EvalArgs, read_only: bool) -> CliResult<Evaluation> {
@@ -88,6 +108,7 @@ impl Evaluation {
             true => Arc::new(access_control(host.clone(), &eval_settings)?),
             false => host.clone(),
         };
+        set_collector_limits();
         let vm = Vm::new(dyn_host, eval_settings);
         let mut evaluation =
             Evaluation { vm, host, auto_args: Attrs::empty(), show_trace: settings.show_trace, current_dir };
@@ -110,7 +131,9 @@ impl Evaluation {
             };
             out.push(Sym::new(name.as_bytes()), value);
         }
-        Ok(out.finish_attrs())
+        let args = out.finish_attrs();
+        args.value().keep();
+        Ok(args)
     }
 
     /// An evaluation error as the command's error.

@@ -2,8 +2,9 @@
 
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::{Attrs, Value, ValueVec};
+use crate::value::{Attrs, ListBuilder, Value, ValueVec};
 use firn_syntax::Sym;
+use rustc_hash::FxHashMap;
 
 /// Collects attributes; they may come in any order. Of attributes with one name, the first wins.
 pub struct AttrsBuilder {
@@ -70,6 +71,44 @@ impl AttrsBuilder {
 
     pub fn finish(self) -> Value {
         self.finish_attrs().value()
+    }
+}
+
+/// Values by name, in the order in which they came.
+#[derive(Default)]
+pub(crate) struct Groups {
+    numbers: FxHashMap<Sym, u32>,
+    names: Vec<(Sym, usize)>,
+    values: ValueVec,
+    /// The group of each value.
+    places: Vec<u32>,
+}
+
+impl Groups {
+    pub(crate) fn push(&mut self, name: Sym, value: Value) {
+        let number = *self.numbers.entry(name).or_insert_with(|| {
+            self.names.push((name, 0));
+            self.names.len() as u32 - 1
+        });
+        self.names[number as usize].1 += 1;
+        self.values.push(value);
+        self.places.push(number);
+    }
+
+    /// Gives each name and the list of its values.
+    pub(crate) fn each(&self, mut f: impl FnMut(Sym, Value)) {
+        let lists: ValueVec = self.names.iter().map(|(_, count)| ListBuilder::new(*count).finish()).collect();
+        let mut filled = vec![0; self.names.len()];
+        for (value, place) in self.values.as_slice().iter().zip(&self.places) {
+            let place = *place as usize;
+            if let Some(list) = lists.as_slice()[place].as_list() {
+                list.set(filled[place], *value);
+            }
+            filled[place] += 1;
+        }
+        for ((name, _), list) in self.names.iter().zip(lists.as_slice()) {
+            f(*name, *list);
+        }
     }
 }
 

@@ -194,10 +194,10 @@ impl Compiler<'_> {
         let ast = self.ast;
         let pos = self.pos_of(id);
         Ok(match ast.node(id) {
-            Node::Int(n) => Expr::Const(Value::int(n)),
-            Node::Float(f) => Expr::Const(Value::float(f)),
-            Node::Str(text) => Expr::Const(Value::str(ast.bytes(text))),
-            Node::Path(text) => Expr::Const(Value::path(&self.absolute(ast.bytes(text)))),
+            Node::Int(n) => Expr::Const(Value::int(n).keep()),
+            Node::Float(f) => Expr::Const(Value::float(f).keep()),
+            Node::Str(text) => Expr::Const(Value::str(ast.bytes(text)).keep()),
+            Node::Path(text) => Expr::Const(Value::path(&self.absolute(ast.bytes(text))).keep()),
             Node::HomePath(text) => {
                 let text = ast.bytes(text);
                 if self.context.pure_eval {
@@ -210,12 +210,12 @@ impl Compiler<'_> {
                     ));
                 }
                 let path = [self.context.home, &text[1..]].concat();
-                Expr::Const(Value::path(&keep_slash(&path, crate::coerce::canonical(&path))))
+                Expr::Const(Value::path(&keep_slash(&path, crate::coerce::canonical(&path))).keep())
             }
             Node::SearchPath(text) => {
                 let function = self.variable(Sym::from_static("__findFile"), pos)?;
                 let path = self.variable(Sym::from_static("__nixPath"), pos)?;
-                let name = Expr::Const(Value::str(ast.bytes(text)));
+                let name = Expr::Const(Value::str(ast.bytes(text)).keep());
                 let args = self.slice(vec![path, name]);
                 Expr::Call(self.alloc(CallExpr { function, args, pos }))
             }
@@ -298,7 +298,7 @@ impl Compiler<'_> {
             }
             Node::Negate(inner) => {
                 let right = self.expr(inner, false)?;
-                let zero = Expr::Const(Value::int(0));
+                let zero = Expr::Const(Value::int(0).keep());
                 self.arithmetic(Op::Sub, "__sub", zero, right, pos)?
             }
             Node::Binary { op, left, right } => self.binary(op, left, right, pos)?,

@@ -8,14 +8,13 @@ mod sets;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::expr::*;
 use crate::source::Pos;
-use crate::value::{Attrs, Env, Thunk, Value};
+use crate::value::{Attrs, Env, FewValues, Thunk, Value};
 use crate::vm::Vm;
 use call::Next;
 use firn_syntax::Sym;
-use smallvec::SmallVec;
 
 /// Arguments of a call.
-type Args = SmallVec<[Value; 6]>;
+type Args = FewValues<6>;
 
 impl Vm {
     /// Runs an expression to a value.

@@ -46,7 +46,7 @@ pub use render::render_error;
 pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};
-pub use value::{Attrs, Kind, List, Value, ValueVec, allocated_bytes};
+pub use value::{Attrs, Kind, List, Value, ValueVec, set_collector_limits};
 pub use vm::{Vm, with_large_stack};
 
 pub use firn_syntax::Sym;

@@ -259,7 +259,7 @@ impl Finder<'_> {
         if !vm.is_derivation(attrs)? {
             return Ok(true);
         }
-        if !self.done.insert(value) {
+        if !self.done.insert(value.keep()) {
             return Ok(false);
         }
         let Some(name) = attrs.find(Sym::from_static("name")) else {

@@ -74,7 +74,7 @@ pub fn with_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
                 move || {
                     STACK_BOTTOM.set(stack_address().saturating_sub(size - STACK_RESERVE));
                     let f = inner.lock().ok().and_then(|mut f| f.take());
-                    f.map(|f| f())
+                    f.map(|f| crate::value::evaluating_thread(f))
                 },
             );
             match spawned {
@@ -136,6 +136,7 @@ impl Vm {
     /// Counts and sizes of this evaluation, for `NIX_SHOW_STATS`.
     pub fn statistics(&self) -> Vec<(&'static str, u64)> {
         let (shapes, keys) = crate::shape::totals();
+        let usage = crate::value::usage();
         let (plans, plan_bytes) = crate::shape::plan_totals();
         vec![
             ("nrFunctionCalls", self.stats.function_calls),
@@ -148,7 +149,8 @@ impl Vm {
             ("updatePlans", plans),
             ("updatePlanBytes", plan_bytes),
             ("codeBytes", crate::compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed)),
-            ("heapBytes", crate::value::allocated_bytes()),
+            ("heapBytes", usage.bytes),
+            ("collections", u64::from(usage.collections)),
             ("files", self.imports.len() as u64),
         ]
     }
@@ -444,7 +446,7 @@ impl Vm {
         }
         if path == builtins::FETCHURL_PATH {
             let value = self.eval_text(builtins::FETCHURL.as_bytes(), Origin::Internal, b"/")?;
-            self.imports.insert(path.to_vec(), value);
+            self.imports.insert(path.to_vec(), value.keep());
             return Ok(value);
         }
         let file = self.resolve_file(path)?;
@@ -457,6 +459,7 @@ impl Vm {
             }
         };
         let shown = file.clone();
+        let value = value.keep();
         self.imports.insert(file, value);
         self.imports.insert(path.to_vec(), value);
         self.force(value).map_err(|e| {

@@ -1,7 +1,7 @@
 //! Lists.
 
 use super::{Entry, entry};
-use crate::attrs::AttrsBuilder;
+use crate::attrs::{AttrsBuilder, Groups};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
 use crate::source::Pos;
 use crate::value::{Fun, ListBuilder, Thunk, Value, ValueVec};
@@ -299,22 +299,15 @@ fn group_by(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let list =
         vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.groupBy")?;
     let what = "while evaluating the return value of the grouping function passed to builtins.groupBy";
-    let mut groups: rustc_hash::FxHashMap<Sym, usize> = Default::default();
-    let mut members: Vec<(Sym, ValueVec)> = Vec::new();
+    let mut groups = Groups::default();
     for item in list.iter() {
         let name = vm.call(f, &[item], pos)?;
         let name = vm.string_no_context(name, pos, what)?;
         let name = Sym::new(name.as_bytes());
-        let place = *groups.entry(name).or_insert_with(|| {
-            members.push((name, ValueVec::default()));
-            members.len() - 1
-        });
-        members[place].1.push(item);
+        groups.push(name, item);
     }
-    let mut attrs = AttrsBuilder::with_capacity(members.len());
-    for (name, members) in members {
-        attrs.push(name, members.to_list());
-    }
+    let mut attrs = AttrsBuilder::new();
+    groups.each(|name, members| attrs.push(name, members));
     Ok(attrs.finish())
 }
 

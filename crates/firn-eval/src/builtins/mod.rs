@@ -208,7 +208,7 @@ pub(crate) fn install(vm: &mut Vm) {
     let partial = AttrsBuilder::from_attrs(builtins.finish_attrs());
     let mut builtins = partial;
     let for_wrapper = AttrsBuilder::from_attrs(builtins_copy(&mut builtins)).finish_attrs();
-    vm.globals.names.insert(Sym::from_static("builtins"), for_wrapper.value());
+    vm.globals.names.insert(Sym::from_static("builtins"), for_wrapper.value().keep());
     vm.globals.builtins = Some(for_wrapper);
     if let Ok(code) = vm.compile_text(DERIVATION.as_bytes(), Origin::Internal, b"/", &[]) {
         let env = Env::new(None, code.frame_size as usize);
@@ -224,7 +224,7 @@ pub(crate) fn install(vm: &mut Vm) {
     if cell.claim().is_some() {
         cell.finish(attrs.value());
     }
-    vm.globals.names.insert(Sym::from_static("builtins"), attrs.value());
+    vm.globals.names.insert(Sym::from_static("builtins"), attrs.value().keep());
     vm.globals.builtins = Some(attrs);
 }
 
@@ -240,6 +240,7 @@ fn define(vm: &mut Vm, builtins: &mut AttrsBuilder, name: &'static str, value: V
 }
 
 fn constant(vm: &mut Vm, builtins: &mut AttrsBuilder, name: &'static str, value: Value, prefixed: bool) {
+    let value = value.keep();
     builtins.push(Sym::from_static(name), value);
     let global = if prefixed { Sym::new(format!("__{name}").as_bytes()) } else { Sym::from_static(name) };
     vm.globals.names.insert(global, value);

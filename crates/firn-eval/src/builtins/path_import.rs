@@ -69,13 +69,14 @@ fn import_derivation(vm: &mut Vm, path: &StorePath) -> EvalResult<Value> {
             Some(path) => dir.display(&path),
             None => firn_derivation::DownstreamPlaceholder::ca_output(path, name).render(),
         };
-        outputs.push((Sym::new(name.as_bytes()), Value::str_with(shown.as_bytes(), Context::single(&elem))));
+        let shown = Value::str_with(shown.as_bytes(), Context::single(&elem)).keep();
+        outputs.push((Sym::new(name.as_bytes()), shown));
     }
     // Every output is a set of its own that holds the others; they refer to each other through lazy cells.
     let cells: Vec<crate::value::Thunk> =
         outputs.iter().map(|_| crate::value::Thunk::apply(Value::NULL, Value::NULL)).collect();
     let mut all = ValueVec::default();
-    all.extend(cells.iter().map(|c| c.value()));
+    all.extend(cells.iter().map(|c| c.value().keep()));
     let all = all.to_list();
     let names = names.to_list();
     let mut first = None;

@@ -1,14 +1,14 @@
 //! Sets and functions' arguments.
 
 use super::{Entry, entry};
-use crate::attrs::AttrsBuilder;
+use crate::attrs::{AttrsBuilder, Groups};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::shape::Shape;
 use crate::source::Pos;
 use crate::value::{Attrs, Fun, ListBuilder, Native, Thunk, Value, ValueVec};
 use crate::vm::Vm;
 use firn_syntax::Sym;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashSet;
 
 pub(super) const TABLE: &[Entry] = &[
     entry("attrNames", 1, attr_names),
@@ -218,22 +218,17 @@ fn zip_attrs_with(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let list =
         vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.zipAttrsWith")?;
     let what = "while evaluating a value of the list passed as second argument to builtins.zipAttrsWith";
-    let mut places: FxHashMap<Sym, usize> = FxHashMap::default();
-    let mut collected: Vec<(Sym, ValueVec)> = Vec::new();
+    let mut groups = Groups::default();
     for item in list.iter() {
         let attrs = vm.force_attrs(item, pos, what)?;
         for (i, name) in attrs.shape().syms().iter().enumerate() {
-            let place = *places.entry(*name).or_insert_with(|| {
-                collected.push((*name, ValueVec::default()));
-                collected.len() - 1
-            });
-            collected[place].1.push(attrs.get(i));
+            groups.push(*name, attrs.get(i));
         }
     }
-    let mut out = AttrsBuilder::with_capacity(collected.len());
-    for (name, values) in collected {
+    let mut out = AttrsBuilder::new();
+    groups.each(|name, values| {
         let shown = Value::str(name.as_bytes());
-        out.push(name, Thunk::native(Native::Apply, &[f, shown, values.to_list()]).value());
-    }
+        out.push(name, Thunk::native(Native::Apply, &[f, shown, values]).value());
+    });
     Ok(out.finish())
 }

@@ -49,7 +49,7 @@ impl Vm {
         for arg in call.args {
             args.push(self.delay(arg, env));
         }
-        self.apply(function, &args, call.pos)
+        self.apply(function, args.as_slice(), call.pos)
     }
 
     /// Calls a closure with as many arguments as it still needs, which go straight into its frame.
@@ -127,9 +127,10 @@ impl Vm {
                         return Ok(Next::Value(Value::partial(primop, &[before, args])));
                     }
                     let (now, later) = args.split_at(missing);
-                    let mut all = Args::from_slice(before);
+                    let mut all = Args::new();
+                    all.extend_from_slice(before);
                     all.extend_from_slice(now);
-                    function = self.call_primop(primop, &all, pos)?;
+                    function = self.call_primop(primop, all.as_slice(), pos)?;
                     args = later;
                 }
                 None => {

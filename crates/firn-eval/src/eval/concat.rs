@@ -5,7 +5,7 @@ use crate::context::Context;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::source::Pos;
-use crate::value::{Env, Kind, Value};
+use crate::value::{Env, FewValues, Kind, Value};
 use crate::vm::Vm;
 use smallvec::SmallVec;
 
@@ -71,31 +71,28 @@ impl Vm {
             _ => CopyToStore::Yes,
         };
         let how = Coerce { more: false, copy };
-        let mut parts: SmallVec<[Value; 8]> = SmallVec::new();
+        let mut parts: FewValues<8> = FewValues::new();
         let mut scratch: Vec<u8> = Vec::new();
         // Text of parts that are not strings, as ranges of `scratch`.
         let mut ranges: SmallVec<[(u32, u32); 8]> = SmallVec::new();
-        let mut len = 0;
         for (i, (part, pos)) in concat.parts.iter().enumerate() {
             let value = match first {
                 Some((value, _)) if i == 0 => value,
-                _ => self.eval(part, env)?,
+                _ => self.eval_inline(part, env)?,
             };
             if let Some(text) = value.as_str() {
                 context = context.union(text.context());
-                len += text.len();
                 parts.push(value);
                 ranges.push((0, 0));
             } else {
                 let start = scratch.len();
                 self.coerce_into(value, how, &mut scratch, &mut context, *pos, what)?;
-                len += scratch.len() - start;
                 parts.push(Value::NULL);
                 ranges.push((start as u32, scratch.len() as u32));
             }
         }
-        let _ = len;
         let slices: SmallVec<[&[u8]; 8]> = parts
+            .as_slice()
             .iter()
             .zip(&ranges)
             .map(|(value, (start, end))| match value.as_str() {
@@ -103,7 +100,10 @@ impl Vm {
                 None => &scratch[*start as usize..*end as usize],
             })
             .collect();
-        Ok(Value::str_parts(&slices, context))
+        let text = Value::str_parts(&slices, context);
+        // The slices do not keep the parts from being collected.
+        std::hint::black_box(&parts);
+        Ok(text)
     }
 
     fn add_numbers(&mut self, mut sum: Number, rest: &'static [(Expr, Pos)], env: Env) -> EvalResult<Value> {

@@ -1,11 +1,13 @@
 //! Values as the evaluator holds them: one tagged machine word each.
 //!
 //! This module is the only one of the crate with `unsafe`. Its invariants:
-//! - every pointer in a [`Value`] comes from [`heap`], whose memory lives as long as the process and never moves;
+//! - every pointer in a [`Value`] comes from [`heap`], whose objects never move and live as long as the stack of an
+//!   evaluating thread or another reachable object refers to them;
 //! - an object's kind never changes, a thunk's state apart, and that only goes suspended → claimed → done | failed;
 //! - lengths are stored in the objects, and every access through a handle is checked against them.
 //!
-//! Handles ([`Attrs`], [`List`], [`Env`], …) are therefore freely copied and safe to use from any thread.
+//! Handles ([`Attrs`], [`List`], [`Env`], …) are therefore freely copied and safe to use from any evaluating thread, as
+//! long as they are not put where the collector does not look (see [`heap`]).
 
 #![expect(unsafe_code, reason = "values are words that point into the evaluator's own heap")]
 
@@ -16,8 +18,10 @@ mod thunk;
 mod word;
 
 pub use env::Env;
-pub use heap::allocated_bytes;
-pub use objects::{Attrs, Closure, Fun, List, ListBuilder, NixStr, PartialApp, PlaceCache, ValueVec};
+pub use heap::{blocking, evaluating_thread, set_collector_limits, usage};
+pub use objects::{
+    Attrs, Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, PlaceCache, ValueVec,
+};
 pub use thunk::{Native, Suspended, Thunk, ThunkState};
 pub use word::{Kind, Value};
 

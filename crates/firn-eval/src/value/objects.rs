@@ -583,6 +583,52 @@ impl ValueVec {
     }
 }
 
+/// Up to `N` values on the stack, and more of them in the heap: unlike other vectors, a place for values where the
+/// collector finds them.
+pub struct FewValues<const N: usize> {
+    few: [Value; N],
+    len: usize,
+    many: Option<ValueVec>,
+}
+
+impl<const N: usize> FewValues<N> {
+    #[inline]
+    pub fn new() -> FewValues<N> {
+        FewValues { few: [Value::NULL; N], len: 0, many: None }
+    }
+
+    #[inline]
+    pub fn push(&mut self, value: Value) {
+        if let (None, Some(slot)) = (&self.many, self.few.get_mut(self.len)) {
+            *slot = value;
+        } else {
+            self.many.get_or_insert_with(|| self.few.iter().copied().collect()).push(value);
+        }
+        self.len += 1;
+    }
+
+    pub fn extend_from_slice(&mut self, values: &[Value]) {
+        values.iter().for_each(|value| self.push(*value));
+    }
+
+    #[inline]
+    pub fn as_slice(&self) -> &[Value] {
+        match &self.many {
+            None => &self.few[..self.len],
+            Some(many) => many.as_slice(),
+        }
+    }
+}
+
+impl FromIterator<Value> for ValueVec {
+    fn from_iter<T: IntoIterator<Item = Value>>(iter: T) -> ValueVec {
+        let iter = iter.into_iter();
+        let mut values = ValueVec::with_capacity(iter.size_hint().0);
+        values.extend(iter);
+        values
+    }
+}
+
 impl Default for ValueVec {
     fn default() -> Self {
         ValueVec::with_capacity(0)

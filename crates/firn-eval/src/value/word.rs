@@ -126,6 +126,15 @@ impl Value {
         }
     }
 
+    /// Keeps the value, and all that it refers to, for as long as the process lives: for values in maps, vectors and
+    /// code, where the collector does not look.
+    pub fn keep(self) -> Value {
+        if !matches!(self.tag(), INT | IMMEDIATE) {
+            heap::keep(self);
+        }
+        self
+    }
+
     pub fn float(f: f64) -> Value {
         boxed(BOX_FLOAT, f.to_bits())
     }

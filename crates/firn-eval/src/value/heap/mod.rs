@@ -1,0 +1,148 @@
+//! The heap: memory for objects, cut from blocks by class and size, and given back by a collector.
+//!
+//! Objects have no headers: the block that an address lies in tells the object's extent and class. The collector
+//! is a conservative one: whatever looks like the address of an object, or of a place inside it, keeps it. It
+//! looks at the stacks and registers of the evaluating threads, at what was given to [`keep`], and at everything
+//! that is reachable from there; it does not look at the program's other memory. Values therefore live on the
+//! stack, in other values and in `ValueVec`, and never in a `Vec` or a map of their own.
+
+mod mark;
+mod space;
+mod world;
+
+use space::BLOCK_BYTES;
+use std::cell::Cell;
+use std::ptr::NonNull;
+
+pub use space::usage;
+pub(super) use world::keep;
+pub use world::{blocking, evaluating_thread, set_collector_limits};
+
+/// Whether objects of a block hold values.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Words that may be values or pointers.
+    Traced = 0,
+    /// Bytes that are never looked into.
+    Opaque = 1,
+}
+
+/// Sizes of small objects in words. Others are rounded up to the next one.
+const SIZES: [u16; 40] = [
+    2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96,
+    112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 768, 1024,
+];
+/// Larger objects have blocks of their own.
+const LARGEST_SMALL: usize = 1024;
+
+const fn size_classes() -> [u8; LARGEST_SMALL + 1] {
+    let mut table = [0; LARGEST_SMALL + 1];
+    let (mut words, mut class) = (0, 0);
+    while words <= LARGEST_SMALL {
+        if words > SIZES[class] as usize {
+            class += 1;
+        }
+        table[words] = class as u8;
+        words += 1;
+    }
+    table
+}
+
+/// The size class for each number of words.
+static SIZE_CLASS: [u8; LARGEST_SMALL + 1] = size_classes();
+
+/// A thread's free objects and unused memory, by class and size.
+struct Local {
+    /// Heads of lists of free objects, whose first word holds the next one's address, inverted: a stale reference to a
+    /// free object must not lead the collector to others.
+    free: [Cell<*mut u64>; 2 * SIZES.len()],
+    /// What is left of the blocks that were fresh: next address and end.
+    fresh: [Cell<(usize, usize)>; 2 * SIZES.len()],
+}
+
+thread_local! {
+    static LOCAL: Local = const {
+        Local {
+            free: [const { Cell::new(std::ptr::null_mut()) }; 2 * SIZES.len()],
+            fresh: [const { Cell::new((0, 0)) }; 2 * SIZES.len()],
+        }
+    };
+}
+
+/// How much fresh memory becomes free objects at a time.
+const STRETCH: usize = 4096;
+
+/// Memory for `words` words, aligned to 8 bytes, with arbitrary contents.
+#[inline(always)]
+pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
+    if words > LARGEST_SMALL {
+        return large(class, words);
+    }
+    let kind = SIZE_CLASS[words] as usize * 2 + class as usize;
+    let local = LOCAL.with(|local| local as *const Local);
+    // SAFETY: this thread's own, which lives as long as the thread; nothing is kept of it.
+    let cell = unsafe { &(&*local).free[kind] };
+    let Some(object) = NonNull::new(cell.get()) else { return refill(kind) };
+    // SAFETY: a free object's first word is the inverted address of the next one.
+    cell.set(!unsafe { object.read() } as *mut u64);
+    object
+}
+
+#[cold]
+#[inline(never)]
+fn large(class: Class, words: usize) -> NonNull<u64> {
+    world::before_block(words * 8);
+    space::take_large(class, words)
+}
+
+/// Makes free objects of one kind and takes the first.
+#[cold]
+#[inline(never)]
+fn refill(kind: usize) -> NonNull<u64> {
+    let size = SIZES[kind / 2] as usize * 8;
+    let fresh = LOCAL.with(|local| local.fresh[kind].get());
+    let (start, end) = if fresh.0 + size <= fresh.1 {
+        fresh
+    } else {
+        world::before_block(BLOCK_BYTES);
+        match space::take_block(kind) {
+            space::Taken::Fresh(start, end) => (start, end),
+            space::Taken::Swept(first) => {
+                // SAFETY: the list's objects are free and their words inverted addresses.
+                let next = !unsafe { first.read() } as *mut u64;
+                LOCAL.with(|local| local.free[kind].set(next));
+                return first;
+            }
+        }
+    };
+    let stop = end.min(start + STRETCH.max(size));
+    let mut list = std::ptr::null_mut::<u64>();
+    let count = (stop - start) / size;
+    for i in (1..count).rev() {
+        let object = (start + i * size) as *mut u64;
+        // SAFETY: the stretch is this thread's, and the object lies inside it.
+        unsafe { object.write(!(list as u64)) };
+        list = object;
+    }
+    LOCAL.with(|local| {
+        local.free[kind].set(list);
+        local.fresh[kind].set((start + count * size, end));
+    });
+    match NonNull::new(start as *mut u64) {
+        Some(object) => object,
+        None => space::out_of_memory(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_hold_what_was_asked_for() {
+        for words in 0..=LARGEST_SMALL {
+            let class = SIZE_CLASS[words] as usize;
+            assert!(SIZES[class] as usize >= words && (class == 0 || (SIZES[class - 1] as usize) < words));
+        }
+    }
+}

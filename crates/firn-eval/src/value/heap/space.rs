@@ -1,0 +1,308 @@
+//! Address space, blocks, and what is known of each block.
+
+use super::{Class, SIZES};
+use parking_lot::Mutex;
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+pub(super) const BLOCK_BYTES: usize = 64 << 10;
+/// The smallest object has two words.
+const MARK_WORDS: usize = BLOCK_BYTES / 16 / 64;
+/// Blocks are touched first in groups of this many bytes, which the system may serve with huge pages.
+const HUGE: usize = 2 << 20;
+
+/// What a block is used for.
+pub(super) const FREE: u8 = 0;
+pub(super) const SMALL: u8 = 1;
+/// The first block of a large object, and the others of one.
+pub(super) const LARGE: u8 = 2;
+pub(super) const REST: u8 = 3;
+
+/// What is known of a block.
+pub(super) struct Block {
+    pub(super) state: AtomicU8,
+    /// Twice the size class plus the class, for small objects; the class, for a large one.
+    pub(super) kind: AtomicU8,
+    /// For the first block of a large object how many blocks it has; for the others how far the first one is.
+    pub(super) span: AtomicU32,
+    /// A bit for each object: reached by the collector.
+    pub(super) marks: [AtomicU64; MARK_WORDS],
+}
+
+/// The reserved address space and, beside it, an entry for each of its blocks.
+pub(super) struct Region {
+    pub(super) base: usize,
+    pub(super) bytes: usize,
+    blocks: usize,
+}
+
+static REGION: OnceLock<Region> = OnceLock::new();
+
+/// Blocks that are in use or were.
+pub(super) static USED: AtomicUsize = AtomicUsize::new(0);
+
+struct Space {
+    /// Runs of free blocks below [`USED`]: first block and length.
+    runs: Vec<(u32, u32)>,
+    /// Blocks of each kind with free objects, found by the last collection.
+    partial: Vec<Vec<u32>>,
+    /// Bytes taken since the last collection.
+    taken: usize,
+    /// Bytes in use after the last collection.
+    live: usize,
+    collections: u32,
+}
+
+static SPACE: Mutex<Space> =
+    Mutex::new(Space { runs: Vec::new(), partial: Vec::new(), taken: 0, live: 0, collections: 0 });
+
+/// What the heap holds.
+pub struct Usage {
+    /// Bytes of all blocks that are or were in use.
+    pub bytes: u64,
+    pub collections: u32,
+}
+
+pub fn usage() -> Usage {
+    Usage {
+        bytes: (USED.load(Ordering::Relaxed) * BLOCK_BYTES) as u64,
+        collections: SPACE.lock().collections,
+    }
+}
+
+fn reserve(bytes: usize) -> Option<usize> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    let access = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a fresh private mapping at an address of the kernel's choice touches nothing that exists.
+    unsafe { mmap_anonymous(std::ptr::null_mut(), bytes, access, MapFlags::PRIVATE | MapFlags::NORESERVE) }
+        .ok()
+        .map(|address| address as usize)
+}
+
+#[inline(always)]
+pub(super) fn region() -> &'static Region {
+    REGION.get_or_init(|| {
+        // Address space costs nothing, but may be limited.
+        let mut bytes = 64 << 30;
+        loop {
+            if let Some(memory) = reserve(bytes + HUGE) {
+                if let Some(blocks) = reserve(bytes / BLOCK_BYTES * size_of::<Block>()) {
+                    return Region { base: memory.next_multiple_of(HUGE), bytes, blocks };
+                }
+                // SAFETY: the mapping was made just now, and nobody knows of it.
+                let _ = unsafe { rustix::mm::munmap(memory as *mut std::ffi::c_void, bytes + HUGE) };
+            }
+            if bytes <= 64 << 20 {
+                out_of_memory(bytes);
+            }
+            bytes /= 4;
+        }
+    })
+}
+
+impl Region {
+    #[inline]
+    pub(super) fn block(&self, index: usize) -> &'static Block {
+        assert!(index < self.bytes / BLOCK_BYTES, "block out of range");
+        // SAFETY: the table has an entry for each block; zeroes are a free block, and all fields are atomic.
+        unsafe { &*(self.blocks as *const Block).add(index) }
+    }
+
+    fn address(&self, index: usize) -> usize {
+        self.base + index * BLOCK_BYTES
+    }
+}
+
+/// Memory for a thread's small objects.
+pub(super) enum Taken {
+    /// From here to there, never used or free as a whole.
+    Fresh(usize, usize),
+    /// A list of free objects.
+    Swept(NonNull<u64>),
+}
+
+pub(super) fn take_block(kind: usize) -> Taken {
+    let region = region();
+    loop {
+        let mut space = SPACE.lock();
+        let Some(index) = space.partial.get_mut(kind).and_then(Vec::pop) else {
+            let index = take_blocks(&mut space, 1);
+            drop(space);
+            let block = region.block(index);
+            block.kind.store(kind as u8, Ordering::Relaxed);
+            block.state.store(SMALL, Ordering::Release);
+            let start = region.address(index);
+            let size = SIZES[kind / 2] as usize * 8;
+            return Taken::Fresh(start, start + BLOCK_BYTES / size * size);
+        };
+        drop(space);
+        if let Some(list) = sweep(region, index as usize) {
+            return Taken::Swept(list);
+        }
+    }
+}
+
+/// No address, and as a value nothing that is ever stored.
+const POISON: u64 = 0x7777_7777_7777_7777;
+
+/// Links the objects of a block that the last collection did not reach.
+fn sweep(region: &Region, index: usize) -> Option<NonNull<u64>> {
+    let block = region.block(index);
+    let size = SIZES[block.kind.load(Ordering::Relaxed) as usize / 2] as usize * 8;
+    let start = region.address(index);
+    let mut list = std::ptr::null_mut::<u64>();
+    for slot in (0..BLOCK_BYTES / size).rev() {
+        if block.marks[slot / 64].load(Ordering::Relaxed) & (1 << (slot % 64)) == 0 {
+            let object = (start + slot * size) as *mut u64;
+            // SAFETY: nothing refers to the object, which lies in a block that no other thread allocates from.
+            unsafe {
+                if cfg!(debug_assertions) {
+                    // What is used after it was freed fails early.
+                    std::slice::from_raw_parts_mut(object, size / 8).fill(POISON);
+                }
+                object.write(!(list as u64));
+            }
+            list = object;
+        }
+    }
+    NonNull::new(list)
+}
+
+pub(super) fn take_large(class: Class, words: usize) -> NonNull<u64> {
+    let region = region();
+    let count = (words * 8).div_ceil(BLOCK_BYTES);
+    let first = take_blocks(&mut SPACE.lock(), count);
+    for i in 1..count {
+        let rest = region.block(first + i);
+        rest.span.store(i as u32, Ordering::Relaxed);
+        rest.state.store(REST, Ordering::Release);
+    }
+    let block = region.block(first);
+    block.kind.store(class as u8, Ordering::Relaxed);
+    block.span.store(count as u32, Ordering::Relaxed);
+    block.state.store(LARGE, Ordering::Release);
+    match NonNull::new(region.address(first) as *mut u64) {
+        Some(object) => object,
+        None => out_of_memory(words * 8),
+    }
+}
+
+/// Index of the first of `count` blocks that nobody uses.
+fn take_blocks(space: &mut Space, count: usize) -> usize {
+    space.taken += count * BLOCK_BYTES;
+    if let Some(place) = space.runs.iter().rposition(|(_, len)| *len as usize >= count) {
+        let (first, len) = &mut space.runs[place];
+        *len -= count as u32;
+        let index = (*first + *len) as usize;
+        if *len == 0 {
+            space.runs.swap_remove(place);
+        }
+        return index;
+    }
+    let region = region();
+    let first = USED.load(Ordering::Relaxed);
+    if (first + count) * BLOCK_BYTES > region.bytes {
+        out_of_memory(count * BLOCK_BYTES);
+    }
+    USED.store(first + count, Ordering::Release);
+    advise(region, first, count);
+    first
+}
+
+/// Asks for huge pages for what is about to be touched, once the heap is not small any more: a page fault costs more
+/// than the memory at the edges.
+fn advise(region: &Region, first: usize, count: usize) {
+    const FROM: usize = 8 << 20;
+    let end = (first + count) * BLOCK_BYTES;
+    let start = (first * BLOCK_BYTES).next_multiple_of(HUGE).max(FROM);
+    if start < end {
+        let address = (region.base + start) as *mut std::ffi::c_void;
+        let bytes = end.next_multiple_of(HUGE).min(region.bytes) - start;
+        // SAFETY: advice on a part of our own mapping.
+        let _ = unsafe { rustix::mm::madvise(address, bytes, rustix::mm::Advice::LinuxHugepage) };
+    }
+}
+
+/// Whether so much has been taken that collecting is worth its time.
+pub(super) fn is_due(more: usize, first: usize, growth: usize) -> bool {
+    let space = SPACE.lock();
+    let limit =
+        if space.collections == 0 { first } else { (space.live / 100).saturating_mul(growth).max(first / 2) };
+    space.taken.saturating_add(more) > limit
+}
+
+pub(super) fn clear_marks() {
+    let region = region();
+    for index in 0..USED.load(Ordering::Acquire) {
+        let block = region.block(index);
+        let words = match block.state.load(Ordering::Relaxed) {
+            SMALL => MARK_WORDS,
+            LARGE => 1,
+            _ => 0,
+        };
+        for mark in &block.marks[..words] {
+            mark.store(0, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Finds the blocks and objects that the collector did not reach.
+pub(super) fn free_unmarked() {
+    let region = region();
+    let mut space = SPACE.lock();
+    let mut partial = vec![Vec::new(); 2 * SIZES.len()];
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    let mut live = 0;
+    let mut index = 0;
+    let used = USED.load(Ordering::Acquire);
+    while index < used {
+        let block = region.block(index);
+        let state = block.state.load(Ordering::Relaxed);
+        let mut span = 1;
+        let alive = match state {
+            SMALL => {
+                let kind = block.kind.load(Ordering::Relaxed) as usize;
+                let size = SIZES[kind / 2] as usize * 8;
+                let marked: u32 = block.marks.iter().map(|m| m.load(Ordering::Relaxed).count_ones()).sum();
+                live += marked as usize * size;
+                if marked > 0 && (marked as usize) < BLOCK_BYTES / size {
+                    partial[kind].push(index as u32);
+                }
+                marked > 0
+            }
+            LARGE => {
+                span = block.span.load(Ordering::Relaxed) as usize;
+                let alive = block.marks[0].load(Ordering::Relaxed) != 0;
+                live += if alive { span * BLOCK_BYTES } else { 0 };
+                alive
+            }
+            _ => false,
+        };
+        if !alive {
+            for i in index..index + span {
+                region.block(i).state.store(FREE, Ordering::Relaxed);
+            }
+            match runs.last_mut() {
+                Some((first, len)) if (*first + *len) as usize == index => *len += span as u32,
+                _ => runs.push((index as u32, span as u32)),
+            }
+        }
+        index += span;
+    }
+    // Taken from the end: low addresses first.
+    runs.reverse();
+    partial.iter_mut().for_each(|list: &mut Vec<u32>| list.reverse());
+    space.runs = runs;
+    space.partial = partial;
+    space.live = live;
+    space.taken = 0;
+    space.collections += 1;
+}
+
+pub(super) fn out_of_memory(bytes: usize) -> ! {
+    match std::alloc::Layout::from_size_align(bytes, 8) {
+        Ok(layout) => std::alloc::handle_alloc_error(layout),
+        Err(_) => std::process::abort(),
+    }
+}

@@ -1,0 +1,212 @@
+//! The evaluating threads: stopping them, finding their stacks, and collecting.
+
+use super::mark::Marker;
+use super::{LOCAL, Local, space};
+use crate::value::Value;
+use parking_lot::{Condvar, Mutex};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// A thread that evaluates.
+struct Thread {
+    /// Where its stack begins; addresses of values are below.
+    base: usize,
+    /// Down to where its stack has to be looked at while it is stopped; 0 while it runs.
+    stopped: AtomicUsize,
+    local: usize,
+}
+
+struct World {
+    threads: Vec<Arc<Thread>>,
+    /// Words that are always reachable.
+    kept: Vec<u64>,
+}
+
+static WORLD: Mutex<World> = Mutex::new(World { threads: Vec::new(), kept: Vec::new() });
+static CHANGED: Condvar = Condvar::new();
+/// Somebody wants to collect: threads stop where they take memory.
+static STOP: AtomicBool = AtomicBool::new(false);
+/// Set when a thread takes memory whose stack is not known: nothing can be collected any more.
+static FORBIDDEN: AtomicBool =
+    AtomicBool::new(cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64"))));
+
+/// Bytes before the first collection.
+static FIRST: AtomicUsize = AtomicUsize::new(256 << 20);
+/// How much may be taken until the next one, in hundredths of what was left by the last.
+static GROWTH: AtomicUsize = AtomicUsize::new(75);
+
+thread_local! {
+    static THREAD: Cell<*const Thread> = const { Cell::new(std::ptr::null()) };
+}
+
+/// When to collect, where it is not to be as usual: after `first` bytes, and then whenever the heap has grown by
+/// `growth` percent.
+pub fn set_collector_limits(first: Option<usize>, growth: Option<usize>) {
+    if let Some(first) = first {
+        FIRST.store(first, Ordering::Relaxed);
+    }
+    if let Some(growth) = growth {
+        GROWTH.store(growth, Ordering::Relaxed);
+    }
+}
+
+/// Keeps a value for as long as the process lives.
+pub(in crate::value) fn keep(value: Value) {
+    WORLD.lock().kept.push(value.word());
+}
+
+/// Runs `f` as an evaluating thread: values that it makes are found on this thread's stack.
+#[inline(never)]
+pub fn evaluating_thread<T>(f: impl FnOnce() -> T) -> T {
+    if !THREAD.get().is_null() {
+        return f();
+    }
+    let marker = 0u64;
+    let base = std::hint::black_box(&marker) as *const u64 as usize;
+    let local = LOCAL.with(|local| local as *const Local as usize);
+    let thread = Arc::new(Thread { base, stopped: AtomicUsize::new(0), local });
+    {
+        let mut world = WORLD.lock();
+        while STOP.load(Ordering::Relaxed) {
+            CHANGED.wait(&mut world);
+        }
+        world.threads.push(thread.clone());
+    }
+    THREAD.set(Arc::as_ptr(&thread));
+    let _leave = Leave(thread);
+    f()
+}
+
+/// Forgets a thread, also when it panics.
+struct Leave(Arc<Thread>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        THREAD.set(std::ptr::null());
+        LOCAL.with(Local::forget);
+        let mut world = WORLD.lock();
+        world.threads.retain(|t| !Arc::ptr_eq(t, &self.0));
+        CHANGED.notify_all();
+    }
+}
+
+impl Local {
+    /// Drops all free objects: they belong to the heap again after a collection.
+    fn forget(&self) {
+        self.free.iter().for_each(|cell| cell.set(std::ptr::null_mut()));
+        self.fresh.iter().for_each(|cell| cell.set((0, 0)));
+    }
+}
+
+/// Called before a block is taken: stops for another thread's collection, or collects.
+pub(super) fn before_block(bytes: usize) {
+    if THREAD.get().is_null() {
+        FORBIDDEN.store(true, Ordering::Relaxed);
+        return;
+    }
+    if STOP.load(Ordering::Acquire) {
+        with_registers(|stack| stop_here(stack, || ()));
+    }
+    if FORBIDDEN.load(Ordering::Relaxed) {
+        return;
+    }
+    if space::is_due(bytes, FIRST.load(Ordering::Relaxed), GROWTH.load(Ordering::Relaxed)) {
+        with_registers(collect);
+    }
+}
+
+/// Runs `f`, which must not touch values, while collections may go on beside it: for waiting.
+pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
+    if THREAD.get().is_null() {
+        return f();
+    }
+    let mut f = Some(f);
+    let mut result = None;
+    with_registers(|stack| stop_here(stack, || result = f.take().map(|f| f())));
+    match result {
+        Some(result) => result,
+        None => unreachable!("the function is run once"),
+    }
+}
+
+/// Runs `f` as a stopped thread, and then waits until no collection is going on.
+fn stop_here(stack: usize, f: impl FnOnce()) {
+    // SAFETY: the record lives until the thread leaves, which it does after this.
+    let thread = unsafe { &*THREAD.get() };
+    {
+        let _world = WORLD.lock();
+        thread.stopped.store(stack, Ordering::Release);
+        CHANGED.notify_all();
+    }
+    f();
+    let mut world = WORLD.lock();
+    while STOP.load(Ordering::Relaxed) {
+        CHANGED.wait(&mut world);
+    }
+    thread.stopped.store(0, Ordering::Release);
+}
+
+#[inline(never)]
+fn collect(stack: usize) {
+    let mut world = WORLD.lock();
+    if STOP.load(Ordering::Relaxed) {
+        // Somebody was faster.
+        drop(world);
+        return stop_here(stack, || ());
+    }
+    STOP.store(true, Ordering::Release);
+    let own = THREAD.get();
+    let running = |world: &World| {
+        let mut others = world.threads.iter().filter(|t| Arc::as_ptr(t) != own);
+        others.any(|t| t.stopped.load(Ordering::Acquire) == 0)
+    };
+    while running(&world) {
+        CHANGED.wait(&mut world);
+    }
+    space::clear_marks();
+    let mut marker = Marker::new();
+    for word in &world.kept {
+        marker.word(*word);
+    }
+    marker.drain();
+    for thread in &world.threads {
+        let from = if Arc::as_ptr(thread) == own { stack } else { thread.stopped.load(Ordering::Acquire) };
+        // SAFETY: from a stopped thread's stack pointer to where its stack begins is readable, and all threads
+        // that evaluate are stopped or in this function.
+        unsafe { marker.range(from, thread.base) };
+        // SAFETY: a registered thread's free lists live until it leaves, for which it needs the lock held here.
+        unsafe { (&*(thread.local as *const Local)).forget() };
+    }
+    space::free_unmarked();
+    STOP.store(false, Ordering::Release);
+    CHANGED.notify_all();
+}
+
+/// Calls `f` with an address below which this thread's stack holds nothing of the callers', after the registers
+/// that callers may keep values in were written above it.
+#[inline(never)]
+fn with_registers(f: impl FnOnce(usize)) {
+    let mut saved = [0u64; 12];
+    let to = saved.as_mut_ptr();
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: writes six words into an array of twelve.
+    unsafe {
+        std::arch::asm!(
+            "mov [{to}], rbx", "mov [{to} + 8], rbp", "mov [{to} + 16], r12",
+            "mov [{to} + 24], r13", "mov [{to} + 32], r14", "mov [{to} + 40], r15",
+            to = in(reg) to, options(nostack, preserves_flags)
+        );
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: writes twelve words into an array of twelve.
+    unsafe {
+        std::arch::asm!(
+            "stp x19, x20, [{to}]", "stp x21, x22, [{to}, #16]", "stp x23, x24, [{to}, #32]",
+            "stp x25, x26, [{to}, #48]", "stp x27, x28, [{to}, #64]", "stp x29, x30, [{to}, #80]",
+            to = in(reg) to, options(nostack, preserves_flags)
+        );
+    }
+    f(std::hint::black_box(to) as usize);
+    std::hint::black_box(&saved);
+}
