@@ -150,6 +150,12 @@ impl Context {
     }
 }
 
+/// How many sets of elements there are, and how many elements they hold together.
+pub(crate) fn totals() -> (u64, u64) {
+    let sets = SETS.lock();
+    (sets.1.len() as u64, sets.1.iter().map(|s| s.ids.len() as u64).sum())
+}
+
 impl PartialEq for Context {
     fn eq(&self, other: &Context) -> bool {
         self.to_word() == other.to_word()

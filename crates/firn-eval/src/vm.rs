@@ -137,6 +137,7 @@ impl Vm {
     pub fn statistics(&self) -> Vec<(&'static str, u64)> {
         let (shapes, keys) = crate::shape::totals();
         let usage = crate::value::usage();
+        let (contexts, context_elements) = crate::context::totals();
         let (plans, plan_bytes) = crate::shape::plan_totals();
         vec![
             ("nrFunctionCalls", self.stats.function_calls),
@@ -146,6 +147,8 @@ impl Vm {
             ("symbols", firn_syntax::symbol::count() as u64),
             ("shapes", shapes),
             ("shapeKeys", keys),
+            ("contexts", contexts),
+            ("contextElements", context_elements),
             ("updatePlans", plans),
             ("updatePlanBytes", plan_bytes),
             ("codeBytes", crate::compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed)),
