@@ -5,14 +5,22 @@ use crate::args::{AutoArg, EvalArgs};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_eval::{
-    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, Origin, SearchPathEntry, Sym, Value,
-    Vm, render_error,
+    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, LintLevel, Lints, Origin,
+    SearchPathEntry, Sym, Value, Vm, render_error,
 };
 use firn_host::{Access, AccessHost, HostParts, LazyRuntime, StoreHost};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
+
+fn lint_level(setting: firn_settings::Diagnose) -> LintLevel {
+    match setting {
+        firn_settings::Diagnose::Ignore => LintLevel::Ignore,
+        firn_settings::Diagnose::Warn => LintLevel::Warn,
+        firn_settings::Diagnose::Fatal => LintLevel::Fatal,
+    }
+}
 
 /// An evaluator with the arguments for functions at the top.
 pub struct Evaluation {
@@ -73,6 +81,11 @@ impl Evaluation {
             read_only: read_only || settings.read_only_mode,
             features: settings.experimental_features.iter().map(|f| f.to_string()).collect(),
             home: std::env::var_os("HOME").map(|h| h.as_bytes().to_vec()).unwrap_or_default(),
+            lints: Lints {
+                url_literals: lint_level(settings.lint_url_literals),
+                short_path_literals: lint_level(settings.lint_short_path_literals),
+                absolute_path_literals: lint_level(settings.lint_absolute_path_literals),
+            },
         };
         let parts = HostParts {
             store: context.store()?,

@@ -90,6 +90,24 @@ impl Compiler<'_> {
         self.pos(self.ast.pos(node))
     }
 
+    /// The place that messages about an operand name: literals and some operators have none in the reference.
+    fn place(&self, node: NodeId) -> Pos {
+        match self.ast.node(node) {
+            Node::Int(_)
+            | Node::Float(_)
+            | Node::Str(_)
+            | Node::Path(_)
+            | Node::HomePath(_)
+            | Node::Let { .. }
+            | Node::LegacyLet(_)
+            | Node::Binary { op: BinOp::Eq | BinOp::Neq, .. } => Pos::NONE,
+            Node::List(items) => self.ast.list(items).first().map_or(Pos::NONE, |n| self.place(*n)),
+            Node::HasAttr { base, .. } => self.place(base),
+            Node::Not(inner) => self.place(inner),
+            _ => self.pos_of(node),
+        }
+    }
+
     fn alloc<T>(&self, value: T) -> &'static T {
         self.arena.alloc(value)
     }
@@ -236,7 +254,6 @@ impl Compiler<'_> {
                 Expr::With(self.alloc(WithExpr { frame, slot, scope, body: body?, pos }))
             }
             Node::If { cond, then, otherwise } => {
-                let cond_pos = self.pos_of(cond);
                 let cond = self.expr(cond, false)?;
                 let start = self.frames.last().map_or(0, |f| f.next);
                 let then = self.expr(then, tail)?;
@@ -245,15 +262,12 @@ impl Compiler<'_> {
                     frame.next = start;
                 }
                 let otherwise = self.expr(otherwise, tail)?;
-                let _ = cond_pos;
                 Expr::If(self.alloc(IfExpr { cond, then, otherwise, pos }))
             }
             Node::Assert { cond, body } => {
-                let text = firn_syntax::show::show_node(ast, cond);
-                let text = self.arena.alloc_str(&String::from_utf8_lossy(&text));
                 let cond = self.expr(cond, false)?;
                 let body = self.expr(body, tail)?;
-                Expr::Assert(self.alloc(AssertExpr { cond, body, pos, text }))
+                Expr::Assert(self.alloc(AssertExpr { cond, body, pos }))
             }
             Node::Lambda(index) => self.lambda(&ast.lambdas[index as usize], pos)?,
             Node::Call { function, args } => {
@@ -263,12 +277,13 @@ impl Compiler<'_> {
             }
             Node::Select { base, path, default } => self.select(base, path, default, pos)?,
             Node::HasAttr { base, path } => {
+                let pos = self.place(base);
                 let base = self.expr(base, false)?;
                 let path = self.path(ast.names(path))?;
                 Expr::HasAttr(self.alloc(HasAttr { base, path, pos }))
             }
             Node::Not(inner) => {
-                let at = self.pos_of(inner);
+                let at = self.place(inner);
                 let inner = self.expr(inner, false)?;
                 Expr::Not(self.alloc((inner, at)))
             }
@@ -277,7 +292,7 @@ impl Compiler<'_> {
                 let zero = Expr::Const(Value::int(0));
                 self.arithmetic(Op::Sub, "__sub", zero, right, pos)?
             }
-            Node::Binary { op, left, right } => self.binary(op, left, right, pos)?,
+            Node::Binary { op, left, right } => self.binary(id, op, left, right)?,
             Node::InheritFrom(n) => {
                 let Some((frame, slot)) = self.from_slots.last().copied() else {
                     return Err(EvalError::at(ErrorKind::Eval, pos, "inherit source outside of a set"));
@@ -307,7 +322,7 @@ impl Compiler<'_> {
             .map(|name| {
                 Ok(match name {
                     AttrName::Static(name) => Step::Static { name: *name, cache: AtomicU64::new(0) },
-                    AttrName::Dynamic(node) => Step::Dynamic(self.expr(*node, false)?),
+                    AttrName::Dynamic(node) => Step::Dynamic((self.expr(*node, false)?, self.place(*node))),
                 })
             })
             .collect::<EvalResult<Vec<_>>>()?;
@@ -340,14 +355,22 @@ impl Compiler<'_> {
         Ok(Expr::Select(self.alloc(Select { base, path, default, pos })))
     }
 
-    fn binary(&mut self, op: BinOp, left: NodeId, right: NodeId, pos: Pos) -> EvalResult<Expr> {
+    fn binary(&mut self, id: NodeId, op: BinOp, left: NodeId, right: NodeId) -> EvalResult<Expr> {
+        let mut pos = self.pos_of(id);
         if op == BinOp::Add {
-            let parts = vec![
-                (self.expr(left, false)?, self.pos_of(left)),
-                (self.expr(right, false)?, self.pos_of(right)),
-            ];
+            let (from, to) = self.ast.operands_of(id);
+            let parts =
+                vec![(self.expr(left, false)?, self.pos(from)), (self.expr(right, false)?, self.pos(to))];
             let parts = self.slice(parts);
             return Ok(Expr::Concat(self.alloc(ConcatExpr { kind: ConcatKind::Add, parts, pos })));
+        }
+        let places = match op {
+            BinOp::Update => (self.place(left), self.place(right)),
+            _ => (Pos::NONE, Pos::NONE),
+        };
+        // As in the reference, a test of equality has no place.
+        if matches!(op, BinOp::Eq | BinOp::Neq) {
+            pos = Pos::NONE;
         }
         let (left, right) = (self.expr(left, false)?, self.expr(right, false)?);
         let plain = match op {
@@ -367,7 +390,7 @@ impl Compiler<'_> {
             BinOp::GreaterEq => return self.arithmetic(Op::GreaterEq, "__lessThan", left, right, pos),
             BinOp::Add => Op::Eq,
         };
-        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos })))
+        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos, places })))
     }
 
     /// Operators that the language defines as calls: native unless the function's name is rebound.
@@ -381,7 +404,8 @@ impl Compiler<'_> {
     ) -> EvalResult<Expr> {
         let name = Sym::from_static(function);
         if self.is_global(name) {
-            return Ok(Expr::Binary(op, self.alloc(BinaryExpr { left, right, pos })));
+            let places = (Pos::NONE, Pos::NONE);
+            return Ok(Expr::Binary(op, self.alloc(BinaryExpr { left, right, pos, places })));
         }
         let function = self.variable(name, pos)?;
         let args = match op {

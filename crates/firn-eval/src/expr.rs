@@ -71,11 +71,9 @@ pub struct WithVar {
 /// One step of an attribute path.
 pub enum Step {
     /// The cache holds a shape's id (upper half) and a place in it.
-    Static {
-        name: Sym,
-        cache: AtomicU64,
-    },
-    Dynamic(Expr),
+    Static { name: Sym, cache: AtomicU64 },
+    /// The name's expression, and its place.
+    Dynamic((Expr, Pos)),
 }
 
 pub struct Select {
@@ -141,8 +139,6 @@ pub struct AssertExpr {
     pub cond: Expr,
     pub body: Expr,
     pub pos: Pos,
-    /// The condition as text, for the message.
-    pub text: &'static str,
 }
 
 pub struct CallExpr {
@@ -155,6 +151,8 @@ pub struct BinaryExpr {
     pub left: Expr,
     pub right: Expr,
     pub pos: Pos,
+    /// Places of the operands, for `//`.
+    pub places: (Pos, Pos),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -49,7 +49,7 @@ pub use source::{Origin, Place, Pos};
 pub use value::{Attrs, Kind, List, Value, ValueVec, allocated_bytes};
 pub use vm::{Vm, with_large_stack};
 
-pub use firn_syntax::Sym;
+pub use firn_syntax::{Level as LintLevel, Lints, Sym};
 
 /// The empty string context, to collect into.
 pub fn empty_context() -> Context {

@@ -37,6 +37,8 @@ pub struct EvalSettings {
     pub features: Vec<String>,
     /// `$HOME`, for `~/` paths.
     pub home: Vec<u8>,
+    /// What happens about discouraged literals.
+    pub lints: firn_syntax::Lints,
 }
 
 impl Default for EvalSettings {
@@ -55,6 +57,7 @@ impl Default for EvalSettings {
             read_only: false,
             features: Vec::new(),
             home: b"/homeless-shelter".to_vec(),
+            lints: firn_syntax::Lints::default(),
         }
     }
 }

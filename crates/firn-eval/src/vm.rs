@@ -10,7 +10,8 @@ use crate::shape::{FROM_RIGHT, UpdatePlan, plan_update};
 use crate::source::{self, Origin, Pos};
 use crate::value::{Attrs, Env, Native, Suspended, Thunk, ThunkState, Value};
 use firn_core::StorePath;
-use firn_syntax::{ParseOptions, Sym, SyntaxError};
+use firn_syntax::ast::NodeId;
+use firn_syntax::{Ast, ParseOptions, Sym, SyntaxError, WarningKind};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,6 +36,13 @@ pub struct Vm {
     imports: FxHashMap<Vec<u8>, Value>,
     pub(crate) caches: Caches,
     pub(crate) stats: Stats,
+}
+
+/// The tree of a text, a place in it, and the directory that its paths are relative to.
+pub(crate) struct ParsedSource {
+    pub(crate) ast: Ast,
+    pub(crate) offset: u32,
+    pub(crate) dir: Vec<u8>,
 }
 
 /// What builtins remember.
@@ -181,14 +189,14 @@ impl Vm {
         let Some(work) = thunk.claim() else {
             return match thunk.state() {
                 ThunkState::Done(value) => Ok(value),
-                ThunkState::Failed(error) => Err(error.clone()),
+                ThunkState::Failed(error) => Err(error.again()),
                 _ => Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered")),
             };
         };
         self.stats.thunks_forced += 1;
         let result = match work {
             Suspended::Code(expr, env) => self.eval(expr, env),
-            Suspended::Native(what, payload) => self.run_native(what, payload.as_slice()),
+            Suspended::Native(what, payload) => self.run_native(what, payload.as_slice(), pos),
         };
         match result {
             Ok(value) => {
@@ -202,9 +210,9 @@ impl Vm {
         }
     }
 
-    fn run_native(&mut self, what: Native, payload: &[Value]) -> EvalResult<Value> {
+    fn run_native(&mut self, what: Native, payload: &[Value], pos: Pos) -> EvalResult<Value> {
         match (what, payload) {
-            (Native::Apply, [function, args @ ..]) => self.call(*function, args, Pos::NONE),
+            (Native::Apply, [function, args @ ..]) => self.call(*function, args, pos),
             (Native::Select, [set, name]) => {
                 let set = self.force(*set)?;
                 let found = match (set.as_attrs(), name.as_str()) {
@@ -235,7 +243,7 @@ impl Vm {
     /// limit. Undone by [`Vm::ascend`]; an error needs no undoing, because the call around it cuts the count back.
     #[inline]
     pub(crate) fn descend(&mut self, pos: Pos) -> EvalResult<()> {
-        if self.calls.len() >= self.settings.max_call_depth {
+        if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.check_stack(pos)?;
@@ -323,9 +331,15 @@ impl Vm {
         dir: &[u8],
         scope: &[Sym],
     ) -> EvalResult<&'static Code> {
-        let options = ParseOptions { pipe_operators: self.settings.has_feature("pipe-operators") };
-        let base = source::register(origin, text);
-        let ast = firn_syntax::parse(text, options).map_err(|e| self.syntax_error(base, e))?;
+        let lints = self.settings.lints;
+        let options = ParseOptions { lints, ..self.parse_options() };
+        let base = source::register(origin, text, dir);
+        let mut warnings = Vec::new();
+        let parsed = firn_syntax::parse_warning(text, options, &mut warnings);
+        for warning in warnings {
+            self.parser_warning(base, text, warning);
+        }
+        let ast = parsed.map_err(|e| self.syntax_error(base, e))?;
         let settings = self.settings.clone();
         let context = CompileContext {
             globals: &self.globals,
@@ -336,6 +350,32 @@ impl Vm {
             scope,
         };
         compile::compile(&ast, &context)
+    }
+
+    /// Without lints, for text that was parsed before.
+    fn parse_options(&self) -> ParseOptions {
+        ParseOptions {
+            pipe_operators: self.settings.has_feature("pipe-operators"),
+            ..ParseOptions::default()
+        }
+    }
+
+    #[cold]
+    fn parser_warning(&self, base: Pos, text: &[u8], warning: firn_syntax::Warning) {
+        let pos = source::at(base, warning.offset);
+        let message = match warning.kind {
+            WarningKind::Lint(message) => crate::render::render_warning(&message, pos, &*self.host),
+            WarningKind::Or { end } => {
+                let place = pos.place(&*self.host).map(|p| p.display()).unwrap_or_default();
+                let expression = String::from_utf8_lossy(&text[warning.offset as usize..end as usize]);
+                format!(
+                    "at {place}: This expression uses `or` as an identifier in a way that will change in a future Nix release.\n\
+                     Wrap this entire expression in parentheses to preserve its current meaning:\n    ({expression})\n\
+                     Give feedback at https://github.com/NixOS/nix/pull/11121"
+                )
+            }
+        };
+        self.host.warn(&message);
     }
 
     fn syntax_error(&self, base: Pos, errors: Vec<SyntaxError>) -> EvalError {
@@ -359,8 +399,13 @@ impl Vm {
     /// Parses text and prints the tree, as `nix-instantiate --parse`; undefined variables are errors.
     pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
         self.compile_text(text, origin.clone(), dir, &[])?;
-        let options = ParseOptions { pipe_operators: self.settings.has_feature("pipe-operators") };
-        let ast = firn_syntax::parse(text, options).map_err(|e| self.syntax_error(Pos::NONE, e))?;
+        let ast =
+            firn_syntax::parse(text, self.parse_options()).map_err(|e| self.syntax_error(Pos::NONE, e))?;
+        Ok(self.show_tree(&ast, ast.root, dir))
+    }
+
+    /// An expression of a tree as text; paths are relative to `dir`.
+    pub(crate) fn show_tree(&self, ast: &Ast, node: NodeId, dir: &[u8]) -> Vec<u8> {
         let absolute = |literal: &[u8]| {
             let full = match literal.first() {
                 Some(b'/') => literal.to_vec(),
@@ -373,7 +418,15 @@ impl Vm {
             path
         };
         let context = firn_syntax::show::ShowContext { absolute: &absolute, home: &self.settings.home };
-        Ok(firn_syntax::show::show(&ast, &context))
+        firn_syntax::show::show_node(ast, node, &context)
+    }
+
+    /// Parses the text again that a position is in: code does not keep the tree that it was made of.
+    #[cold]
+    pub(crate) fn parse_source(&self, pos: Pos) -> Option<ParsedSource> {
+        let (offset, dir) = source::offset_and_dir(pos)?;
+        let ast = firn_syntax::parse(&pos.text(&*self.host)?, self.parse_options()).ok()?;
+        Some(ParsedSource { ast, offset, dir })
     }
 
     /// [`Vm::show_parsed`] for a file or the `default.nix` of a directory.
@@ -444,7 +497,11 @@ impl Vm {
             return self.force(*value);
         }
         if path == builtins::FETCHURL_PATH {
-            let value = self.eval_text(builtins::FETCHURL.as_bytes(), Origin::Internal, b"/")?;
+            let value = self.eval_text(
+                builtins::FETCHURL.as_bytes(),
+                Origin::Internal(builtins::FETCHURL_NAME),
+                b"/",
+            )?;
             self.imports.insert(path.to_vec(), value);
             return Ok(value);
         }

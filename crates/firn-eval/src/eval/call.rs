@@ -95,7 +95,7 @@ impl Vm {
 
     fn call_primop(&mut self, primop: &'static PrimOp, args: &[Value], pos: Pos) -> EvalResult<Value> {
         self.stats.primop_calls += 1;
-        if self.calls.len() >= self.settings.max_call_depth {
+        if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.calls.push(Call { lambda: None, pos });
@@ -133,7 +133,7 @@ impl Vm {
     fn enter(&mut self, closure: Closure, arg: Value, pos: Pos) -> EvalResult<Env> {
         let lambda = closure.lambda;
         self.stats.function_calls += 1;
-        if self.calls.len() >= self.settings.max_call_depth {
+        if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.check_stack(pos)?;

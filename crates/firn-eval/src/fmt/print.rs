@@ -78,7 +78,7 @@ impl Printer<'_> {
 
     fn value(&mut self, value: Value, depth: usize) -> EvalResult<()> {
         self.vm.check_stack(crate::source::Pos::NONE)?;
-        if depth >= self.vm.settings().max_call_depth {
+        if depth > self.vm.settings().max_call_depth {
             return Err(self.vm.stack_overflow(crate::source::Pos::NONE));
         }
         // Lists are known again by the cell that they were found in, sets by themselves.
@@ -122,8 +122,8 @@ impl Printer<'_> {
                             self.put(" ");
                             break;
                         }
-                        self.items += 1;
                         self.value(item, depth + 1)?;
+                        self.items += 1;
                         self.put(" ");
                     }
                     self.put("]");
@@ -150,10 +150,10 @@ impl Printer<'_> {
                             self.put(" ");
                             break;
                         }
-                        self.attrs += 1;
                         show::write_name(&mut self.out, name.as_bytes());
                         self.put(" = ");
                         self.value(value, depth + 1)?;
+                        self.attrs += 1;
                         self.put("; ");
                     }
                     self.put("}");

@@ -185,6 +185,12 @@ impl Attrs {
         self.shape().find(name).map(|i| self.get(i))
     }
 
+    /// Where an attribute was written.
+    #[cold]
+    pub fn position_of(self, name: firn_syntax::Sym) -> crate::source::Pos {
+        self.shape().find(name).map_or(crate::source::Pos::NONE, |i| self.shape().positions()[i])
+    }
+
     #[inline]
     pub fn value(self) -> Value {
         // SAFETY: this is a set.
