@@ -4,11 +4,15 @@
 //! `let` and `with` in the body of a function live in the function's own frame: code of a frame runs at most once
 //! for each of its activations, so their slots are never bound twice.
 
+mod watch;
+
+use crate::debug::ScopeName;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::shape::Shape;
-use crate::source::{self, Pos};
+use crate::source::{self, Origin, Pos};
 use crate::value::Value;
+use crate::watch::WatchedKind;
 use bumpalo::Bump;
 use firn_syntax::Sym;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
@@ -32,8 +36,21 @@ pub(crate) struct CompileContext<'a> {
     pub(crate) dir: &'a [u8],
     pub(crate) home: &'a [u8],
     pub(crate) pure_eval: bool,
+    /// Calls are watched, those behind operators too.
+    pub(crate) watch_calls: bool,
+    /// Names and places are kept for the debugger.
+    pub(crate) debugger: bool,
     /// Names in the first slots of the outermost frame (`scopedImport`, the REPL).
     pub(crate) scope: &'a [Sym],
+    /// The code that this is inside of.
+    pub(crate) outer: Option<Outer>,
+}
+
+/// A place in code that runs: the names in scope and the number of frames.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    pub(crate) names: Option<&'static ScopeName>,
+    pub(crate) level: u32,
 }
 
 /// Compiles a parsed text.
@@ -47,13 +64,24 @@ pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'s
         frames: vec![Frame { next: 0, size: 0 }],
         withs: Vec::new(),
         from_slots: Vec::new(),
+        names: None,
+        group: 0,
     };
+    if let Some(outer) = context.outer {
+        compiler.enter_outer(outer);
+    }
     for (i, name) in context.scope.iter().enumerate() {
         compiler.bind(*name, i as u32);
     }
     compiler.reserve(context.scope.len() as u32);
     let body = compiler.expr(ast.root, true)?;
-    let frame_size = compiler.frames[0].size;
+    let body = match context.base.origin() {
+        Some(Origin::Path(_)) if context.debugger => {
+            compiler.watched(body, WatchedKind::File, compiler.pos_of(ast.root))
+        }
+        _ => body,
+    };
+    let frame_size = compiler.close_frame();
     CODE_BYTES.fetch_add(arena.allocated_bytes() as u64, Ordering::Relaxed);
     Ok(arena.alloc(Code { body, frame_size }))
 }
@@ -79,6 +107,9 @@ struct Compiler<'a> {
     withs: Vec<(u32, u32)>,
     /// For each set being compiled, (frame, slot) of its first `inherit (e)` source.
     from_slots: Vec<(u32, u32)>,
+    /// Names in scope, for the debugger.
+    names: Option<&'static ScopeName>,
+    group: u32,
 }
 
 impl Compiler<'_> {
@@ -134,12 +165,16 @@ impl Compiler<'_> {
     fn bind(&mut self, name: Sym, slot: u32) {
         let level = self.level();
         self.bindings.entry(name).or_default().push((level, slot));
+        if self.context.debugger {
+            self.remember(Some(name), slot);
+        }
     }
 
     fn unbind(&mut self, name: Sym) {
         if let Some(stack) = self.bindings.get_mut(&name) {
             stack.pop();
         }
+        self.forget();
     }
 
     fn open_frame(&mut self) {
@@ -211,7 +246,7 @@ impl Compiler<'_> {
                 let path = self.variable(Sym::from_static("__nixPath"), pos)?;
                 let name = Expr::Const(Value::str(ast.bytes(text)));
                 let args = self.slice(vec![path, name]);
-                Expr::Call(self.alloc(CallExpr { function, args, pos }))
+                self.call(CallExpr { function, args, pos })
             }
             Node::Var(name) => self.variable(name, pos)?,
             Node::CurPos => Expr::CurPos(pos),
@@ -248,7 +283,12 @@ impl Compiler<'_> {
                 }
                 let slot = self.reserve(1);
                 self.withs.push((self.level(), slot));
+                if self.context.debugger {
+                    self.group += 1;
+                    self.remember(None, slot);
+                }
                 let body = self.expr(body, true);
+                self.forget();
                 self.withs.pop();
                 let frame = (!tail).then(|| self.close_frame());
                 Expr::With(self.alloc(WithExpr { frame, slot, scope, body: body?, pos }))
@@ -273,7 +313,7 @@ impl Compiler<'_> {
             Node::Call { function, args } => {
                 let function = self.expr(function, false)?;
                 let args = self.exprs(ast.list(args))?;
-                Expr::Call(self.alloc(CallExpr { function, args, pos }))
+                self.call(CallExpr { function, args, pos })
             }
             Node::Select { base, path, default } => self.select(base, path, default, pos)?,
             Node::HasAttr { base, path } => {
@@ -352,7 +392,11 @@ impl Compiler<'_> {
         let base = self.expr(base, false)?;
         let path = self.path(names)?;
         let default = default.map(|d| self.expr(d, false)).transpose()?;
-        Ok(Expr::Select(self.alloc(Select { base, path, default, pos })))
+        let select = self.alloc(Select { base, path, default, pos });
+        Ok(match self.context.debugger {
+            true => self.watched(Expr::Select(select), WatchedKind::Select(select), pos),
+            false => Expr::Select(select),
+        })
     }
 
     fn binary(&mut self, id: NodeId, op: BinOp, left: NodeId, right: NodeId) -> EvalResult<Expr> {
@@ -403,7 +447,7 @@ impl Compiler<'_> {
         pos: Pos,
     ) -> EvalResult<Expr> {
         let name = Sym::from_static(function);
-        if self.is_global(name) {
+        if self.is_global(name) && !self.context.watch_calls {
             let places = (Pos::NONE, Pos::NONE);
             return Ok(Expr::Binary(op, self.alloc(BinaryExpr { left, right, pos, places })));
         }
@@ -412,7 +456,7 @@ impl Compiler<'_> {
             Op::Greater | Op::LessEq => vec![right, left],
             _ => vec![left, right],
         };
-        let call = Expr::Call(self.alloc(CallExpr { function, args: self.slice(args), pos }));
+        let call = self.call(CallExpr { function, args: self.slice(args), pos });
         Ok(match op {
             Op::LessEq | Op::GreaterEq => Expr::Not(self.alloc((call, pos))),
             _ => call,
@@ -421,6 +465,7 @@ impl Compiler<'_> {
 
     fn lambda(&mut self, lambda: &ast::Lambda, pos: Pos) -> EvalResult<Expr> {
         self.open_frame();
+        self.group += 1;
         let mut bound = Vec::new();
         let mut formals = None;
         if let Some(args) = &lambda.formals {
@@ -457,7 +502,11 @@ impl Compiler<'_> {
                     cache: AtomicU64::new(0),
                 });
             }
-            self.expr(lambda.body, true)
+            let body = self.expr(lambda.body, true)?;
+            Ok(match self.context.debugger {
+                true => self.watched(body, WatchedKind::Lambda(lambda.name), pos),
+                false => body,
+            })
         })();
         for name in bound {
             self.unbind(name);
@@ -478,6 +527,7 @@ impl Compiler<'_> {
         let count = (set.attrs.len() + set.inherit_from.len()) as u32;
         let first = self.reserve(count);
         let inherited = self.inherited(set)?;
+        self.group += 1;
         for (i, attr) in set.attrs.iter().enumerate() {
             self.bind(attr.name, first + i as u32);
         }
@@ -495,9 +545,14 @@ impl Compiler<'_> {
                 values.push(self.outside_from(*from)?);
             }
             let from = self.from_slots.pop();
+            let at = self.pos_of(body);
             let body = self.expr(body, true);
             self.from_slots.extend(from);
-            Ok((values, body?))
+            let body = match self.context.debugger {
+                true => self.watched(body?, WatchedKind::Let, at),
+                false => body?,
+            };
+            Ok((values, body))
         })();
         self.from_slots.pop();
         for attr in &set.attrs {
@@ -579,6 +634,7 @@ impl Compiler<'_> {
             });
         }
         if set.recursive {
+            self.group += 1;
             for (i, attr) in sorted.iter().enumerate() {
                 self.bind(attr.name, i as u32);
             }

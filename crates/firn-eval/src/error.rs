@@ -29,6 +29,8 @@ pub enum ErrorKind {
     Restricted,
     /// Anything else that evaluation itself finds.
     Eval,
+    /// The user ended evaluation, and nothing went wrong.
+    Quit,
     /// The host failed: files, store, builds, network. `exit` is the program's exit code.
     Host {
         exit: u8,
@@ -139,6 +141,26 @@ impl EvalError {
     #[cold]
     pub fn context(self, pos: Pos, what: &'static str) -> EvalError {
         if what.is_empty() { self } else { self.trace(pos, TraceKind::Static(what)) }
+    }
+
+    /// The error without the steps that led to it.
+    pub(crate) fn without_trace(&self) -> EvalError {
+        EvalError(Arc::new(Inner { core: self.0.core.clone(), trace: Mutex::new(None) }))
+    }
+
+    /// Whether both are one failure, with whatever traces.
+    pub(crate) fn is_same(&self, other: &EvalError) -> bool {
+        Arc::ptr_eq(&self.0.core, &other.0.core)
+    }
+
+    /// The same failure, which `tryEval` does not catch.
+    pub(crate) fn as_fatal(&self) -> EvalError {
+        let core = &self.0.core;
+        let kind = if self.is_catchable() { ErrorKind::Eval } else { core.kind };
+        let (message, suggestions) = (core.message.clone(), core.suggestions.clone());
+        let core = Arc::new(Core { kind, message, pos: core.pos, suggestions });
+        let trace = Mutex::new(self.0.trace.lock().clone());
+        EvalError(Arc::new(Inner { core, trace }))
     }
 
     pub fn kind(&self) -> ErrorKind {

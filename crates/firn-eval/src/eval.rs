@@ -165,6 +165,7 @@ impl Vm {
                 },
                 Expr::Concat(concat) => return self.eval_concat(concat, env),
                 Expr::CurPos(pos) => return Ok(self.position_value(pos)),
+                Expr::Watched(watched) => return self.eval_watched(watched, env),
             }
         }
     }
@@ -283,7 +284,19 @@ impl Vm {
     /// The selected value, forced; `None` when the default has to be taken.
     #[inline(never)]
     fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
-        let mut value = self.eval(&select.base, env)?;
+        let base = self.eval(&select.base, env)?;
+        self.select_in(base, select, env)
+    }
+
+    /// [`Vm::select`] where what is selected from is known.
+    #[inline(always)]
+    pub(crate) fn select_in(
+        &mut self,
+        base: Value,
+        select: &'static Select,
+        env: Env,
+    ) -> EvalResult<Option<Value>> {
+        let mut value = base;
         // Where the last step was found; only errors ask where that is.
         let mut last: Option<(Attrs, Sym)> = None;
         for step in select.path {
@@ -348,6 +361,13 @@ impl Vm {
         {
             return error;
         }
+        let text = format!("while evaluating the attribute '{}'", self.select_text(select, env));
+        error.trace(pos, TraceKind::Text(text.into()))
+    }
+
+    /// The path of a selection as messages show it.
+    #[cold]
+    pub(crate) fn select_text(&mut self, select: &'static Select, env: Env) -> String {
         let mut path = Vec::new();
         for (i, step) in select.path.iter().enumerate() {
             if i > 0 {
@@ -361,8 +381,7 @@ impl Vm {
                 },
             }
         }
-        let text = format!("while evaluating the attribute '{}'", String::from_utf8_lossy(&path));
-        error.trace(pos, TraceKind::Text(text.into()))
+        String::from_utf8_lossy(&path).into_owned()
     }
 
     #[inline(never)]

@@ -6,6 +6,7 @@ use crate::shape::Shape;
 use crate::source::Pos;
 use crate::value::Value;
 use crate::vm::Vm;
+use crate::watch::Watched;
 use firn_syntax::Sym;
 use std::sync::atomic::AtomicU64;
 
@@ -40,6 +41,8 @@ pub enum Expr {
     Binary(Op, &'static BinaryExpr),
     Concat(&'static ConcatExpr),
     CurPos(Pos),
+    /// Only where evaluation is watched.
+    Watched(&'static Watched),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,7 +2,7 @@
 
 use crate::error::{EvalError, Trace, TraceKind};
 use crate::host::EvalHost;
-use crate::source::Pos;
+use crate::source::{Place, Pos};
 use firn_syntax::diagnostics::excerpt;
 use std::collections::HashSet;
 use std::io::Write;
@@ -73,23 +73,31 @@ fn indent(first: &str, rest: &str, text: &[u8]) -> Vec<u8> {
 fn print_place(out: &mut Vec<u8>, margin: &str, pos: Pos, host: &dyn EvalHost) -> bool {
     let Some(place) = pos.place(host) else { return false };
     let _ = write!(out, "{margin}{BLUE}at {MAGENTA}{}{NORMAL}:", place.display());
-    if let Some(text) = pos.text(host) {
-        let lines = excerpt(&text, place.line);
-        let mut line = |number: u32, text: Option<Vec<u8>>| {
-            if let Some(text) = text {
-                let _ = write!(out, "\n {number:5}| ");
-                out.extend_from_slice(&text);
-                if number == place.line && place.column > 0 {
-                    let _ = write!(out, "\n      |{}{RED}^{NORMAL}", " ".repeat(place.column as usize));
-                }
-            }
-        };
-        line(place.line.wrapping_sub(1), lines.before);
-        line(place.line, lines.line);
-        line(place.line + 1, lines.after);
+    if let Some(lines) = code_excerpt(pos, host, &place) {
+        out.extend_from_slice(&lines);
         out.push(b'\n');
     }
     true
+}
+
+/// The line of a place with those around it, each after a line break.
+pub fn code_excerpt(pos: Pos, host: &dyn EvalHost, place: &Place) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let text = pos.text(host)?;
+    let lines = excerpt(&text, place.line);
+    let mut line = |number: u32, text: Option<Vec<u8>>| {
+        if let Some(text) = text {
+            let _ = write!(out, "\n {number:5}| ");
+            out.extend_from_slice(&text);
+            if number == place.line && place.column > 0 {
+                let _ = write!(out, "\n      |{}{RED}^{NORMAL}", " ".repeat(place.column as usize));
+            }
+        }
+    };
+    line(place.line.wrapping_sub(1), lines.before);
+    line(place.line, lines.line);
+    line(place.line + 1, lines.after);
+    Some(out)
 }
 
 struct Traces<'a> {

@@ -9,6 +9,7 @@ use crate::settings::EvalSettings;
 use crate::shape::{FROM_RIGHT, UpdatePlan, plan_update};
 use crate::source::{self, Origin, Pos};
 use crate::value::{Attrs, Env, Native, Suspended, Thunk, ThunkState, Value};
+use crate::watch::Watch;
 use firn_core::StorePath;
 use firn_syntax::ast::NodeId;
 use firn_syntax::{Ast, ParseOptions, Sym, SyntaxError, WarningKind};
@@ -36,6 +37,8 @@ pub struct Vm {
     imports: FxHashMap<Vec<u8>, Value>,
     pub(crate) caches: Caches,
     pub(crate) stats: Stats,
+    /// Profilers and the debugger, where there are any.
+    pub(crate) watch: Option<Box<Watch>>,
 }
 
 /// The tree of a text, a place in it, and the directory that its paths are relative to.
@@ -61,6 +64,27 @@ pub(crate) struct Stats {
     pub(crate) primop_calls: u64,
     pub(crate) thunks_forced: u64,
     pub(crate) updates: u64,
+}
+
+/// Counts and sizes of an evaluation.
+#[derive(Debug, Clone, Copy)]
+pub struct Statistics {
+    pub function_calls: u64,
+    pub builtin_calls: u64,
+    pub thunks_forced: u64,
+    /// Uses of `//`.
+    pub updates: u64,
+    pub symbols: u64,
+    pub symbol_bytes: u64,
+    pub shapes: u64,
+    pub shape_keys: u64,
+    pub update_plans: u64,
+    pub update_plan_bytes: u64,
+    pub code_bytes: u64,
+    /// Taken from the system for values.
+    pub heap_bytes: u64,
+    /// Imported paths.
+    pub files: u64,
 }
 
 /// Stack of evaluation threads. Committed only as it is used.
@@ -130,6 +154,7 @@ impl Vm {
             imports: FxHashMap::default(),
             caches: Caches::default(),
             stats: Stats::default(),
+            watch: None,
         };
         builtins::install(&mut vm);
         vm
@@ -144,23 +169,23 @@ impl Vm {
     }
 
     /// Counts and sizes of this evaluation, for `NIX_SHOW_STATS`.
-    pub fn statistics(&self) -> Vec<(&'static str, u64)> {
-        let (shapes, keys) = crate::shape::totals();
-        let plans = self.updates.values().map(|p| p.gather.len() as u64 * 4).sum();
-        vec![
-            ("nrFunctionCalls", self.stats.function_calls),
-            ("nrPrimOpCalls", self.stats.primop_calls),
-            ("nrThunks", self.stats.thunks_forced),
-            ("nrOpUpdates", self.stats.updates),
-            ("symbols", firn_syntax::symbol::count() as u64),
-            ("shapes", shapes),
-            ("shapeKeys", keys),
-            ("updatePlans", self.updates.len() as u64),
-            ("updatePlanBytes", plans),
-            ("codeBytes", crate::compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed)),
-            ("heapBytes", crate::value::allocated_bytes()),
-            ("files", self.imports.len() as u64),
-        ]
+    pub fn statistics(&self) -> Statistics {
+        let (shapes, shape_keys) = crate::shape::totals();
+        Statistics {
+            function_calls: self.stats.function_calls,
+            builtin_calls: self.stats.primop_calls,
+            thunks_forced: self.stats.thunks_forced,
+            updates: self.stats.updates,
+            symbols: firn_syntax::symbol::count() as u64,
+            symbol_bytes: firn_syntax::symbol::all().map(|name| name.len() as u64).sum(),
+            shapes,
+            shape_keys,
+            update_plans: self.updates.len() as u64,
+            update_plan_bytes: self.updates.values().map(|p| p.gather.len() as u64 * 4).sum(),
+            code_bytes: compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed),
+            heap_bytes: crate::value::allocated_bytes(),
+            files: self.imports.len() as u64,
+        }
     }
 
     // ---- forcing --------------------------------------------------------------------------------------
@@ -331,6 +356,18 @@ impl Vm {
         dir: &[u8],
         scope: &[Sym],
     ) -> EvalResult<&'static Code> {
+        self.compile_inside(text, origin, dir, scope, None)
+    }
+
+    /// As [`Vm::compile_text`], in the scope of code that is running.
+    pub(crate) fn compile_inside(
+        &mut self,
+        text: &[u8],
+        origin: Origin,
+        dir: &[u8],
+        scope: &[Sym],
+        outer: Option<compile::Outer>,
+    ) -> EvalResult<&'static Code> {
         let lints = self.settings.lints;
         let options = ParseOptions { lints, ..self.parse_options() };
         let base = source::register(origin, text, dir);
@@ -347,7 +384,10 @@ impl Vm {
             dir,
             home: &settings.home,
             pure_eval: settings.pure_eval,
+            watch_calls: settings.watch_calls,
+            debugger: settings.debugger,
             scope,
+            outer,
         };
         compile::compile(&ast, &context)
     }

@@ -51,7 +51,11 @@ fn add_error_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value>
 }
 
 fn try_eval(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let (success, value) = match vm.force_at(args[0], pos) {
+    let result = match vm.watch {
+        None => vm.force_at(args[0], pos),
+        Some(_) => vm.guarded(|vm| vm.force_at(args[0], pos)),
+    };
+    let (success, value) = match result {
         Ok(value) => (Value::TRUE, value),
         Err(error) if error.is_catchable() => (Value::FALSE, Value::FALSE),
         Err(error) => return Err(error),
@@ -76,6 +80,9 @@ fn trace(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         }
     };
     vm.host.trace(&text);
+    if vm.settings.debugger_on_trace {
+        vm.pause()?;
+    }
     vm.force_at(args[1], pos)
 }
 
@@ -93,11 +100,15 @@ fn warn(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             "aborting to reveal stack trace of warning, as abort-on-warn is set",
         ));
     }
+    if vm.settings.debugger_on_trace || vm.settings.debugger_on_warn {
+        vm.pause()?;
+    }
     vm.force_at(args[1], pos)
 }
 
 /// Without a debugger, `break` is the identity.
 fn break_(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    vm.breakpoint()?;
     vm.force_at(args[0], pos)
 }
 

@@ -8,6 +8,7 @@ use crate::source::Pos;
 use crate::table::Table;
 use crate::value::{Closure, Env, Fun, PartialApp, Value};
 use crate::vm::{Call, Vm};
+use crate::watch::Callee;
 use firn_syntax::Sym;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -41,6 +42,14 @@ impl Vm {
     /// Calls a function to the end.
     pub fn call(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let function = self.force_at(function, pos)?;
+        if self.watch.is_some() {
+            return self.call_watched(function, args, pos);
+        }
+        self.call_forced(function, args, pos)
+    }
+
+    #[inline]
+    pub(crate) fn call_forced(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let base = self.calls.len();
         let result = match self.apply(function, args, pos) {
             Ok(Next::Value(value)) => Ok(value),
@@ -111,11 +120,17 @@ impl Vm {
 
     #[cold]
     fn call_functor(&mut self, function: Value, arg: Value, pos: Pos) -> EvalResult<Value> {
-        let functor = function.as_attrs().and_then(|a| a.find(Sym::from_static("__functor")));
+        let attrs = function.as_attrs();
+        let functor = attrs.and_then(|a| Some((a, a.shape().find(Sym::from_static("__functor"))?)));
         match functor {
-            Some(functor) => self.call(functor, &[function, arg], pos).traced(pos, || {
-                TraceKind::Static("while calling a functor (an attribute set with a '__functor' attribute)")
-            }),
+            Some((attrs, place)) => {
+                let at = attrs.shape().positions()[place];
+                self.call_method(attrs.get(place), &[function, arg], at).traced(pos, || {
+                    TraceKind::Static(
+                        "while calling a functor (an attribute set with a '__functor' attribute)",
+                    )
+                })
+            }
             None => {
                 let shown = self.show_for_error(function);
                 let kind = crate::coerce::type_phrase(function);
@@ -126,6 +141,14 @@ impl Vm {
                 ))
             }
         }
+    }
+
+    fn call_method(&mut self, method: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
+        if self.watch.is_none() {
+            return self.call(method, args, pos);
+        }
+        let method = self.force_at(method, pos)?;
+        self.call_as(&Callee::Other, method, args, pos)
     }
 
     /// The frame of a call, recorded as running.
