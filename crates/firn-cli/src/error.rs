@@ -31,8 +31,8 @@ pub enum CliError {
     #[error("{message}")]
     Failed { message: String, status: u8 },
     /// A message that brings its own layout (`error:`, positions, trace), as the evaluator renders it.
-    #[error("{text}")]
-    Rendered { text: String, status: u8 },
+    #[error("{}", String::from_utf8_lossy(text))]
+    Rendered { text: Vec<u8>, status: u8 },
     /// Everything was said already.
     #[error("exit with status {0}")]
     Exit(u8),
@@ -65,7 +65,10 @@ impl CliError {
     pub fn report(&self, program: &str, logger: &dyn Logger) {
         let text = match self {
             Self::Exit(_) => return,
-            Self::Rendered { text, .. } => text.trim_end().to_owned(),
+            Self::Rendered { text, .. } => {
+                logger.log(Verbosity::Error, text.trim_ascii_end());
+                return;
+            }
             Self::Usage { message, suggestions } => {
                 layout(&format!("{message}{}", did_you_mean(suggestions)))
             }

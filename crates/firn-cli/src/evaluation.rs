@@ -3,21 +3,34 @@
 
 use crate::args::{AutoArg, EvalArgs};
 use crate::context::Context;
-use crate::error::{CliError, CliResult};
+use crate::debugger::Prompt;
+use crate::error::{CliError, CliResult, os_message};
+use crate::statistics;
 use firn_eval::{
-    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, Origin, SearchPathEntry, Sym, Value,
-    Vm, render_error,
+    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, LintLevel, Lints, Origin,
+    SearchPathEntry, Sym, Value, Vm, render_error,
 };
-use firn_host::{Access, AccessHost, HostParts, LazyRuntime, StoreHost};
+use firn_host::{Access, AccessHost, FunctionTrace, HostParts, LazyRuntime, Profiler, StoreHost};
+use firn_settings::EvalProfiler;
+use firn_store::activity::Logger;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
+fn lint_level(setting: firn_settings::Diagnose) -> LintLevel {
+    match setting {
+        firn_settings::Diagnose::Ignore => LintLevel::Ignore,
+        firn_settings::Diagnose::Warn => LintLevel::Warn,
+        firn_settings::Diagnose::Fatal => LintLevel::Fatal,
+    }
+}
+
 /// An evaluator with the arguments for functions at the top.
 pub struct Evaluation {
     pub vm: Vm,
     host: Arc<StoreHost>,
+    logger: Arc<dyn Logger>,
     pub auto_args: Attrs,
     show_trace: bool,
     current_dir: Vec<u8>,
@@ -47,7 +60,7 @@ impl Evaluation {
     /// A machine for `context`. With `read_only`, nothing is written to the store.
     pub fn new(context: &Context, args: &EvalArgs, read_only: bool) -> CliResult<Evaluation> {
         let settings = &context.settings;
-        refuse_unsupported(settings, args)?;
+        refuse_unsupported(args)?;
         let current_dir =
             std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
         let current_dir = current_dir.as_os_str().as_bytes().to_vec();
@@ -90,9 +103,21 @@ impl Evaluation {
             abort_on_warn: settings.abort_on_warn,
             allow_import_from_derivation: settings.allow_import_from_derivation,
             show_trace: settings.show_trace,
+            watch_calls: settings.trace_function_calls
+                || settings.eval_profiler != EvalProfiler::Disabled
+                || statistics::counts_calls(),
+            debugger: args.debugger,
+            ignore_try: settings.ignore_try,
+            debugger_on_trace: args.debugger && settings.debugger_on_trace,
+            debugger_on_warn: args.debugger && settings.debugger_on_warn,
             read_only: read_only || settings.read_only_mode,
             features: settings.experimental_features.iter().map(|f| f.to_string()).collect(),
             home: std::env::var_os("HOME").map(|h| h.as_bytes().to_vec()).unwrap_or_default(),
+            lints: Lints {
+                url_literals: lint_level(settings.lint_url_literals),
+                short_path_literals: lint_level(settings.lint_short_path_literals),
+                absolute_path_literals: lint_level(settings.lint_absolute_path_literals),
+            },
         };
         let parts = HostParts {
             store: context.store()?,
@@ -109,9 +134,16 @@ impl Evaluation {
             false => host.clone(),
         };
         set_collector_limits();
-        let vm = Vm::new(dyn_host, eval_settings);
-        let mut evaluation =
-            Evaluation { vm, host, auto_args: Attrs::empty(), show_trace: settings.show_trace, current_dir };
+        let mut vm = Vm::new(dyn_host, eval_settings);
+        watch(context, args, &mut vm, &current_dir)?;
+        let mut evaluation = Evaluation {
+            vm,
+            host,
+            logger: Arc::clone(&context.logger),
+            auto_args: Attrs::empty(),
+            show_trace: settings.show_trace,
+            current_dir,
+        };
         evaluation.auto_args = evaluation.auto_args(args)?;
         Ok(evaluation)
     }
@@ -140,6 +172,7 @@ impl Evaluation {
     pub fn fail(&self, error: EvalError) -> CliError {
         let status = match error.kind() {
             ErrorKind::Host { exit } => exit,
+            ErrorKind::Quit => return CliError::Exit(0),
             _ => 1,
         };
         CliError::Rendered { text: render_error(&error, &**self.vm.host(), self.show_trace), status }
@@ -214,17 +247,7 @@ fn access_control(host: Arc<StoreHost>, settings: &EvalSettings) -> CliResult<Ac
 }
 
 /// What is not there yet is refused rather than ignored.
-fn refuse_unsupported(settings: &firn_settings::Settings, args: &EvalArgs) -> CliResult<()> {
-    let given = [
-        ("trace-function-calls", settings.trace_function_calls),
-        ("debugger-on-trace", settings.debugger_on_trace),
-        ("debugger-on-warn", settings.debugger_on_warn),
-    ];
-    if let Some((name, _)) = given.into_iter().find(|(_, on)| *on) {
-        return Err(CliError::failed(format!(
-            "setting '{name}' is not supported yet by this version of firn; see COMPATIBILITY.md"
-        )));
-    }
+fn refuse_unsupported(args: &EvalArgs) -> CliResult<()> {
     match &args.eval_store {
         Some(_) => Err(CliError::failed(
             "flag '--eval-store' is not supported yet by this version of firn; see COMPATIBILITY.md",
@@ -234,21 +257,35 @@ fn refuse_unsupported(settings: &firn_settings::Settings, args: &EvalArgs) -> Cl
 }
 
 impl Drop for Evaluation {
-    /// `NIX_SHOW_STATS` prints counts when evaluation is over, to the file `NIX_SHOW_STATS_PATH` if that is set.
     fn drop(&mut self) {
-        if std::env::var_os("NIX_SHOW_STATS").is_none_or(|v| v == "0" || v.is_empty()) {
-            return;
-        }
-        let entries: serde_json::Map<String, serde_json::Value> =
-            self.vm.statistics().into_iter().map(|(k, v)| (k.to_owned(), v.into())).collect();
-        let text = serde_json::to_string_pretty(&entries).unwrap_or_default();
-        match std::env::var_os("NIX_SHOW_STATS_PATH").filter(|p| !p.is_empty()) {
-            Some(path) => {
-                let _ = std::fs::write(path, text + "\n");
-            }
-            None => eprintln!("{text}"),
+        if let Err(error) = statistics::show(&self.vm) {
+            self.logger.warn(&format!("writing the statistics of evaluation: {}", os_message(&error)));
         }
     }
+}
+
+/// Profilers and the debugger, as far as they are on.
+fn watch(context: &Context, args: &EvalArgs, vm: &mut Vm, current_dir: &[u8]) -> CliResult<()> {
+    let settings = &context.settings;
+    let logger = Arc::clone(&context.logger);
+    if settings.trace_function_calls {
+        let host = Arc::clone(vm.host());
+        vm.watch_calls(Box::new(FunctionTrace { host, logger: Arc::clone(&logger) }));
+    }
+    if settings.eval_profiler == EvalProfiler::Flamegraph {
+        let path = &settings.eval_profile_file;
+        let file = std::fs::File::create(path).map_err(CliError::io("opening file", path))?;
+        let out = Box::new(std::io::BufWriter::new(file));
+        let host = Arc::clone(vm.host());
+        vm.watch_calls(Box::new(Profiler::new(host, out, settings.eval_profiler_frequency)));
+    }
+    if statistics::counts_calls() {
+        vm.count_calls();
+    }
+    if args.debugger {
+        vm.attach_debugger(Box::new(Prompt::new(logger, settings.show_trace, current_dir.to_vec())));
+    }
+    Ok(())
 }
 
 fn is_url(text: &[u8]) -> bool {

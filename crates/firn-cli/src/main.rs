@@ -9,10 +9,12 @@ mod args;
 mod builds;
 mod commands;
 mod context;
+mod debugger;
 mod error;
 mod evaluation;
 mod installables;
 mod logger;
+mod statistics;
 mod stores;
 mod version;
 

@@ -291,17 +291,17 @@ impl Vm {
 
     #[cold]
     fn wrong_type(&mut self, value: Value, expected: &str, pos: Pos, what: &'static str) -> EvalError {
-        self.type_error(value, expected, Pos::NONE).context(pos, what)
+        self.type_error(value, expected, pos).context(pos, what)
     }
 
     pub(crate) fn force_attrs(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<Attrs> {
-        let value = self.forced(value, pos, what)?;
-        value.as_attrs().ok_or_else(|| self.wrong_type(value, "a set", pos, what))
+        let value = self.force_at(value, pos)?;
+        value.as_attrs().ok_or_else(|| self.type_error(value, "a set", Pos::NONE).context(pos, what))
     }
 
     pub(crate) fn force_list(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<List> {
-        let value = self.forced(value, pos, what)?;
-        value.as_list().ok_or_else(|| self.wrong_type(value, "a list", pos, what))
+        let value = self.force_at(value, pos)?;
+        value.as_list().ok_or_else(|| self.type_error(value, "a list", Pos::NONE).context(pos, what))
     }
 
     pub(crate) fn force_string(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<NixStr> {
@@ -378,11 +378,15 @@ impl Vm {
     }
 
     fn force_deep_seen(&mut self, value: Value, seen: &mut rustc_hash::FxHashSet<Value>) -> EvalResult<()> {
-        let value = self.force(value)?;
-        if !matches!(value.kind(), Kind::Attrs(_) | Kind::List(_)) {
-            return Ok(());
-        }
-        self.nested(Pos::NONE, |vm| vm.force_inside(value, seen))
+        let done = match value.as_thunk() {
+            Some(thunk) => thunk.result(),
+            None => Some(value),
+        };
+        let place = if done.is_some() { Pos::NONE } else { function_place(value) };
+        self.nested(place, |vm| {
+            let value = vm.force_at(value, place)?;
+            vm.force_inside(value, seen)
+        })
     }
 
     fn force_inside(&mut self, value: Value, seen: &mut rustc_hash::FxHashSet<Value>) -> EvalResult<()> {
@@ -396,13 +400,36 @@ impl Vm {
                 Ok(())
             }
             Kind::List(list) if seen.insert(value) => {
-                for item in list.iter() {
-                    self.force_deep_seen(item, seen)?;
+                for (i, item) in list.iter().enumerate() {
+                    self.force_deep_seen(item, seen).traced(Pos::NONE, || {
+                        TraceKind::Text(format!("while evaluating list element at index {i}").into())
+                    })?;
                 }
                 Ok(())
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// Strings of the language hold no null bytes.
+pub(crate) fn no_nul(text: &[u8], pos: Pos) -> EvalResult<()> {
+    if memchr::memchr(0, text).is_none() {
+        return Ok(());
+    }
+    Err(EvalError::at(ErrorKind::Eval, pos, firn_syntax::nul_message(text)))
+}
+
+/// Where the function was written that a value is, or that gives a value when it is forced.
+#[cold]
+pub(crate) fn function_place(value: Value) -> Pos {
+    let mut value = value;
+    while let Some(function) = value.as_thunk().and_then(|t| t.applied_function()) {
+        value = function;
+    }
+    match value.as_fun() {
+        Some(crate::value::Fun::Closure(closure)) => closure.lambda.pos,
+        _ => Pos::NONE,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Equality and order of values.
 
-use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
 use crate::source::Pos;
 use crate::value::{Attrs, Kind, Value};
 use crate::vm::Vm;
@@ -79,95 +79,29 @@ impl Vm {
             (Kind::Float(a), Kind::Float(b)) => Ok(a < b),
             (Kind::Str(a), Kind::Str(b)) => Ok(a.as_bytes().cmp(b.as_bytes()) == Ordering::Less),
             (Kind::Path(a), Kind::Path(b)) => Ok(a.as_bytes().cmp(b.as_bytes()) == Ordering::Less),
-            (Kind::List(a), Kind::List(b)) => self.nested(pos, |vm| {
-                for (x, y) in a.iter().zip(b.iter()) {
-                    if !vm.equal(x, y, pos)? {
-                        return vm.less_than(x, y, pos, "while comparing two list elements");
+            (Kind::List(a), Kind::List(b)) => self
+                .nested(pos, |vm| {
+                    for (x, y) in a.iter().zip(b.iter()) {
+                        if !vm.equal(x, y, pos)? {
+                            return vm.less_than(x, y, pos, "while comparing two list elements");
+                        }
                     }
-                }
-                Ok(a.len() < b.len())
-            }),
+                    Ok(a.len() < b.len())
+                })
+                .context(Pos::NONE, what),
             (x, y) => {
                 let (left, right) = (crate::coerce::type_phrase(a), crate::coerce::type_phrase(b));
                 let same = std::mem::discriminant(&x) == std::mem::discriminant(&y);
+                let (x, y) = (self.show_for_error(a), self.show_for_error(b));
                 let message = if same {
-                    format!("cannot compare {left} with {right}; values of that type are incomparable")
+                    format!(
+                        "cannot compare {left} with {right}; values of that type are incomparable (values are {x} and {y})"
+                    )
                 } else {
-                    format!("cannot compare {left} with {right}")
+                    format!("cannot compare {left} with {right}; values are {x} and {y}")
                 };
-                let (left, right) = (self.show_for_error(a), self.show_for_error(b));
-                let message = format!("{message} (values are {left} and {right})");
-                Err(EvalError::new(ErrorKind::Type, message).context(pos, what))
+                Err(EvalError::new(ErrorKind::Eval, message).context(Pos::NONE, what))
             }
         }
-    }
-
-    /// Why two values of a failed `assert a == b` are not equal.
-    pub(crate) fn explain_inequality(&mut self, a: Value, b: Value, pos: Pos) -> EvalResult<EvalError> {
-        self.nested(pos, |vm| vm.explain_inequality_here(a, b, pos))
-    }
-
-    fn explain_inequality_here(&mut self, a: Value, b: Value, pos: Pos) -> EvalResult<EvalError> {
-        let error = |message: String| EvalError::new(ErrorKind::Assertion, message);
-        let (a, b) = (self.force_at(a, pos)?, self.force_at(b, pos)?);
-        let shown = |vm: &mut Vm| (vm.show_for_error(a), vm.show_for_error(b));
-        Ok(match (a.kind(), b.kind()) {
-            (Kind::Int(x), Kind::Int(y)) => error(format!("integer '{x}' is not equal to integer '{y}'")),
-            (Kind::Bool(x), Kind::Bool(y)) => error(format!("boolean '{x}' is not equal to boolean '{y}'")),
-            (Kind::Float(x), Kind::Float(y)) => error(format!("float '{x}' is not equal to float '{y}'")),
-            (Kind::Str(_), Kind::Str(_)) => {
-                let (x, y) = shown(self);
-                error(format!("string {x} is not equal to string {y}"))
-            }
-            (Kind::Path(x), Kind::Path(y)) => error(format!(
-                "path '{}' is not equal to path '{}'",
-                String::from_utf8_lossy(x.as_bytes()),
-                String::from_utf8_lossy(y.as_bytes())
-            )),
-            (Kind::List(x), Kind::List(y)) => {
-                if x.len() != y.len() {
-                    let (l, r) = shown(self);
-                    return Ok(error(format!(
-                        "list of size '{}' is not equal to list of size '{}', left hand side is '{l}', right hand side is '{r}'",
-                        x.len(),
-                        y.len()
-                    )));
-                }
-                for (i, (p, q)) in x.iter().zip(y.iter()).enumerate() {
-                    if !self.equal(p, q, pos)? {
-                        let inner = self.explain_inequality(p, q, pos)?;
-                        let text = format!("while comparing list element {i}");
-                        return Ok(inner.trace(Pos::NONE, crate::error::TraceKind::Text(text.into())));
-                    }
-                }
-                error("lists are not equal".into())
-            }
-            (Kind::Attrs(x), Kind::Attrs(y)) => {
-                for (name, value) in x.sorted() {
-                    let Some(other) = y.find(name) else {
-                        let (l, r) = shown(self);
-                        return Ok(error(format!(
-                            "attribute names of attribute set '{l}' differs from attribute set '{r}'"
-                        )));
-                    };
-                    if !self.equal(value, other, pos)? {
-                        let inner = self.explain_inequality(value, other, pos)?;
-                        let text = format!("while comparing attribute '{name}'");
-                        return Ok(inner.trace(Pos::NONE, crate::error::TraceKind::Text(text.into())));
-                    }
-                }
-                let (l, r) = shown(self);
-                error(format!("attribute names of attribute set '{l}' differs from attribute set '{r}'"))
-            }
-            (Kind::Fun(_), Kind::Fun(_)) => error(
-                "distinct functions and immediate comparisons of identical functions compare as unequal"
-                    .into(),
-            ),
-            _ => {
-                let (l, r) = (crate::coerce::type_phrase(a), crate::coerce::type_phrase(b));
-                let (x, y) = shown(self);
-                error(format!("{l} of value '{x}' is not equal to {r} of value '{y}'"))
-            }
-        })
     }
 }

@@ -4,11 +4,15 @@
 //! `let` and `with` in the body of a function live in the function's own frame: code of a frame runs at most once
 //! for each of its activations, so their slots are never bound twice.
 
+mod watch;
+
+use crate::debug::ScopeName;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::shape::Shape;
-use crate::source::{self, Pos};
+use crate::source::{self, Origin, Pos};
 use crate::value::{PlaceCache, Value};
+use crate::watch::WatchedKind;
 use bumpalo::Bump;
 use firn_syntax::Sym;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
@@ -33,8 +37,21 @@ pub(crate) struct CompileContext<'a> {
     pub(crate) dir: &'a [u8],
     pub(crate) home: &'a [u8],
     pub(crate) pure_eval: bool,
+    /// Calls are watched, those behind operators too.
+    pub(crate) watch_calls: bool,
+    /// Names and places are kept for the debugger.
+    pub(crate) debugger: bool,
     /// Names in the first slots of the outermost frame (`scopedImport`, the REPL).
     pub(crate) scope: &'a [Sym],
+    /// The code that this is inside of.
+    pub(crate) outer: Option<Outer>,
+}
+
+/// A place in code that runs: the names in scope and the number of frames.
+#[derive(Clone, Copy)]
+pub(crate) struct Outer {
+    pub(crate) names: Option<&'static ScopeName>,
+    pub(crate) level: u32,
 }
 
 /// Compiles a parsed text.
@@ -49,13 +66,24 @@ pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'s
         frames: vec![Frame { next: 0, size: 0 }],
         withs: Vec::new(),
         from_slots: Vec::new(),
+        names: None,
+        group: 0,
     };
+    if let Some(outer) = context.outer {
+        compiler.enter_outer(outer);
+    }
     for (i, name) in context.scope.iter().enumerate() {
         compiler.bind(*name, i as u32);
     }
     compiler.reserve(context.scope.len() as u32);
     let body = compiler.expr(ast.root, true)?;
-    let frame_size = compiler.frames[0].size;
+    let body = match context.base.origin() {
+        Some(Origin::Path(_)) if context.debugger => {
+            compiler.watched(body, WatchedKind::File, compiler.pos_of(ast.root))
+        }
+        _ => body,
+    };
+    let frame_size = compiler.close_frame();
     let after = arena.allocated_bytes() - arena.chunk_capacity();
     CODE_BYTES.fetch_add(after.saturating_sub(before) as u64, Ordering::Relaxed);
     Ok(arena.alloc(Code { body, frame_size }))
@@ -100,6 +128,9 @@ struct Compiler<'a> {
     withs: Vec<(u32, u32)>,
     /// For each set being compiled, (frame, slot) of its first `inherit (e)` source.
     from_slots: Vec<(u32, u32)>,
+    /// Names in scope, for the debugger.
+    names: Option<&'static ScopeName>,
+    group: u32,
 }
 
 impl Compiler<'_> {
@@ -109,6 +140,24 @@ impl Compiler<'_> {
 
     fn pos_of(&self, node: NodeId) -> Pos {
         self.pos(self.ast.pos(node))
+    }
+
+    /// The place that messages about an operand name: literals and some operators have none in the reference.
+    fn place(&self, node: NodeId) -> Pos {
+        match self.ast.node(node) {
+            Node::Int(_)
+            | Node::Float(_)
+            | Node::Str(_)
+            | Node::Path(_)
+            | Node::HomePath(_)
+            | Node::Let { .. }
+            | Node::LegacyLet(_)
+            | Node::Binary { op: BinOp::Eq | BinOp::Neq, .. } => Pos::NONE,
+            Node::List(items) => self.ast.list(items).first().map_or(Pos::NONE, |n| self.place(*n)),
+            Node::HasAttr { base, .. } => self.place(base),
+            Node::Not(inner) => self.place(inner),
+            _ => self.pos_of(node),
+        }
     }
 
     fn alloc<T>(&self, value: T) -> &'static T {
@@ -137,12 +186,16 @@ impl Compiler<'_> {
     fn bind(&mut self, name: Sym, slot: u32) {
         let level = self.level();
         self.bindings.entry(name).or_default().push((level, slot));
+        if self.context.debugger {
+            self.remember(Some(name), slot);
+        }
     }
 
     fn unbind(&mut self, name: Sym) {
         if let Some(stack) = self.bindings.get_mut(&name) {
             stack.pop();
         }
+        self.forget();
     }
 
     fn open_frame(&mut self) {
@@ -217,7 +270,7 @@ impl Compiler<'_> {
                 let path = self.variable(Sym::from_static("__nixPath"), pos)?;
                 let name = Expr::Const(Value::str(ast.bytes(text)).keep());
                 let args = self.slice(vec![path, name]);
-                Expr::Call(self.alloc(CallExpr { function, args, pos }))
+                self.call(CallExpr { function, args, pos })
             }
             Node::Var(name) => self.variable(name, pos)?,
             Node::CurPos => Expr::CurPos(pos),
@@ -254,13 +307,17 @@ impl Compiler<'_> {
                 }
                 let slot = self.reserve(1);
                 self.withs.push((self.level(), slot));
+                if self.context.debugger {
+                    self.group += 1;
+                    self.remember(None, slot);
+                }
                 let body = self.expr(body, true);
+                self.forget();
                 self.withs.pop();
                 let frame = (!tail).then(|| self.close_frame());
                 Expr::With(self.alloc(WithExpr { frame, slot, scope, body: body?, pos }))
             }
             Node::If { cond, then, otherwise } => {
-                let cond_pos = self.pos_of(cond);
                 let cond = self.expr(cond, false)?;
                 let start = self.frames.last().map_or(0, |f| f.next);
                 let then = self.expr(then, tail)?;
@@ -269,30 +326,28 @@ impl Compiler<'_> {
                     frame.next = start;
                 }
                 let otherwise = self.expr(otherwise, tail)?;
-                let _ = cond_pos;
                 Expr::If(self.alloc(IfExpr { cond, then, otherwise, pos }))
             }
             Node::Assert { cond, body } => {
-                let text = firn_syntax::show::show_node(ast, cond);
-                let text = self.arena.alloc_str(&String::from_utf8_lossy(&text));
                 let cond = self.expr(cond, false)?;
                 let body = self.expr(body, tail)?;
-                Expr::Assert(self.alloc(AssertExpr { cond, body, pos, text }))
+                Expr::Assert(self.alloc(AssertExpr { cond, body, pos }))
             }
             Node::Lambda(index) => self.lambda(index, pos)?,
             Node::Call { function, args } => {
                 let function = self.expr(function, false)?;
                 let args = self.exprs(ast.list(args))?;
-                Expr::Call(self.alloc(CallExpr { function, args, pos }))
+                self.call(CallExpr { function, args, pos })
             }
             Node::Select { base, path, default } => self.select(base, path, default, pos)?,
             Node::HasAttr { base, path } => {
+                let pos = self.place(base);
                 let base = self.expr(base, false)?;
                 let path = self.path(ast.names(path))?;
                 Expr::HasAttr(self.alloc(HasAttr { base, path, pos }))
             }
             Node::Not(inner) => {
-                let at = self.pos_of(inner);
+                let at = self.place(inner);
                 let inner = self.expr(inner, false)?;
                 Expr::Not(self.alloc((inner, at)))
             }
@@ -301,7 +356,7 @@ impl Compiler<'_> {
                 let zero = Expr::Const(Value::int(0).keep());
                 self.arithmetic(Op::Sub, "__sub", zero, right, pos)?
             }
-            Node::Binary { op, left, right } => self.binary(op, left, right, pos)?,
+            Node::Binary { op, left, right } => self.binary(id, op, left, right)?,
             Node::InheritFrom(n) => {
                 let Some((frame, slot)) = self.from_slots.last().copied() else {
                     return Err(EvalError::at(ErrorKind::Eval, pos, "inherit source outside of a set"));
@@ -331,7 +386,7 @@ impl Compiler<'_> {
             .map(|name| {
                 Ok(match name {
                     AttrName::Static(name) => Step::Static { name: *name, cache: PlaceCache::new() },
-                    AttrName::Dynamic(node) => Step::Dynamic(self.expr(*node, false)?),
+                    AttrName::Dynamic(node) => Step::Dynamic((self.expr(*node, false)?, self.place(*node))),
                 })
             })
             .collect::<EvalResult<Vec<_>>>()?;
@@ -361,17 +416,29 @@ impl Compiler<'_> {
         let base = self.expr(base, false)?;
         let path = self.path(names)?;
         let default = default.map(|d| self.expr(d, false)).transpose()?;
-        Ok(Expr::Select(self.alloc(Select { base, path, default, pos })))
+        let select = self.alloc(Select { base, path, default, pos });
+        Ok(match self.context.debugger {
+            true => self.watched(Expr::Select(select), WatchedKind::Select(select), pos),
+            false => Expr::Select(select),
+        })
     }
 
-    fn binary(&mut self, op: BinOp, left: NodeId, right: NodeId, pos: Pos) -> EvalResult<Expr> {
+    fn binary(&mut self, id: NodeId, op: BinOp, left: NodeId, right: NodeId) -> EvalResult<Expr> {
+        let mut pos = self.pos_of(id);
         if op == BinOp::Add {
-            let parts = vec![
-                (self.expr(left, false)?, self.pos_of(left)),
-                (self.expr(right, false)?, self.pos_of(right)),
-            ];
+            let (from, to) = self.ast.operands_of(id);
+            let parts =
+                vec![(self.expr(left, false)?, self.pos(from)), (self.expr(right, false)?, self.pos(to))];
             let parts = self.slice(parts);
             return Ok(Expr::Concat(self.alloc(ConcatExpr { kind: ConcatKind::Add, parts, pos })));
+        }
+        let places = match op {
+            BinOp::Update => (self.place(left), self.place(right)),
+            _ => (Pos::NONE, Pos::NONE),
+        };
+        // As in the reference, a test of equality has no place.
+        if matches!(op, BinOp::Eq | BinOp::Neq) {
+            pos = Pos::NONE;
         }
         let (left, right) = (self.expr(left, false)?, self.expr(right, false)?);
         let plain = match op {
@@ -391,7 +458,8 @@ impl Compiler<'_> {
             BinOp::GreaterEq => return self.arithmetic(Op::GreaterEq, "__lessThan", left, right, pos),
             BinOp::Add => Op::Eq,
         };
-        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos, plan: AtomicU32::new(NO_PLAN) })))
+        let plan = AtomicU32::new(NO_PLAN);
+        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos, places, plan })))
     }
 
     /// Operators that the language defines as calls: native unless the function's name is rebound.
@@ -404,18 +472,16 @@ impl Compiler<'_> {
         pos: Pos,
     ) -> EvalResult<Expr> {
         let name = Sym::from_static(function);
-        if self.is_global(name) {
-            return Ok(Expr::Binary(
-                op,
-                self.alloc(BinaryExpr { left, right, pos, plan: AtomicU32::new(NO_PLAN) }),
-            ));
+        if self.is_global(name) && !self.context.watch_calls {
+            let (places, plan) = ((Pos::NONE, Pos::NONE), AtomicU32::new(NO_PLAN));
+            return Ok(Expr::Binary(op, self.alloc(BinaryExpr { left, right, pos, places, plan })));
         }
         let function = self.variable(name, pos)?;
         let args = match op {
             Op::Greater | Op::LessEq => vec![right, left],
             _ => vec![left, right],
         };
-        let call = Expr::Call(self.alloc(CallExpr { function, args: self.slice(args), pos }));
+        let call = self.call(CallExpr { function, args: self.slice(args), pos });
         Ok(match op {
             Op::LessEq | Op::GreaterEq => Expr::Not(self.alloc((call, pos))),
             _ => call,
@@ -426,12 +492,14 @@ impl Compiler<'_> {
         let ast = self.ast;
         let mut lambda = &ast.lambdas[index as usize];
         self.open_frame();
+        self.group += 1;
         let mut bound = Vec::new();
         let mut formals = None;
         // A function that only makes a function is one of more arguments.
         let mut params = Vec::new();
-        while let (None, Some(arg), Node::Lambda(inner)) =
-            (&lambda.formals, lambda.arg, ast.node(lambda.body))
+        let merge = !self.context.watch_calls && !self.context.debugger;
+        while let (true, None, Some(arg), Node::Lambda(inner)) =
+            (merge, &lambda.formals, lambda.arg, ast.node(lambda.body))
         {
             let slot = self.reserve(1);
             self.bind(arg, slot);
@@ -476,7 +544,11 @@ impl Compiler<'_> {
                     cache: AtomicU64::new(0),
                 });
             }
-            self.expr(lambda.body, true)
+            let body = self.expr(lambda.body, true)?;
+            Ok(match self.context.debugger {
+                true => self.watched(body, WatchedKind::Lambda(lambda.name), pos),
+                false => body,
+            })
         })();
         for name in bound {
             self.unbind(name);
@@ -506,6 +578,7 @@ impl Compiler<'_> {
         let count = (set.attrs.len() + set.inherit_from.len()) as u32;
         let first = self.reserve(count);
         let inherited = self.inherited(set)?;
+        self.group += 1;
         for (i, attr) in set.attrs.iter().enumerate() {
             self.bind(attr.name, first + i as u32);
         }
@@ -523,9 +596,14 @@ impl Compiler<'_> {
                 values.push(self.outside_from(*from)?);
             }
             let from = self.from_slots.pop();
+            let at = self.pos_of(body);
             let body = self.expr(body, true);
             self.from_slots.extend(from);
-            Ok((values, body?))
+            let body = match self.context.debugger {
+                true => self.watched(body?, WatchedKind::Let, at),
+                false => body?,
+            };
+            Ok((values, body))
         })();
         self.from_slots.pop();
         for attr in &set.attrs {
@@ -607,6 +685,7 @@ impl Compiler<'_> {
             });
         }
         if set.recursive {
+            self.group += 1;
             for (i, attr) in sorted.iter().enumerate() {
                 self.bind(attr.name, i as u32);
             }

@@ -45,7 +45,7 @@ pub(crate) fn derivation_strict(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalRe
     })
 }
 
-fn fail<T>(pos: Pos, message: impl Into<String>) -> EvalResult<T> {
+fn fail<T>(pos: Pos, message: impl Into<Vec<u8>>) -> EvalResult<T> {
     Err(EvalError::at(ErrorKind::Eval, pos, message))
 }
 

@@ -2,6 +2,8 @@
 
 use crate::source::Pos;
 use firn_syntax::Sym;
+use parking_lot::Mutex;
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -27,6 +29,8 @@ pub enum ErrorKind {
     Restricted,
     /// Anything else that evaluation itself finds.
     Eval,
+    /// The user ended evaluation, and nothing went wrong.
+    Quit,
     /// The host failed: files, store, builds, network. `exit` is the program's exit code.
     Host {
         exit: u8,
@@ -46,7 +50,7 @@ pub enum TraceKind {
     Static(&'static str),
     Text(Arc<str>),
     /// Given with `addErrorContext`: shown however short the trace is.
-    Context(Arc<str>),
+    Context(Arc<[u8]>),
     /// While evaluating the attribute.
     Attribute(Sym),
     /// While calling a builtin.
@@ -60,7 +64,8 @@ impl fmt::Display for TraceKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             TraceKind::Static(text) => f.write_str(text),
-            TraceKind::Text(text) | TraceKind::Context(text) => f.write_str(text),
+            TraceKind::Text(text) => f.write_str(text),
+            TraceKind::Context(text) => f.write_str(&String::from_utf8_lossy(text)),
             TraceKind::Attribute(name) => write!(f, "while evaluating the attribute '{name}'"),
             TraceKind::Builtin(name) => write!(f, "while calling the '{name}' builtin"),
             TraceKind::Lambda(Some(name)) => write!(f, "while calling '{name}'"),
@@ -79,46 +84,57 @@ struct Node {
 #[derive(Debug)]
 struct Core {
     kind: ErrorKind,
-    message: String,
+    message: Vec<u8>,
     pos: Pos,
     suggestions: Vec<String>,
 }
 
-/// An error. Cloning is cheap: a failed thunk keeps one, and traces share their tails.
+/// An error. Clones are one error: a failed thunk keeps one, and as in the reference what is added to the trace
+/// while the error passes on belongs to what the thunk keeps. [`EvalError::again`] starts anew.
 #[derive(Clone, Debug)]
-pub struct EvalError(Box<Inner>);
+pub struct EvalError(Arc<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Inner {
     core: Arc<Core>,
-    trace: Option<Arc<Node>>,
+    trace: Mutex<Option<Arc<Node>>>,
 }
 
 impl EvalError {
     #[cold]
-    pub fn new(kind: ErrorKind, message: impl Into<String>) -> EvalError {
+    pub fn new(kind: ErrorKind, message: impl Into<Vec<u8>>) -> EvalError {
         EvalError::at(kind, Pos::NONE, message)
     }
 
     #[cold]
-    pub fn at(kind: ErrorKind, pos: Pos, message: impl Into<String>) -> EvalError {
+    pub fn at(kind: ErrorKind, pos: Pos, message: impl Into<Vec<u8>>) -> EvalError {
         let core = Arc::new(Core { kind, message: message.into(), pos, suggestions: Vec::new() });
-        EvalError(Box::new(Inner { core, trace: None }))
+        EvalError(Arc::new(Inner { core, trace: Mutex::new(None) }))
     }
 
     /// Adds names that may have been meant, best first.
-    pub fn with_suggestions(mut self, suggestions: Vec<String>) -> EvalError {
+    pub fn with_suggestions(self, suggestions: Vec<String>) -> EvalError {
         let core = &self.0.core;
-        self.0.core =
-            Arc::new(Core { kind: core.kind, message: core.message.clone(), pos: core.pos, suggestions });
-        self
+        let core = Core { kind: core.kind, message: core.message.clone(), pos: core.pos, suggestions };
+        let trace = Mutex::new(self.0.trace.lock().clone());
+        EvalError(Arc::new(Inner { core: Arc::new(core), trace }))
+    }
+
+    /// The error as it is now, when a failed thunk is asked again: steps that are added to it from now on do not
+    /// change the one that the thunk keeps.
+    #[cold]
+    pub(crate) fn again(&self) -> EvalError {
+        let trace = Mutex::new(self.0.trace.lock().clone());
+        EvalError(Arc::new(Inner { core: self.0.core.clone(), trace }))
     }
 
     /// Adds an outer step to the trace.
     #[cold]
-    pub fn trace(mut self, pos: Pos, what: TraceKind) -> EvalError {
-        let inner = self.0.trace.take();
-        self.0.trace = Some(Arc::new(Node { trace: Trace { pos, what }, inner }));
+    pub fn trace(self, pos: Pos, what: TraceKind) -> EvalError {
+        let mut trace = self.0.trace.lock();
+        let inner = trace.take();
+        *trace = Some(Arc::new(Node { trace: Trace { pos, what }, inner }));
+        drop(trace);
         self
     }
 
@@ -127,11 +143,36 @@ impl EvalError {
         if what.is_empty() { self } else { self.trace(pos, TraceKind::Static(what)) }
     }
 
+    /// The error without the steps that led to it.
+    pub(crate) fn without_trace(&self) -> EvalError {
+        EvalError(Arc::new(Inner { core: self.0.core.clone(), trace: Mutex::new(None) }))
+    }
+
+    /// Whether both are one failure, with whatever traces.
+    pub(crate) fn is_same(&self, other: &EvalError) -> bool {
+        Arc::ptr_eq(&self.0.core, &other.0.core)
+    }
+
+    /// The same failure, which `tryEval` does not catch.
+    pub(crate) fn as_fatal(&self) -> EvalError {
+        let core = &self.0.core;
+        let kind = if self.is_catchable() { ErrorKind::Eval } else { core.kind };
+        let (message, suggestions) = (core.message.clone(), core.suggestions.clone());
+        let core = Arc::new(Core { kind, message, pos: core.pos, suggestions });
+        let trace = Mutex::new(self.0.trace.lock().clone());
+        EvalError(Arc::new(Inner { core, trace }))
+    }
+
     pub fn kind(&self) -> ErrorKind {
         self.0.core.kind
     }
 
-    pub fn message(&self) -> &str {
+    pub fn message(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(&self.0.core.message)
+    }
+
+    /// The message as it is: strings of the language are bytes.
+    pub fn message_bytes(&self) -> &[u8] {
         &self.0.core.message
     }
 
@@ -144,11 +185,12 @@ impl EvalError {
     }
 
     /// The steps, outermost first.
-    pub fn traces(&self) -> Vec<&Trace> {
+    pub fn traces(&self) -> Vec<Trace> {
         let mut out = Vec::new();
-        let mut node = self.0.trace.as_deref();
+        let outermost = self.0.trace.lock().clone();
+        let mut node = outermost.as_deref();
         while let Some(n) = node {
-            out.push(&n.trace);
+            out.push(n.trace.clone());
             node = n.inner.as_deref();
         }
         out
@@ -162,7 +204,7 @@ impl EvalError {
 
 impl fmt::Display for EvalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.message())
+        f.write_str(&self.message())
     }
 }
 

@@ -1,14 +1,15 @@
 //! Running code.
 
+mod assert;
 mod call;
 mod concat;
 mod known;
 mod sets;
 
-use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
+use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::expr::*;
 use crate::source::Pos;
-use crate::value::{Attrs, Env, FewValues, Thunk, Value};
+use crate::value::{Attrs, Env, FewValues, Thunk, ThunkState, Value};
 use crate::vm::Vm;
 use call::Next;
 use firn_syntax::Sym;
@@ -174,6 +175,7 @@ impl Vm {
                 },
                 Expr::Concat(concat) => return self.eval_concat(concat, env),
                 Expr::CurPos(pos) => return Ok(self.position_value(pos)),
+                Expr::Watched(watched) => return self.eval_watched(watched, env),
             }
         }
     }
@@ -241,7 +243,7 @@ impl Vm {
         match self.eval_inline(expr, env) {
             Ok(Value::TRUE) => Ok(true),
             Ok(Value::FALSE) => Ok(false),
-            Ok(other) => Err(self.type_error(other, "a Boolean", Pos::NONE).context(pos, what)),
+            Ok(other) => Err(self.type_error(other, "a Boolean", pos).context(pos, what)),
             Err(error) => Err(error.context(pos, what)),
         }
     }
@@ -251,22 +253,27 @@ impl Vm {
         if self.eval_bool(&assert.cond, env, assert.pos, "in the condition of the assert statement")? {
             return Ok(());
         }
+        let condition = self.condition_text(assert.pos);
         if let Expr::Binary(Op::Eq, operands) = &assert.cond {
-            let (left, right) = (self.eval(&operands.left, env)?, self.eval(&operands.right, env)?);
-            let inner = self.explain_inequality(left, right, operands.pos)?;
-            return Err(inner.trace(
-                assert.pos,
-                TraceKind::Text(
-                    format!("while evaluating the condition of the assertion '{}'", assert.text).into(),
-                ),
-            ));
+            let compared = self.eval(&operands.left, env).and_then(|left| {
+                let right = self.eval(&operands.right, env)?;
+                self.assert_equal(left, right, operands.pos)
+            });
+            if let Err(error) = compared {
+                if error.kind() != ErrorKind::Assertion {
+                    return Err(error);
+                }
+                let text = format!("while evaluating the condition of the assertion '{condition}'");
+                return Err(error.trace(assert.pos, TraceKind::Text(text.into())));
+            }
         }
-        Err(EvalError::at(ErrorKind::Assertion, assert.pos, format!("assertion '{}' failed", assert.text)))
+        Err(EvalError::at(ErrorKind::Assertion, assert.pos, format!("assertion '{condition}' failed")))
     }
 
     // ---- selection ------------------------------------------------------------------------------------
 
-    fn step_name(&mut self, expr: &'static Expr, env: Env, pos: Pos) -> EvalResult<Sym> {
+    fn step_name(&mut self, (expr, pos): &'static (Expr, Pos), env: Env) -> EvalResult<Sym> {
+        let pos = *pos;
         let value = self.eval(expr, env)?;
         let name = self.string_no_context(value, pos, "while evaluating an attribute name")?;
         Ok(Sym::new(name.as_bytes()))
@@ -275,12 +282,28 @@ impl Vm {
     /// The selected value, forced; `None` when the default has to be taken.
     #[inline(never)]
     fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
-        let mut value = self.eval_inline(&select.base, env)?;
-        let mut last: Option<Pos> = None;
+        let base = self.eval_inline(&select.base, env)?;
+        self.select_in(base, select, env)
+    }
+
+    /// [`Vm::select`] where what is selected from is known.
+    #[inline(always)]
+    pub(crate) fn select_in(
+        &mut self,
+        base: Value,
+        select: &'static Select,
+        env: Env,
+    ) -> EvalResult<Option<Value>> {
+        let mut value = base;
+        // Where the last step was found; only errors ask where that is.
+        let mut last: Option<(Attrs, Sym)> = None;
         for step in select.path {
             let name = match step {
                 Step::Static { name, .. } => *name,
-                Step::Dynamic(expr) => self.step_name(expr, env, select.pos)?,
+                Step::Dynamic(name) => match self.step_name(name, env) {
+                    Ok(name) => name,
+                    Err(error) => return Err(self.select_trace(error, select, last, env)),
+                },
             };
             value = match self.force_at(value, select.pos) {
                 Ok(value) => value,
@@ -302,12 +325,7 @@ impl Vm {
             match found {
                 Some(found) => {
                     value = found;
-                    if found.is_thunk() {
-                        let place = attrs.shape().find(name);
-                        last = place.map(|p| attrs.shape().positions()[p]);
-                    } else {
-                        last = None;
-                    }
+                    last = Some((attrs, name));
                 }
                 None if select.default.is_some() => return Ok(None),
                 None => {
@@ -316,7 +334,12 @@ impl Vm {
                 }
             }
         }
-        match self.force_at(value, last.filter(|p| !p.is_none()).unwrap_or(select.pos)) {
+        if !value.is_thunk() {
+            return Ok(Some(value));
+        }
+        let claimed = value.as_thunk().is_some_and(|t| matches!(t.state(), ThunkState::Claimed));
+        let pos = if claimed { select_place(select, last) } else { Pos::NONE };
+        match self.force_at(value, pos) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(self.select_trace(error, select, last, env)),
         }
@@ -327,13 +350,22 @@ impl Vm {
         &mut self,
         error: EvalError,
         select: &'static Select,
-        last: Option<Pos>,
+        last: Option<(Attrs, Sym)>,
         env: Env,
     ) -> EvalError {
-        let Some(pos) = last.filter(|p| !p.is_none()) else { return error };
-        if pos.origin() == Some(crate::source::Origin::Internal) {
+        let pos = last.map_or(Pos::NONE, |(attrs, name)| attrs.position_of(name));
+        if pos.is_none()
+            || pos.origin() == Some(crate::source::Origin::Internal(crate::builtins::DERIVATION_NAME))
+        {
             return error;
         }
+        let text = format!("while evaluating the attribute '{}'", self.select_text(select, env));
+        error.trace(pos, TraceKind::Text(text.into()))
+    }
+
+    /// The path of a selection as messages show it.
+    #[cold]
+    pub(crate) fn select_text(&mut self, select: &'static Select, env: Env) -> String {
         let mut path = Vec::new();
         for (i, step) in select.path.iter().enumerate() {
             if i > 0 {
@@ -341,14 +373,13 @@ impl Vm {
             }
             match step {
                 Step::Static { name, .. } => firn_syntax::show::write_name(&mut path, name.as_bytes()),
-                Step::Dynamic(expr) => match self.step_name(expr, env, select.pos) {
+                Step::Dynamic(name) => match self.step_name(name, env) {
                     Ok(name) => firn_syntax::show::write_name(&mut path, name.as_bytes()),
-                    Err(_) => path.extend_from_slice(b"${...}"),
+                    Err(_) => path.extend_from_slice(&self.dynamic_step_text(select.pos, i)),
                 },
             }
         }
-        let text = format!("while evaluating the attribute '{}'", String::from_utf8_lossy(&path));
-        error.trace(pos, TraceKind::Text(text.into()))
+        String::from_utf8_lossy(&path).into_owned()
     }
 
     #[inline(never)]
@@ -358,7 +389,7 @@ impl Vm {
             value = self.force_at(value, has.pos)?;
             let name = match step {
                 Step::Static { name, .. } => *name,
-                Step::Dynamic(expr) => self.step_name(expr, env, has.pos)?,
+                Step::Dynamic(name) => self.step_name(name, env)?,
             };
             let found = value.as_attrs().and_then(|attrs| match step {
                 Step::Static { cache, .. } => attrs.find_cached(name, cache),
@@ -388,10 +419,11 @@ impl Vm {
                 Ok(Value::bool(equal == (op == Op::Eq)))
             }
             Op::Update => {
-                let what = "in the left operand of the update (//) operator";
-                let left = self.eval_attrs(&operands.left, env, pos, what)?;
+                // The right one first, and what stands before the operator of an operand is not named again.
                 let what = "in the right operand of the update (//) operator";
-                let right = self.eval_attrs(&operands.right, env, pos, what)?;
+                let right = self.eval_update_operand(&operands.right, env, operands.places.1, what)?;
+                let what = "in the left operand of the update (//) operator";
+                let left = self.eval_update_operand(&operands.left, env, operands.places.0, what)?;
                 Ok(self.update_at(left, right, &operands.plan).value())
             }
             Op::ListConcat => {
@@ -437,15 +469,20 @@ impl Vm {
         }
     }
 
-    pub(crate) fn eval_attrs(
+    fn eval_update_operand(
         &mut self,
         expr: &'static Expr,
         env: Env,
         pos: Pos,
         what: &'static str,
     ) -> EvalResult<Attrs> {
-        let value = self.eval(expr, env).context(pos, what)?;
-        value.as_attrs().ok_or_else(|| self.type_error(value, "a set", Pos::NONE).context(pos, what))
+        match self.eval(expr, env) {
+            Ok(value) => {
+                value.as_attrs().ok_or_else(|| self.type_error(value, "a set", Pos::NONE).context(pos, what))
+            }
+            Err(error) if matches!(expr, Expr::Binary(Op::Update, _)) => Err(error),
+            Err(error) => Err(error.context(pos, what)),
+        }
     }
 
     /// Concatenates forced lists.
@@ -535,6 +572,13 @@ fn operator_trace(error: EvalError, op: Op, pos: Pos) -> EvalError {
         _ => "lessThan",
     };
     error.trace(pos, TraceKind::Builtin(name))
+}
+
+/// Where a selection that needs itself is reported.
+#[cold]
+fn select_place(select: &Select, last: Option<(Attrs, Sym)>) -> Pos {
+    let pos = last.map_or(Pos::NONE, |(attrs, name)| attrs.position_of(name));
+    if pos.is_none() { select.pos } else { pos }
 }
 
 #[cold]

@@ -6,6 +6,7 @@ use crate::shape::Shape;
 use crate::source::Pos;
 use crate::value::{PlaceCache, Value};
 use crate::vm::Vm;
+use crate::watch::Watched;
 use firn_syntax::Sym;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
@@ -40,6 +41,8 @@ pub enum Expr {
     Binary(Op, &'static BinaryExpr),
     Concat(&'static ConcatExpr),
     CurPos(Pos),
+    /// Only where evaluation is watched.
+    Watched(&'static Watched),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -76,8 +79,12 @@ pub struct WithScope {
 
 /// One step of an attribute path.
 pub enum Step {
-    Static { name: Sym, cache: PlaceCache },
-    Dynamic(Expr),
+    Static {
+        name: Sym,
+        cache: PlaceCache,
+    },
+    /// The name's expression, and its place.
+    Dynamic((Expr, Pos)),
 }
 
 pub struct Select {
@@ -143,8 +150,6 @@ pub struct AssertExpr {
     pub cond: Expr,
     pub body: Expr,
     pub pos: Pos,
-    /// The condition as text, for the message.
-    pub text: &'static str,
 }
 
 pub struct CallExpr {
@@ -160,6 +165,8 @@ pub struct BinaryExpr {
     pub left: Expr,
     pub right: Expr,
     pub pos: Pos,
+    /// Places of the operands, for `//`.
+    pub places: (Pos, Pos),
     /// For `//`: the number of the plan used last.
     pub plan: AtomicU32,
 }

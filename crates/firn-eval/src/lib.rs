@@ -12,6 +12,7 @@ mod coerce;
 mod compare;
 mod compile;
 mod context;
+mod debug;
 mod derivation;
 mod error;
 mod eval;
@@ -29,11 +30,13 @@ mod source_tree;
 mod table;
 mod value;
 mod vm;
+mod watch;
 
 pub use attrs::AttrsBuilder;
 pub use builtins::versions::{compare as compare_versions, split_name as split_package_name};
-pub use coerce::{Coerce, CopyToStore, canonical as canonical_path};
+pub use coerce::{Coerce, CopyToStore, canonical as canonical_path, type_phrase};
 pub use context::{Context, ContextElem};
+pub use debug::{DebugAction, DebugFrame, DebugScope, DebugShell, DebugStop};
 pub use error::{ErrorKind, EvalError, EvalResult, Trace};
 pub use fmt::{
     json::to_json,
@@ -42,14 +45,16 @@ pub use fmt::{
 };
 pub use host::{CopySource, EvalHost, FetchRequest, FileKind, HostError, HostResult, PathFilter};
 pub use package::{PackageOutputs, while_querying};
-pub use render::render_error;
+pub use render::{code_excerpt, render_error};
 pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};
 pub use value::{Attrs, Kind, List, Value, ValueVec, set_collector_limits};
-pub use vm::{Vm, with_large_stack};
+pub use vm::{Statistics, Vm, with_large_stack};
+pub use watch::{CallCounts, CallWatcher, Callee};
 
-pub use firn_syntax::Sym;
+pub use firn_syntax::symbol::all as all_symbols;
+pub use firn_syntax::{Level as LintLevel, Lints, Sym};
 
 /// The empty string context, to collect into.
 pub fn empty_context() -> Context {

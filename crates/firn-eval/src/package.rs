@@ -118,7 +118,7 @@ impl Vm {
 
     fn is_plain_data(&mut self, value: Value, depth: usize) -> EvalResult<bool> {
         self.check_stack(Pos::NONE)?;
-        if depth >= self.settings().max_call_depth {
+        if depth > self.settings().max_call_depth {
             return Err(self.stack_overflow(Pos::NONE));
         }
         let value = self.force(value)?;

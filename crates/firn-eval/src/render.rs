@@ -2,10 +2,10 @@
 
 use crate::error::{EvalError, Trace, TraceKind};
 use crate::host::EvalHost;
-use crate::source::Pos;
+use crate::source::{Place, Pos};
 use firn_syntax::diagnostics::excerpt;
 use std::collections::HashSet;
-use std::fmt::Write;
+use std::io::Write;
 
 const RED: &str = "\x1b[31;1m";
 const BLUE: &str = "\x1b[34;1m";
@@ -17,19 +17,19 @@ const SHORT_TRACE: usize = 3;
 const REPEATS: usize = 5;
 
 /// The whole text of an error, with colours, without a line break at its end.
-pub fn render_error(error: &EvalError, host: &dyn EvalHost, show_trace: bool) -> String {
-    let mut body = String::new();
+pub fn render_error(error: &EvalError, host: &dyn EvalHost, show_trace: bool) -> Vec<u8> {
+    let mut body = Vec::new();
     let traces = error.traces();
     let prefix = format!("{RED}error:{NORMAL} ");
-    let shown: Vec<(String, &Trace)> =
-        traces.into_iter().map(|t| (t.what.to_string(), t)).filter(|(text, _)| !text.is_empty()).collect();
+    let shown: Vec<(Vec<u8>, Trace)> =
+        traces.into_iter().map(|t| (text_of(&t), t)).filter(|(text, _)| !text.is_empty()).collect();
     if !shown.is_empty() {
         Traces { host, show_trace, out: &mut body, count: 0 }.print(&shown);
-        body.push('\n');
-        body.push_str(&prefix);
+        body.push(b'\n');
+        body.extend_from_slice(prefix.as_bytes());
     }
-    body.push_str(error.message());
-    body.push('\n');
+    body.extend_from_slice(error.message_bytes());
+    body.push(b'\n');
     print_place(&mut body, "", error.pos(), host);
     let suggestions = error.suggestions();
     match suggestions {
@@ -44,58 +44,76 @@ pub fn render_error(error: &EvalError, host: &dyn EvalHost, show_trace: bool) ->
     indent(&prefix, "       ", &body)
 }
 
-fn indent(first: &str, rest: &str, text: &str) -> String {
-    let mut out = String::with_capacity(text.len() * 2);
-    for (i, line) in text.trim_end().split('\n').enumerate() {
+fn text_of(trace: &Trace) -> Vec<u8> {
+    match &trace.what {
+        TraceKind::Context(text) => text.to_vec(),
+        other => other.to_string().into_bytes(),
+    }
+}
+
+/// The text of a warning after its `warning: `: message, place and source excerpt.
+pub(crate) fn render_warning(message: &str, pos: Pos, host: &dyn EvalHost) -> String {
+    let mut body = format!("{message}\n").into_bytes();
+    print_place(&mut body, "", pos, host);
+    String::from_utf8_lossy(&indent("", "         ", &body)).into_owned()
+}
+
+fn indent(first: &str, rest: &str, text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len() * 2);
+    for (i, line) in text.trim_ascii_end().split(|c| *c == b'\n').enumerate() {
         if i > 0 {
-            out.push('\n');
+            out.push(b'\n');
         }
-        let mut whole = String::from(if i == 0 { first } else { rest });
-        whole.push_str(line);
-        out.push_str(whole.trim_end());
+        let whole = [if i == 0 { first } else { rest }.as_bytes(), line].concat();
+        out.extend_from_slice(whole.trim_ascii_end());
     }
     out
 }
 
-fn print_place(out: &mut String, margin: &str, pos: Pos, host: &dyn EvalHost) -> bool {
+fn print_place(out: &mut Vec<u8>, margin: &str, pos: Pos, host: &dyn EvalHost) -> bool {
     let Some(place) = pos.place(host) else { return false };
-    if place.origin == crate::source::Origin::Internal {
-        return false;
-    }
     let _ = write!(out, "{margin}{BLUE}at {MAGENTA}{}{NORMAL}:", place.display());
-    if let Some(text) = pos.text(host) {
-        let lines = excerpt(&text, place.line);
-        if let Some(before) = lines.before {
-            let _ = write!(out, "\n {:5}| {before}", place.line - 1);
-        }
-        if let Some(line) = lines.line {
-            let _ = write!(out, "\n {:5}| {line}", place.line);
-            if place.column > 0 {
+    if let Some(lines) = code_excerpt(pos, host, &place) {
+        out.extend_from_slice(&lines);
+        out.push(b'\n');
+    }
+    true
+}
+
+/// The line of a place with those around it, each after a line break.
+pub fn code_excerpt(pos: Pos, host: &dyn EvalHost, place: &Place) -> Option<Vec<u8>> {
+    let mut out = Vec::new();
+    let text = pos.text(host)?;
+    let lines = excerpt(&text, place.line);
+    let mut line = |number: u32, text: Option<Vec<u8>>| {
+        if let Some(text) = text {
+            let _ = write!(out, "\n {number:5}| ");
+            out.extend_from_slice(&text);
+            if number == place.line && place.column > 0 {
                 let _ = write!(out, "\n      |{}{RED}^{NORMAL}", " ".repeat(place.column as usize));
             }
         }
-        if let Some(after) = lines.after {
-            let _ = write!(out, "\n {:5}| {after}", place.line + 1);
-        }
-        out.push('\n');
-    }
-    true
+    };
+    line(place.line.wrapping_sub(1), lines.before);
+    line(place.line, lines.line);
+    line(place.line + 1, lines.after);
+    Some(out)
 }
 
 struct Traces<'a> {
     host: &'a dyn EvalHost,
     show_trace: bool,
-    out: &'a mut String,
+    out: &'a mut Vec<u8>,
     count: usize,
 }
 
 impl Traces<'_> {
-    fn print(&mut self, traces: &[(String, &Trace)]) {
-        let mut seen: HashSet<(&str, Pos)> = HashSet::new();
-        let mut skipped: Vec<&(String, &Trace)> = Vec::new();
+    fn print(&mut self, traces: &[(Vec<u8>, Trace)]) {
+        let mut seen: HashSet<(&[u8], Pos)> = HashSet::new();
+        let mut skipped: Vec<&(Vec<u8>, Trace)> = Vec::new();
         let mut truncated = false;
         for entry in traces {
-            let (text, trace) = (entry.0.as_str(), entry.1);
+            let (text, trace) = (entry.0.as_slice(), &entry.1);
             truncated |= !self.show_trace && self.count > SHORT_TRACE;
             if truncated && !matches!(trace.what, TraceKind::Context(_)) {
                 continue;
@@ -117,14 +135,16 @@ impl Traces<'_> {
         }
     }
 
-    fn step(&mut self, text: &str, pos: Pos) {
-        let _ = writeln!(self.out, "\n… {text}");
+    fn step(&mut self, text: &[u8], pos: Pos) {
+        let _ = write!(self.out, "\n… ");
+        self.out.extend_from_slice(text);
+        self.out.push(b'\n');
         if print_place(self.out, "  ", pos, self.host) {
             self.count += 1;
         }
     }
 
-    fn skipped(&mut self, skipped: &mut Vec<&(String, &Trace)>) {
+    fn skipped(&mut self, skipped: &mut Vec<&(Vec<u8>, Trace)>) {
         if skipped.len() <= REPEATS {
             for (text, trace) in skipped.drain(..) {
                 self.step(text, trace.pos);

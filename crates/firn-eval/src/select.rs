@@ -185,7 +185,7 @@ fn join(prefix: &str, step: &str) -> String {
 impl Finder<'_> {
     fn find(&mut self, vm: &mut Vm, value: Value, prefix: &str) -> EvalResult<()> {
         vm.check_stack(Pos::NONE)?;
-        if self.depth >= vm.settings().max_call_depth {
+        if self.depth > vm.settings().max_call_depth {
             return Err(vm.stack_overflow(Pos::NONE));
         }
         self.depth += 1;

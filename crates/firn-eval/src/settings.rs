@@ -31,12 +31,24 @@ pub struct EvalSettings {
     pub abort_on_warn: bool,
     pub allow_import_from_derivation: bool,
     pub show_trace: bool,
+    /// Calls are told to watchers: [`crate::Vm::watch_calls`], [`crate::Vm::count_calls`].
+    pub watch_calls: bool,
+    /// Code keeps what a debugger needs: [`crate::Vm::attach_debugger`].
+    pub debugger: bool,
+    /// The debugger does not stop inside `tryEval`.
+    pub ignore_try: bool,
+    /// The debugger stops at `builtins.trace` and `builtins.warn`.
+    pub debugger_on_trace: bool,
+    /// The debugger stops at `builtins.warn`.
+    pub debugger_on_warn: bool,
     /// Derivations are only computed, not written.
     pub read_only: bool,
     /// Experimental features that are on.
     pub features: Vec<String>,
     /// `$HOME`, for `~/` paths.
     pub home: Vec<u8>,
+    /// What happens about discouraged literals.
+    pub lints: firn_syntax::Lints,
 }
 
 impl Default for EvalSettings {
@@ -52,9 +64,15 @@ impl Default for EvalSettings {
             abort_on_warn: false,
             allow_import_from_derivation: true,
             show_trace: false,
+            watch_calls: false,
+            debugger: false,
+            ignore_try: false,
+            debugger_on_trace: false,
+            debugger_on_warn: false,
             read_only: false,
             features: Vec::new(),
             home: b"/homeless-shelter".to_vec(),
+            lints: firn_syntax::Lints::default(),
         }
     }
 }

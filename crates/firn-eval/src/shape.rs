@@ -93,7 +93,7 @@ impl Shape {
         let key = u64::from(self.id) << 32 | u64::from(name.index());
         let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FOUND_BITS)) as usize;
         FOUND.with(|found| {
-            let Some(cell) = found.get(slot) else { return None };
+            let cell = found.get(slot)?;
             let (known, place) = cell.get();
             if known == key {
                 return place.checked_sub(1).map(|p| p as usize);

@@ -33,8 +33,8 @@ pub enum Origin {
     /// `--expr` and the like.
     String,
     Stdin,
-    /// Text that is part of the program.
-    Internal,
+    /// Text that is part of the program, and its name.
+    Internal(&'static str),
 }
 
 /// A position made readable.
@@ -52,7 +52,7 @@ impl Place {
             Origin::Path(path) => String::from_utf8_lossy(path).into_owned(),
             Origin::String => "«string»".to_owned(),
             Origin::Stdin => "«stdin»".to_owned(),
-            Origin::Internal => "«internal»".to_owned(),
+            Origin::Internal(name) => (*name).to_owned(),
         };
         format!("{name}:{}:{}", self.line, self.column)
     }
@@ -62,8 +62,8 @@ struct Source {
     base: u32,
     len: u32,
     origin: Origin,
-    /// Kept for text that cannot be read again.
-    text: Option<Arc<[u8]>>,
+    /// Text that cannot be read again, and the directory that its paths are relative to.
+    text: Option<(Arc<[u8]>, Box<[u8]>)>,
     lines: OnceLock<Option<LineIndex>>,
 }
 
@@ -71,7 +71,7 @@ static SOURCES: RwLock<Vec<Arc<Source>>> = RwLock::new(Vec::new());
 
 /// Registers a text and returns the position of its first byte. When more than 4 GiB of text have been
 /// registered, further text has no positions.
-pub(crate) fn register(origin: Origin, text: &[u8]) -> Pos {
+pub(crate) fn register(origin: Origin, text: &[u8], dir: &[u8]) -> Pos {
     let mut sources = SOURCES.write();
     let base = sources.last().map_or(1, |s| u64::from(s.base) + u64::from(s.len) + 1);
     let Ok(base) = u32::try_from(base) else { return Pos::NONE };
@@ -83,7 +83,7 @@ pub(crate) fn register(origin: Origin, text: &[u8]) -> Pos {
         base,
         len: text.len() as u32,
         origin,
-        text: keep.then(|| text.into()),
+        text: keep.then(|| (text.into(), dir.into())),
         lines: OnceLock::new(),
     }));
     Pos(base)
@@ -92,6 +92,17 @@ pub(crate) fn register(origin: Origin, text: &[u8]) -> Pos {
 /// The position `offset` bytes after the first of a registered text.
 pub(crate) fn at(base: Pos, offset: u32) -> Pos {
     if base.is_none() { base } else { Pos(base.0 + offset) }
+}
+
+/// The offset of a position in its text, and the directory that paths in the text are relative to.
+pub(crate) fn offset_and_dir(pos: Pos) -> Option<(u32, Vec<u8>)> {
+    let source = find(pos)?;
+    let dir = match (&source.text, &source.origin) {
+        (Some((_, dir)), _) => dir.to_vec(),
+        (None, Origin::Path(path)) => crate::coerce::dir_of(path).to_vec(),
+        _ => return None,
+    };
+    Some((pos.0 - source.base, dir))
 }
 
 fn find(pos: Pos) -> Option<Arc<Source>> {
@@ -113,7 +124,7 @@ impl Pos {
     pub fn text(self, host: &dyn EvalHost) -> Option<Arc<[u8]>> {
         let source = find(self)?;
         match (&source.text, &source.origin) {
-            (Some(text), _) => Some(text.clone()),
+            (Some((text, _)), _) => Some(text.clone()),
             (None, Origin::Path(path)) => host.read_file(path).ok().map(Into::into),
             _ => None,
         }

@@ -41,7 +41,7 @@ impl Vm {
         }
         let mut all = AttrsBuilder::new();
         all.push(Sym::from_static("_combineChannels"), Value::list(&[]));
-        let import = self.eval_text(b"import", Origin::Internal, b"/")?;
+        let import = self.eval_text(b"import", Origin::Internal("«nix-internal»"), b"/")?;
         let mut gather = Gather { vm: self, import, seen: BTreeSet::new(), all: &mut all };
         gather.folder(&resolved, 0)?;
         Ok(all.finish())

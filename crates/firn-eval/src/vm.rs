@@ -8,8 +8,10 @@ use crate::host::{EvalHost, HostError};
 use crate::settings::EvalSettings;
 use crate::source::{self, Origin, Pos};
 use crate::value::{Attrs, Env, Native, Suspended, Thunk, ThunkState, Value};
+use crate::watch::Watch;
 use firn_core::StorePath;
-use firn_syntax::{ParseOptions, Sym, SyntaxError};
+use firn_syntax::ast::NodeId;
+use firn_syntax::{Ast, ParseOptions, Sym, SyntaxError, WarningKind};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +36,15 @@ pub struct Vm {
     imports: FxHashMap<Vec<u8>, Value>,
     pub(crate) caches: Caches,
     pub(crate) stats: Stats,
+    /// Profilers and the debugger, where there are any.
+    pub(crate) watch: Option<Box<Watch>>,
+}
+
+/// The tree of a text, a place in it, and the directory that its paths are relative to.
+pub(crate) struct ParsedSource {
+    pub(crate) ast: Ast,
+    pub(crate) offset: u32,
+    pub(crate) dir: Vec<u8>,
 }
 
 /// What builtins remember.
@@ -52,6 +63,31 @@ pub(crate) struct Stats {
     pub(crate) primop_calls: u64,
     pub(crate) thunks_forced: u64,
     pub(crate) updates: u64,
+}
+
+/// Counts and sizes of an evaluation.
+#[derive(Debug, Clone, Copy)]
+pub struct Statistics {
+    pub function_calls: u64,
+    pub builtin_calls: u64,
+    pub thunks_forced: u64,
+    /// Uses of `//`.
+    pub updates: u64,
+    pub symbols: u64,
+    pub symbol_bytes: u64,
+    pub shapes: u64,
+    pub shape_keys: u64,
+    pub update_plans: u64,
+    pub update_plan_bytes: u64,
+    /// String contexts, and what they hold together.
+    pub contexts: u64,
+    pub context_elements: u64,
+    pub code_bytes: u64,
+    /// Taken from the system for values.
+    pub heap_bytes: u64,
+    pub collections: u64,
+    /// Imported paths.
+    pub files: u64,
 }
 
 /// Stack of evaluation threads. Committed only as it is used.
@@ -120,6 +156,7 @@ impl Vm {
             imports: FxHashMap::default(),
             caches: Caches::default(),
             stats: Stats::default(),
+            watch: None,
         };
         builtins::install(&mut vm);
         vm
@@ -134,28 +171,29 @@ impl Vm {
     }
 
     /// Counts and sizes of this evaluation, for `NIX_SHOW_STATS`.
-    pub fn statistics(&self) -> Vec<(&'static str, u64)> {
-        let (shapes, keys) = crate::shape::totals();
+    pub fn statistics(&self) -> Statistics {
+        let (shapes, shape_keys) = crate::shape::totals();
         let usage = crate::value::usage();
+        let (update_plans, update_plan_bytes) = crate::shape::plan_totals();
         let (contexts, context_elements) = crate::context::totals();
-        let (plans, plan_bytes) = crate::shape::plan_totals();
-        vec![
-            ("nrFunctionCalls", self.stats.function_calls),
-            ("nrPrimOpCalls", self.stats.primop_calls),
-            ("nrThunks", self.stats.thunks_forced),
-            ("nrOpUpdates", self.stats.updates),
-            ("symbols", firn_syntax::symbol::count() as u64),
-            ("shapes", shapes),
-            ("shapeKeys", keys),
-            ("contexts", contexts),
-            ("contextElements", context_elements),
-            ("updatePlans", plans),
-            ("updatePlanBytes", plan_bytes),
-            ("codeBytes", crate::compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed)),
-            ("heapBytes", usage.bytes),
-            ("collections", u64::from(usage.collections)),
-            ("files", self.imports.len() as u64),
-        ]
+        Statistics {
+            function_calls: self.stats.function_calls,
+            builtin_calls: self.stats.primop_calls,
+            thunks_forced: self.stats.thunks_forced,
+            updates: self.stats.updates,
+            symbols: firn_syntax::symbol::count() as u64,
+            symbol_bytes: firn_syntax::symbol::all().map(|name| name.len() as u64).sum(),
+            shapes,
+            shape_keys,
+            update_plans,
+            update_plan_bytes,
+            contexts,
+            context_elements,
+            code_bytes: compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed),
+            heap_bytes: usage.bytes,
+            collections: u64::from(usage.collections),
+            files: self.imports.len() as u64,
+        }
     }
 
     // ---- forcing --------------------------------------------------------------------------------------
@@ -184,14 +222,14 @@ impl Vm {
         let Some(work) = thunk.claim() else {
             return match thunk.state() {
                 ThunkState::Done(value) => Ok(value),
-                ThunkState::Failed(error) => Err(error.clone()),
+                ThunkState::Failed(error) => Err(error.again()),
                 _ => Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered")),
             };
         };
         self.stats.thunks_forced += 1;
         let result = match work {
             Suspended::Code(expr, env) => self.eval(expr, env),
-            Suspended::Native(what, payload) => self.run_native(what, payload.as_slice()),
+            Suspended::Native(what, payload) => self.run_native(what, payload.as_slice(), pos),
         };
         match result {
             Ok(value) => {
@@ -205,9 +243,9 @@ impl Vm {
         }
     }
 
-    fn run_native(&mut self, what: Native, payload: &[Value]) -> EvalResult<Value> {
+    fn run_native(&mut self, what: Native, payload: &[Value], pos: Pos) -> EvalResult<Value> {
         match (what, payload) {
-            (Native::Apply, [function, args @ ..]) => self.call(*function, args, Pos::NONE),
+            (Native::Apply, [function, args @ ..]) => self.call(*function, args, pos),
             (Native::Select, [set, name]) => {
                 let set = self.force(*set)?;
                 let found = match (set.as_attrs(), name.as_str()) {
@@ -238,7 +276,7 @@ impl Vm {
     /// limit. Undone by [`Vm::ascend`]; an error needs no undoing, because the call around it cuts the count back.
     #[inline]
     pub(crate) fn descend(&mut self, pos: Pos) -> EvalResult<()> {
-        if self.calls.len() >= self.settings.max_call_depth {
+        if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.check_stack(pos)?;
@@ -280,20 +318,20 @@ impl Vm {
                 if value.is_unset() { Thunk::new(expr, env).value() } else { value }
             }
             Expr::Lambda(lambda) => Value::closure(lambda, env),
-            Expr::Select(select) => match select.known(env) {
-                Some(value) => value,
-                None => Thunk::new(expr, env).value(),
-            },
-            Expr::Binary(op, operands) => match operands.known(op, env) {
-                Some(value) => value,
-                None => Thunk::new(expr, env).value(),
-            },
-            Expr::Concat(concat) => match concat.known(env) {
-                Some(value) => value,
-                None => Thunk::new(expr, env).value(),
-            },
             _ => Thunk::new(expr, env).value(),
         }
+    }
+
+    /// [`Vm::delay`] for the argument of a call, where it does not show whether it is evaluated.
+    #[inline]
+    pub(crate) fn delay_argument(&mut self, expr: &'static Expr, env: Env) -> Value {
+        let known = match *expr {
+            Expr::Select(select) => select.known(env),
+            Expr::Binary(op, operands) => operands.known(op, env),
+            Expr::Concat(concat) => concat.known(env),
+            _ => return self.delay(expr, env),
+        };
+        known.unwrap_or_else(|| Thunk::new(expr, env).value())
     }
 
     // ---- sets -----------------------------------------------------------------------------------------
@@ -327,9 +365,27 @@ impl Vm {
         dir: &[u8],
         scope: &[Sym],
     ) -> EvalResult<&'static Code> {
-        let options = ParseOptions { pipe_operators: self.settings.has_feature("pipe-operators") };
-        let base = source::register(origin, text);
-        let ast = firn_syntax::parse(text, options).map_err(|e| self.syntax_error(base, e))?;
+        self.compile_inside(text, origin, dir, scope, None)
+    }
+
+    /// As [`Vm::compile_text`], in the scope of code that is running.
+    pub(crate) fn compile_inside(
+        &mut self,
+        text: &[u8],
+        origin: Origin,
+        dir: &[u8],
+        scope: &[Sym],
+        outer: Option<compile::Outer>,
+    ) -> EvalResult<&'static Code> {
+        let lints = self.settings.lints;
+        let options = ParseOptions { lints, ..self.parse_options() };
+        let base = source::register(origin, text, dir);
+        let mut warnings = Vec::new();
+        let parsed = firn_syntax::parse_warning(text, options, &mut warnings);
+        for warning in warnings {
+            self.parser_warning(base, text, warning);
+        }
+        let ast = parsed.map_err(|e| self.syntax_error(base, e))?;
         let settings = self.settings.clone();
         let context = CompileContext {
             globals: &self.globals,
@@ -337,9 +393,38 @@ impl Vm {
             dir,
             home: &settings.home,
             pure_eval: settings.pure_eval,
+            watch_calls: settings.watch_calls,
+            debugger: settings.debugger,
             scope,
+            outer,
         };
         compile::compile(&ast, &context)
+    }
+
+    /// Without lints, for text that was parsed before.
+    fn parse_options(&self) -> ParseOptions {
+        ParseOptions {
+            pipe_operators: self.settings.has_feature("pipe-operators"),
+            ..ParseOptions::default()
+        }
+    }
+
+    #[cold]
+    fn parser_warning(&self, base: Pos, text: &[u8], warning: firn_syntax::Warning) {
+        let pos = source::at(base, warning.offset);
+        let message = match warning.kind {
+            WarningKind::Lint(message) => crate::render::render_warning(&message, pos, &*self.host),
+            WarningKind::Or { end } => {
+                let place = pos.place(&*self.host).map(|p| p.display()).unwrap_or_default();
+                let expression = String::from_utf8_lossy(&text[warning.offset as usize..end as usize]);
+                format!(
+                    "at {place}: This expression uses `or` as an identifier in a way that will change in a future Nix release.\n\
+                     Wrap this entire expression in parentheses to preserve its current meaning:\n    ({expression})\n\
+                     Give feedback at https://github.com/NixOS/nix/pull/11121"
+                )
+            }
+        };
+        self.host.warn(&message);
     }
 
     fn syntax_error(&self, base: Pos, errors: Vec<SyntaxError>) -> EvalError {
@@ -363,8 +448,13 @@ impl Vm {
     /// Parses text and prints the tree, as `nix-instantiate --parse`; undefined variables are errors.
     pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
         self.compile_text(text, origin.clone(), dir, &[])?;
-        let options = ParseOptions { pipe_operators: self.settings.has_feature("pipe-operators") };
-        let ast = firn_syntax::parse(text, options).map_err(|e| self.syntax_error(Pos::NONE, e))?;
+        let ast =
+            firn_syntax::parse(text, self.parse_options()).map_err(|e| self.syntax_error(Pos::NONE, e))?;
+        Ok(self.show_tree(&ast, ast.root, dir))
+    }
+
+    /// An expression of a tree as text; paths are relative to `dir`.
+    pub(crate) fn show_tree(&self, ast: &Ast, node: NodeId, dir: &[u8]) -> Vec<u8> {
         let absolute = |literal: &[u8]| {
             let full = match literal.first() {
                 Some(b'/') => literal.to_vec(),
@@ -377,7 +467,15 @@ impl Vm {
             path
         };
         let context = firn_syntax::show::ShowContext { absolute: &absolute, home: &self.settings.home };
-        Ok(firn_syntax::show::show(&ast, &context))
+        firn_syntax::show::show_node(ast, node, &context)
+    }
+
+    /// Parses the text again that a position is in: code does not keep the tree that it was made of.
+    #[cold]
+    pub(crate) fn parse_source(&self, pos: Pos) -> Option<ParsedSource> {
+        let (offset, dir) = source::offset_and_dir(pos)?;
+        let ast = firn_syntax::parse(&pos.text(&*self.host)?, self.parse_options()).ok()?;
+        Some(ParsedSource { ast, offset, dir })
     }
 
     /// [`Vm::show_parsed`] for a file or the `default.nix` of a directory.
@@ -448,7 +546,11 @@ impl Vm {
             return self.force(*value);
         }
         if path == builtins::FETCHURL_PATH {
-            let value = self.eval_text(builtins::FETCHURL.as_bytes(), Origin::Internal, b"/")?;
+            let value = self.eval_text(
+                builtins::FETCHURL.as_bytes(),
+                Origin::Internal(builtins::FETCHURL_NAME),
+                b"/",
+            )?;
             self.imports.insert(path.to_vec(), value.keep());
             return Ok(value);
         }

@@ -88,7 +88,15 @@ impl Files {
     }
 
     pub(crate) fn list(&self, path: &[u8]) -> HostResult<BTreeMap<Vec<u8>, FileKind>> {
-        let fail = |e: std::io::Error| error("reading directory", path, &e);
+        let fail = |e: std::io::Error| {
+            let failed = error("reading directory", path, &e);
+            if failed.not_found {
+                return failed;
+            }
+            let (shown, reason) = (String::from_utf8_lossy(path), e.to_string());
+            let reason = reason.split(" (os error").next().unwrap_or(&reason).to_owned();
+            HostError { message: format!("cannot read directory \"{shown}\": {reason}"), ..failed }
+        };
         let mut entries = BTreeMap::new();
         for entry in std::fs::read_dir(self.real(path)).map_err(fail)? {
             let entry = entry.map_err(fail)?;

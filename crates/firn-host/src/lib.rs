@@ -6,10 +6,12 @@
 mod access;
 mod files;
 mod runtime;
+mod watch;
 mod writer;
 
 pub use access::{Access, AccessHost};
 pub use runtime::LazyRuntime;
+pub use watch::{FunctionTrace, Profiler};
 
 use files::Files;
 use firn_core::store_path::{References, StoreDir};

@@ -200,6 +200,9 @@ pub struct Ast {
     pub(crate) lists: Vec<NodeId>,
     /// For each element of `lists` where it starts, `${` included.
     pub(crate) list_positions: Vec<Offset>,
+    /// Where the operands of a sum start, for those in parentheses and those that are operations: a node's own
+    /// place is behind the parenthesis, or at the operator. By the number of the sum.
+    pub(crate) operands: Vec<(NodeId, Offset, Offset)>,
     pub(crate) names: Vec<AttrName>,
     pub(crate) text: Vec<u8>,
     pub attrsets: Vec<AttrSet>,
@@ -233,6 +236,23 @@ impl Ast {
     /// Where the parts of an interpolation start: at their `${`.
     pub fn list_positions(&self, span: Span) -> &[Offset] {
         &self.list_positions[span.range()]
+    }
+
+    /// Where the operands of a binary operation start; parentheses count for sums only.
+    pub fn operands_of(&self, id: NodeId) -> (Offset, Offset) {
+        if let Ok(i) = self.operands.binary_search_by_key(&id.0, |(id, ..)| id.0) {
+            return (self.operands[i].1, self.operands[i].2);
+        }
+        match self.node(id) {
+            Node::Binary { left, right, .. } => (self.pos(left), self.pos(right)),
+            _ => (self.pos(id), self.pos(id)),
+        }
+    }
+
+    /// All nodes, with their places.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, Node, Offset)> {
+        let places = self.nodes.iter().zip(&self.positions).enumerate();
+        places.map(|(i, (node, at))| (NodeId(i as u32), *node, *at))
     }
 
     pub fn names(&self, span: Span) -> &[AttrName] {

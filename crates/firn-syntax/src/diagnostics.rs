@@ -37,20 +37,25 @@ impl LineIndex {
 /// The line before, the line, and the line after a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Excerpt {
-    pub before: Option<String>,
-    pub line: Option<String>,
-    pub after: Option<String>,
+    pub before: Option<Vec<u8>>,
+    pub line: Option<Vec<u8>>,
+    pub after: Option<Vec<u8>>,
 }
 
 /// Cuts an excerpt out of the text.
 pub fn excerpt(text: &[u8], line: u32) -> Excerpt {
     let mut out = Excerpt::default();
-    for (i, content) in text.split(|c| *c == b'\n').enumerate() {
-        let content = || {
-            let end = content.strip_suffix(b"\r").unwrap_or(content);
-            Some(String::from_utf8_lossy(end).into_owned())
-        };
-        let number = i as u32 + 1;
+    let mut rest = Some(text);
+    let mut number = 0;
+    while let Some(line_and_more) = rest {
+        let end = memchr::memchr2(b'\n', b'\r', line_and_more);
+        let line_text = &line_and_more[..end.unwrap_or(line_and_more.len())];
+        rest = end.map(|n| {
+            let more = &line_and_more[n..];
+            more.strip_prefix(b"\r\n").unwrap_or(&more[1..])
+        });
+        let content = || Some(line_text.to_vec());
+        number += 1;
         if number + 1 == line {
             out.before = content();
         } else if number == line {

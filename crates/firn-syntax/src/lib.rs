@@ -5,12 +5,21 @@
 pub mod ast;
 mod bindings;
 pub mod diagnostics;
+mod explain;
 mod indent;
 mod lexer;
+mod lint;
 mod parser;
 pub mod show;
 pub mod symbol;
 
+/// What is wrong with text that holds null bytes.
+pub fn nul_message(text: &[u8]) -> String {
+    let shown = String::from_utf8_lossy(text).replace('\0', "␀");
+    format!("input string '{shown}' cannot be represented as Nix string because it contains null bytes")
+}
+
 pub use ast::Ast;
-pub use parser::{ParseOptions, SyntaxError, parse};
+pub use lint::{Level, Lints, Warning, WarningKind};
+pub use parser::{ParseOptions, SyntaxError, parse, parse_warning};
 pub use symbol::Sym;

@@ -3,6 +3,7 @@
 use crate::ast::*;
 use crate::indent::{self, Piece};
 use crate::lexer::{Lexer, Tok, Token};
+use crate::lint::{self, Level, Lints, Warning, WarningKind};
 use crate::symbol::Sym;
 
 mod formals;
@@ -15,6 +16,7 @@ use strings::StringPart;
 pub struct ParseOptions {
     /// The experimental feature `pipe-operators`.
     pub pipe_operators: bool,
+    pub lints: Lints,
 }
 
 /// What is wrong with the text, and where.
@@ -33,6 +35,15 @@ const MAX_DEPTH: u32 = 60_000;
 
 /// Parses a file. The tree owns all its text.
 pub fn parse(text: &[u8], options: ParseOptions) -> Result<Ast, Vec<SyntaxError>> {
+    parse_warning(text, options, &mut Vec::new())
+}
+
+/// As [`parse`]; warnings are also there when there is an error after them.
+pub fn parse_warning(
+    text: &[u8],
+    options: ParseOptions,
+    warnings: &mut Vec<Warning>,
+) -> Result<Ast, Vec<SyntaxError>> {
     if u32::try_from(text.len()).is_err() {
         return Err(vec![SyntaxError {
             message: "file is larger than 4 GiB".into(),
@@ -41,7 +52,14 @@ pub fn parse(text: &[u8], options: ParseOptions) -> Result<Ast, Vec<SyntaxError>
         }]);
     }
     let mut parser = Parser::new(text, options);
-    parser.file().map_err(|e| vec![e])
+    let result = parser.file().map_err(|error| match crate::explain::explain(text) {
+        Some((message, at)) if error.message.starts_with("syntax error") => {
+            SyntaxError { message, offset: at as Offset, other: None }
+        }
+        _ => error,
+    });
+    warnings.append(&mut parser.warnings);
+    result.map_err(|e| vec![e])
 }
 
 pub(crate) struct Parser<'a> {
@@ -49,6 +67,9 @@ pub(crate) struct Parser<'a> {
     tok: Token,
     depth: u32,
     options: ParseOptions,
+    warnings: Vec<Warning>,
+    /// Start and end of the expression just parsed, if it is one like `f or`.
+    or_call: Option<(usize, usize)>,
     pub(crate) ast: Ast,
 }
 
@@ -105,11 +126,14 @@ impl<'a> Parser<'a> {
             tok,
             depth: 0,
             options,
+            warnings: Vec::new(),
+            or_call: None,
             ast: Ast {
                 nodes: Vec::with_capacity(estimate),
                 positions: Vec::with_capacity(estimate),
                 lists: Vec::new(),
                 list_positions: Vec::new(),
+                operands: Vec::new(),
                 names: Vec::new(),
                 text: Vec::new(),
                 attrsets: Vec::new(),
@@ -130,6 +154,7 @@ impl<'a> Parser<'a> {
             positions: Vec::new(),
             lists: Vec::new(),
             list_positions: Vec::new(),
+            operands: Vec::new(),
             names: Vec::new(),
             text: Vec::new(),
             attrsets: Vec::new(),
@@ -234,13 +259,11 @@ impl<'a> Parser<'a> {
         match start.kind {
             Tok::Id => match self.lexer.peek_byte() {
                 b':' => {
-                    let arg = Sym::new(self.text_of(start));
                     self.advance()?;
                     self.advance()?;
-                    self.lambda(start.start, Some(arg), None)
+                    self.lambda(start.start, Some(start), None)
                 }
                 b'@' => {
-                    let arg = Sym::new(self.text_of(start));
                     self.advance()?;
                     self.advance()?;
                     if !self.at(b'{') {
@@ -251,8 +274,7 @@ impl<'a> Parser<'a> {
                         return Err(self.unexpected(&["':'"]));
                     }
                     self.advance()?;
-                    self.check_formals(&formals, Some(arg), start.start)?;
-                    self.lambda(start.start, Some(arg), Some(formals))
+                    self.lambda(start.start, Some(start), Some(formals))
                 }
                 _ => self.expr_if(),
             },
@@ -267,7 +289,7 @@ impl<'a> Parser<'a> {
                     if self.tok.kind != Tok::Id {
                         return Err(self.unexpected(&["identifier"]));
                     }
-                    arg = Some(Sym::new(self.text_of(self.tok)));
+                    arg = Some(self.tok);
                     self.advance()?;
                 }
                 if !self.at(b':') {
@@ -275,7 +297,6 @@ impl<'a> Parser<'a> {
                     return Err(self.unexpected(expected));
                 }
                 self.advance()?;
-                self.check_formals(&formals, arg, start.start)?;
                 self.lambda(start.start, arg, Some(formals))
             }
             Tok::Assert => {
@@ -313,8 +334,13 @@ impl<'a> Parser<'a> {
         node
     }
 
-    fn lambda(&mut self, start: usize, arg: Option<Sym>, formals: Option<Formals>) -> PResult<NodeId> {
+    /// As in the reference, the argument's symbol is made, and formals are checked, behind the body.
+    fn lambda(&mut self, start: usize, arg: Option<Token>, formals: Option<Formals>) -> PResult<NodeId> {
         let body = self.tail()?;
+        let arg = arg.map(|token| Sym::new(self.text_of(token)));
+        if let Some(formals) = &formals {
+            self.check_formals(formals, arg, start)?;
+        }
         let index = self.ast.lambdas.len() as u32;
         self.ast.lambdas.push(Lambda { arg, formals, body, name: None });
         Ok(self.add(Node::Lambda(index), start))
@@ -419,12 +445,18 @@ impl<'a> Parser<'a> {
             }
             self.advance()?;
             self.deeper()?;
+            let right_start = self.tok.start;
             let right = self.expr_op(match assoc {
                 Assoc::Right => strength,
                 Assoc::Left | Assoc::None => strength + 1,
             })?;
             self.depth -= 1;
+            let places = (start as Offset, right_start as Offset);
+            let moved = op == BinOp::Add && places != (self.ast.pos(left), self.ast.pos(right));
             left = self.add(Node::Binary { op, left, right }, pos);
+            if moved {
+                self.ast.operands.push((left, places.0, places.1));
+            }
             barred = if matches!(assoc, Assoc::None) { strength } else { 0 };
         }
     }
@@ -450,15 +482,45 @@ impl<'a> Parser<'a> {
     fn expr_app(&mut self) -> PResult<NodeId> {
         let start = self.tok.start;
         let function = self.expr_select()?;
+        self.or_call = None;
         if !self.starts_simple() {
             return Ok(function);
         }
         let mut args = Vec::with_capacity(4);
         while self.starts_simple() {
-            args.push(self.expr_select()?);
+            args.push(self.operand()?);
         }
         // `f or x` parses `f or` as a call, which then takes the arguments.
         Ok(self.call(function, &args, start))
+    }
+
+    /// A selection in a place where `f or` will mean something else one day.
+    fn operand(&mut self) -> PResult<NodeId> {
+        let node = self.expr_select()?;
+        if let Some((start, end)) = self.or_call.take() {
+            let kind = WarningKind::Or { end: end as Offset };
+            self.warnings.push(Warning { offset: start as Offset, kind });
+        }
+        Ok(node)
+    }
+
+    /// Applies a lint: nothing, a warning, or an error.
+    fn lint(
+        &mut self,
+        level: Level,
+        name: &str,
+        at: usize,
+        text: impl FnOnce(bool) -> String,
+    ) -> PResult<()> {
+        if level == Level::Ignore {
+            return Ok(());
+        }
+        let message = lint::message(&text(level == Level::Fatal), name);
+        if level == Level::Fatal {
+            return Err(self.error_at(at, message));
+        }
+        self.warnings.push(Warning { offset: at as Offset, kind: WarningKind::Lint(message) });
+        Ok(())
     }
 
     fn expr_select(&mut self) -> PResult<NodeId> {
@@ -472,14 +534,16 @@ impl<'a> Parser<'a> {
             if self.tok.kind == Tok::OrKw {
                 self.advance()?;
                 self.deeper()?;
-                default = Some(self.expr_select()?);
+                default = Some(self.operand()?);
                 self.depth -= 1;
             }
             return Ok(self.add(Node::Select { base, path, default }, start));
         }
         if self.tok.kind == Tok::OrKw {
             let or = self.add(Node::Var(Sym::from_static("or")), start);
+            let end = self.tok.end;
             self.advance()?;
+            self.or_call = Some((start, end));
             // Not merged into a call before it: `f or` is a value of its own.
             let args = self.add_list(&[or]);
             return Ok(self.add(Node::Call { function: base, args }, start));
@@ -557,6 +621,12 @@ impl<'a> Parser<'a> {
                 Ok(self.add(Node::SearchPath(text), tok.start))
             }
             Tok::Uri => {
+                let uri = self.text_of(tok);
+                self.lint(self.options.lints.url_literals, "lint-url-literals", tok.start, |fatal| {
+                    let (word, uri) =
+                        (if fatal { "disallowed" } else { "discouraged" }, String::from_utf8_lossy(uri));
+                    format!("URL literals are {word}. Consider using a string literal \"{uri}\" instead")
+                })?;
                 let text = self.add_text(self.text_of(tok));
                 self.advance()?;
                 Ok(self.add(Node::Str(text), tok.start))
@@ -565,7 +635,7 @@ impl<'a> Parser<'a> {
                 self.advance()?;
                 let inner = self.expr()?;
                 self.expect(Tok::Byte(b')'))?;
-                Ok(self.parenthesised(inner))
+                Ok(inner)
             }
             Tok::Let => {
                 self.advance()?;
@@ -600,7 +670,7 @@ impl<'a> Parser<'a> {
                         return Err(self.unexpected(&[]));
                     }
                     self.deeper()?;
-                    items.push(self.expr_select()?);
+                    items.push(self.operand()?);
                     self.depth -= 1;
                 }
                 self.advance()?;
@@ -609,11 +679,6 @@ impl<'a> Parser<'a> {
             }
             _ => Err(self.unexpected(&[])),
         }
-    }
-
-    /// `(f x) y` and `f x y` are the same call in the reference's tree, so parentheses leave no trace.
-    fn parenthesised(&mut self, inner: NodeId) -> NodeId {
-        inner
     }
 
     // ---- attributes -----------------------------------------------------------------------------------

@@ -13,8 +13,13 @@ pub struct ShowContext<'a> {
 
 /// The tree as text, without a line break at its end.
 pub fn show(ast: &Ast, context: &ShowContext<'_>) -> Vec<u8> {
+    show_node(ast, ast.root, context)
+}
+
+/// One expression of a tree as text.
+pub fn show_node(ast: &Ast, node: NodeId, context: &ShowContext<'_>) -> Vec<u8> {
     let mut out = Vec::new();
-    Shower { ast, context, out: &mut out }.expr(ast.root);
+    Shower { ast, context, out: &mut out }.expr(node);
     out
 }
 
@@ -23,14 +28,6 @@ pub(crate) fn attr_path(ast: &Ast, path: &[AttrName]) -> Vec<u8> {
     let mut out = Vec::new();
     let context = ShowContext { absolute: &|p| p.to_vec(), home: b"~" };
     Shower { ast, context: &context, out: &mut out }.path(path);
-    out
-}
-
-/// Prints one expression of a tree, for messages.
-pub fn show_node(ast: &Ast, node: NodeId) -> Vec<u8> {
-    let mut out = Vec::new();
-    let context = ShowContext { absolute: &|p| p.to_vec(), home: b"~" };
-    Shower { ast, context: &context, out: &mut out }.expr(node);
     out
 }
 
@@ -386,8 +383,8 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: &str) {
-        let ast =
-            parse(text.as_bytes(), ParseOptions { pipe_operators: true }).map_err(|e| e[0].message.clone());
+        let ast = parse(text.as_bytes(), ParseOptions { pipe_operators: true, ..Default::default() })
+            .map_err(|e| e[0].message.clone());
         let context = ShowContext { absolute: &|p| [b"/base/", p].concat(), home: b"/home" };
         let shown = ast.map(|ast| String::from_utf8_lossy(&show(&ast, &context)).into_owned());
         assert_eq!(shown.unwrap_or_else(|e| format!("error: {e}")), expected);

@@ -101,6 +101,11 @@ pub fn count() -> usize {
     INTERNER.next.load(Ordering::Relaxed) as usize - 1
 }
 
+/// All names, in the order in which they were interned.
+pub fn all() -> impl Iterator<Item = &'static [u8]> {
+    (1..=count() as u32).map(get)
+}
+
 fn get(index: u32) -> &'static [u8] {
     let (chunk, slot) = place(index);
     INTERNER

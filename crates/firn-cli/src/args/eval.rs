@@ -27,6 +27,8 @@ pub struct EvalArgs {
     pub search_path: Vec<OsString>,
     /// `--impure`.
     pub impure: bool,
+    /// `--debugger`.
+    pub debugger: bool,
     /// `--eval-store URI`: where derivations and sources go.
     pub eval_store: Option<String>,
 }
@@ -65,9 +67,7 @@ impl EvalArgs {
                     "flag '--override-flake' is not supported yet: flakes are missing",
                 ));
             }
-            "--debugger" => {
-                return Err(CliError::failed("flag '--debugger' is not supported yet"));
-            }
+            "--debugger" => self.debugger = true,
             _ => return Ok(false),
         }
         Ok(true)

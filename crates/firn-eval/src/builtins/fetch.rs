@@ -1,12 +1,14 @@
 //! Fetching. The host does the work.
 
 use super::{Entry, entry, experimental};
-use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::coerce::Coerce;
+use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::host::FetchRequest;
 use crate::source::Pos;
-use crate::value::Value;
+use crate::value::{Kind, Value};
 use crate::vm::{Vm, host_error};
 use firn_core::HashAlgo;
+use firn_syntax::Sym;
 
 pub(super) const TABLE: &[Entry] = &[
     entry("fetchurl", 1, fetch_url),
@@ -20,6 +22,8 @@ pub(super) const TABLE: &[Entry] = &[
 
 fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalResult<Value> {
     let value = vm.force_at(value, pos)?;
+    let mut has_url = false;
+    let mut has_name = false;
     let mut request = FetchRequest { url: String::new(), name: String::new(), unpack, expected: None };
     let text = |vm: &mut Vm, value, at, what| -> EvalResult<String> {
         Ok(String::from_utf8_lossy(vm.string_no_context(value, at, what)?.as_bytes()).into_owned())
@@ -28,7 +32,10 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalRe
         for (i, key) in attrs.shape().syms().iter().enumerate() {
             let (value, at) = (attrs.get(i), attrs.shape().positions()[i]);
             match key.as_bytes() {
-                b"url" => request.url = text(vm, value, at, "while evaluating the url we should fetch")?,
+                b"url" => {
+                    has_url = true;
+                    request.url = text(vm, value, at, "while evaluating the url we should fetch")?;
+                }
                 b"sha256" => {
                     let what = "while evaluating the sha256 of the content we should fetch";
                     let hash = text(vm, value, at, what)?;
@@ -37,29 +44,45 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalRe
                         Some(super::path_import::parse_hash_or_empty(vm, hash.as_bytes(), algo)?);
                 }
                 b"name" => {
+                    has_name = true;
                     request.name =
                         text(vm, value, at, "while evaluating the name of the content we should fetch")?;
                 }
                 _ => {
                     let message = format!("unsupported argument '{key}' to '{who}'");
-                    return Err(EvalError::at(ErrorKind::Eval, at, message));
+                    return Err(EvalError::at(ErrorKind::Eval, pos, message));
                 }
             }
         }
-        if request.url.is_empty() {
+        if !has_url {
             return Err(EvalError::at(ErrorKind::Eval, pos, "'url' argument required"));
         }
     } else {
         request.url = text(vm, value, pos, "while evaluating the url we should fetch")?;
     }
     vm.host.check_uri(&request.url).map_err(host_error)?;
+    if request.name.is_empty() {
+        let base = crate::coerce::base_name(request.url.as_bytes());
+        let base = String::from_utf8_lossy(base).into_owned();
+        request.name = if unpack && !has_name { "source".into() } else { base };
+    }
+    if let Err(reason) = firn_core::store_path::check_name(&request.name) {
+        let advice = if has_name {
+            format!("Please change the value for the 'name' attribute passed to '{who}', so")
+        } else if value.as_attrs().is_some() {
+            format!("Please add a valid 'name' attribute to the argument for '{who}', so")
+        } else {
+            format!("Please pass an attribute set with 'url' and 'name' attributes to '{who}',  so")
+        };
+        let message = format!(
+            "invalid store path name when fetching URL '{}': {reason}. {advice} that it can create a valid store path.",
+            request.url
+        );
+        return Err(EvalError::at(ErrorKind::Eval, pos, message));
+    }
     if vm.settings.pure_eval && request.expected.is_none() {
         let message = format!("in pure evaluation mode, '{who}' requires a 'sha256' argument");
         return Err(EvalError::at(ErrorKind::Eval, pos, message));
-    }
-    if request.name.is_empty() {
-        let base = request.url.rsplit('/').next().unwrap_or_default();
-        request.name = if unpack { "source".into() } else { base.to_owned() };
     }
     let path = vm.host.clone().fetch(&request).map_err(host_error)?;
     Ok(super::path_import::store_string(vm, path))
@@ -73,6 +96,75 @@ fn fetch_tarball(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     fetch(vm, args[0], pos, "fetchTarball", true)
 }
 
+/// What can be said about arguments of `fetchTree` and `fetchGit` without fetching.
+fn check_input(vm: &mut Vm, value: Value, pos: Pos, who: &str) -> EvalResult<()> {
+    let is_git = who == "fetchGit";
+    let value = vm.force_at(value, pos)?;
+    let Some(attrs) = value.as_attrs() else {
+        let what = if is_git {
+            "while evaluating the first argument passed to 'fetchGit'"
+        } else {
+            "while evaluating the first argument passed to 'fetchTree'"
+        };
+        let (url, _) = vm.coerce(value, Coerce::PLAIN, pos, what)?;
+        if is_git {
+            return Ok(());
+        }
+        if !vm.settings.has_feature("flakes") {
+            let message =
+                "passing a string argument to 'fetchTree' requires the 'flakes' experimental feature";
+            return Err(EvalError::at(ErrorKind::Eval, pos, message));
+        }
+        let url = String::from_utf8_lossy(&url).into_owned();
+        if url.strip_prefix("file:").is_some_and(|path| !path.starts_with('/')) {
+            let message = format!(
+                "tarball '{url}' must use an absolute path. The 'file' scheme does not support relative paths."
+            );
+            let what = TraceKind::Text(format!("while fetching the input '{url}'").into());
+            return Err(EvalError::new(ErrorKind::Eval, message).trace(Pos::NONE, what));
+        }
+        return Ok(());
+    };
+    match attrs.find(Sym::from_static("type")) {
+        Some(_) if is_git => return Err(EvalError::at(ErrorKind::Eval, pos, "unexpected argument 'type'")),
+        None if !is_git => {
+            let message = "argument 'type' is missing in call to 'fetchTree'";
+            return Err(EvalError::at(ErrorKind::Eval, pos, message));
+        }
+        Some(kind) => {
+            let at = attrs.position_of(Sym::from_static("type"));
+            vm.string_no_context(kind, at, "while evaluating the `type` argument passed to 'fetchTree'")?;
+        }
+        None => {}
+    }
+    for (i, key) in attrs.shape().syms().iter().enumerate() {
+        let value = vm.force_at(attrs.get(i), attrs.shape().positions()[i])?;
+        match value.kind() {
+            Kind::Path(_) | Kind::Str(_) | Kind::Bool(_) => {}
+            Kind::Int(n) if n < 0 => {
+                let message = format!("negative value given for '{who}' argument '{key}': {n}");
+                return Err(EvalError::at(ErrorKind::Eval, pos, message));
+            }
+            Kind::Int(_) => {}
+            _ if key.as_bytes() == b"publicKeys" => {}
+            _ => {
+                let found = crate::coerce::type_phrase(value);
+                return Err(EvalError::new(
+                    ErrorKind::Type,
+                    format!(
+                        "argument '{key}' to '{who}' is {found} while a string, Boolean or integer is expected"
+                    ),
+                ));
+            }
+        }
+    }
+    if !is_git && attrs.find(Sym::from_static("name")).is_some() {
+        let message = "argument 'name' isn’t supported in call to 'fetchTree'";
+        return Err(EvalError::at(ErrorKind::Eval, pos, message));
+    }
+    Ok(())
+}
+
 fn not_here(who: &str, pos: Pos) -> EvalResult<Value> {
     Err(EvalError::at(
         ErrorKind::Eval,
@@ -81,7 +173,8 @@ fn not_here(who: &str, pos: Pos) -> EvalResult<Value> {
     ))
 }
 
-fn fetch_git(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
+fn fetch_git(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    check_input(vm, args[0], pos, "fetchGit")?;
     not_here("fetchGit", pos)
 }
 
@@ -89,7 +182,8 @@ fn fetch_mercurial(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
     not_here("fetchMercurial", pos)
 }
 
-fn fetch_tree(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
+fn fetch_tree(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    check_input(vm, args[0], pos, "fetchTree")?;
     not_here("fetchTree", pos)
 }
 

@@ -97,7 +97,17 @@ fn read_file(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn read_dir(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let path = vm.realise_path(args[0], pos)?;
-    let entries = vm.host.read_dir(&path).map_err(host_error)?;
+    let entries = match vm.host.read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) => {
+            // The message names what the path leads to.
+            let resolved = vm.resolve_symlinks(&path)?;
+            if resolved == path {
+                return Err(host_error(error));
+            }
+            vm.host.read_dir(&resolved).map_err(host_error)?
+        }
+    };
     let mut out = AttrsBuilder::with_capacity(entries.len());
     for (name, kind) in entries {
         out.push(Sym::new(&name), Value::str(kind.name().as_bytes()));

@@ -7,8 +7,10 @@ mod fetch;
 mod files;
 mod flakeref;
 mod hashes;
+mod json_reader;
 mod lists;
 pub(crate) mod math;
+mod names;
 mod path_import;
 mod regex;
 mod sets;
@@ -106,23 +108,12 @@ const PLAIN: &[&str] = &[
     "toString",
 ];
 
-/// The wrapper that makes `derivation` of `derivationStrict`: a set for each output, lazily.
-const DERIVATION: &str = "args @ { outputs ? [ \"out\" ], ... }:
-let
-  strict = derivationStrict args;
-  shared = args // builtins.listToAttrs each // { all = map (o: o.value) each; drvAttrs = args; };
-  ofOutput = outputName: {
-    name = outputName;
-    value = shared // {
-      outPath = builtins.getAttr outputName strict;
-      drvPath = strict.drvPath;
-      type = \"derivation\";
-      inherit outputName;
-    };
-  };
-  each = map ofOutput outputs;
-in (builtins.head each).value
-";
+/// The wrapper that makes `derivation` of `derivationStrict`.
+const DERIVATION: &str = include_str!("derivation-internal.nix");
+
+/// How places in [`DERIVATION`] and [`FETCHURL`] are named.
+pub(crate) const DERIVATION_NAME: &str = "«nix-internal»/derivation-internal.nix";
+pub(crate) const FETCHURL_NAME: &str = "<nix/fetchurl.nix>";
 
 /// Where `<nix/fetchurl.nix>` leads when the search path has none: no path of a file system is written so.
 pub(crate) const FETCHURL_PATH: &[u8] = b"//builtin/fetchurl.nix";
@@ -174,6 +165,7 @@ fn tables() -> [&'static [Entry]; 12] {
 
 /// Defines all builtins in a new machine.
 pub(crate) fn install(vm: &mut Vm) {
+    names::intern();
     let mut builtins = AttrsBuilder::with_capacity(160);
     let more = [strings::TABLE, store::TABLE, versions::TABLE, path_import::TABLE];
     for entry in tables().into_iter().chain(more).flatten() {
@@ -210,7 +202,7 @@ pub(crate) fn install(vm: &mut Vm) {
     let for_wrapper = AttrsBuilder::from_attrs(builtins_copy(&mut builtins)).finish_attrs();
     vm.globals.names.insert(Sym::from_static("builtins"), for_wrapper.value().keep());
     vm.globals.builtins = Some(for_wrapper);
-    if let Ok(code) = vm.compile_text(DERIVATION.as_bytes(), Origin::Internal, b"/", &[]) {
+    if let Ok(code) = vm.compile_text(DERIVATION.as_bytes(), Origin::Internal(DERIVATION_NAME), b"/", &[]) {
         let env = Env::new(None, code.frame_size as usize);
         let value = Thunk::new(&code.body, env).value();
         // Forced now, so that `builtins.derivation` folds to a constant.

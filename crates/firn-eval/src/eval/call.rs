@@ -8,6 +8,7 @@ use crate::source::Pos;
 use crate::table::Table;
 use crate::value::{Closure, Env, Fun, PartialApp, Thunk, Value};
 use crate::vm::{Call, Vm};
+use crate::watch::Callee;
 use firn_syntax::Sym;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
@@ -47,7 +48,7 @@ impl Vm {
         }
         let mut args = Args::new();
         for arg in call.args {
-            args.push(self.delay(arg, env));
+            args.push(self.delay_argument(arg, env));
         }
         self.apply(function, args.as_slice(), call.pos)
     }
@@ -60,13 +61,13 @@ impl Vm {
         let Some((last, first)) = call.args.split_last() else { return Ok(Next::Body(&lambda.body, frame)) };
         let mut slot = closure.args.len() as u32;
         for arg in first {
-            let value = self.delay(arg, env);
+            let value = self.delay_argument(arg, env);
             frame.set(slot, value);
             slot += 1;
         }
         match &lambda.formals {
             None => {
-                let value = self.delay(last, env);
+                let value = self.delay_argument(last, env);
                 frame.set(slot, value);
             }
             Some(formals) => {
@@ -82,6 +83,14 @@ impl Vm {
     /// Calls a function to the end.
     pub fn call(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let function = self.force_at(function, pos)?;
+        if self.watch.is_some() {
+            return self.call_watched(function, args, pos);
+        }
+        self.call_forced(function, args, pos)
+    }
+
+    #[inline]
+    pub(crate) fn call_forced(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let base = self.calls.len();
         let result = match self.apply(function, args, pos) {
             Ok(Next::Value(value)) => Ok(value),
@@ -149,7 +158,7 @@ impl Vm {
         call: &'static CallExpr,
         env: Env,
     ) -> EvalResult<Value> {
-        if self.calls.len() >= self.settings.max_call_depth {
+        if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(call.pos));
         }
         self.calls.push(Call { lambda: None, pos: call.pos });
@@ -166,14 +175,14 @@ impl Vm {
         }
         for (value, arg) in args.iter_mut().zip(call.args) {
             if value.is_unset() {
-                *value = self.delay(arg, env);
+                *value = self.delay_argument(arg, env);
             }
         }
         self.run_primop(primop, &args[..primop.arity], call.pos)
     }
 
     fn call_primop(&mut self, primop: &'static PrimOp, args: &[Value], pos: Pos) -> EvalResult<Value> {
-        if self.calls.len() >= self.settings.max_call_depth {
+        if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.calls.push(Call { lambda: None, pos });
@@ -196,11 +205,17 @@ impl Vm {
 
     #[cold]
     fn call_functor(&mut self, function: Value, arg: Value, pos: Pos) -> EvalResult<Value> {
-        let functor = function.as_attrs().and_then(|a| a.find(Sym::from_static("__functor")));
+        let attrs = function.as_attrs();
+        let functor = attrs.and_then(|a| Some((a, a.shape().find(Sym::from_static("__functor"))?)));
         match functor {
-            Some(functor) => self.call(functor, &[function, arg], pos).traced(pos, || {
-                TraceKind::Static("while calling a functor (an attribute set with a '__functor' attribute)")
-            }),
+            Some((attrs, place)) => {
+                let at = attrs.shape().positions()[place];
+                self.call_method(attrs.get(place), &[function, arg], at).traced(pos, || {
+                    TraceKind::Static(
+                        "while calling a functor (an attribute set with a '__functor' attribute)",
+                    )
+                })
+            }
             None => {
                 let shown = self.show_for_error(function);
                 let kind = crate::coerce::type_phrase(function);
@@ -213,11 +228,19 @@ impl Vm {
         }
     }
 
+    fn call_method(&mut self, method: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
+        if self.watch.is_none() {
+            return self.call(method, args, pos);
+        }
+        let method = self.force_at(method, pos)?;
+        self.call_as(&Callee::Other, method, args, pos)
+    }
+
     /// The frame of a call with the arguments that the closure has already.
     #[inline(always)]
     fn open_call(&mut self, closure: Closure, pos: Pos) -> EvalResult<Env> {
         self.stats.function_calls += (closure.lambda.arity() - closure.args.len()) as u64;
-        if self.calls.len() >= self.settings.max_call_depth {
+        if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.check_stack(pos)?;

@@ -8,6 +8,25 @@ use crate::value::{Kind, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
 
+/// JSON as it is written, and what is wrong with the first string in it that is not UTF-8. As in the reference,
+/// that is an error only when everything is evaluated.
+struct Writer<'a> {
+    text: &'a mut Vec<u8>,
+    bad: Option<String>,
+}
+
+impl Writer<'_> {
+    fn put(&mut self, text: &[u8]) {
+        self.text.extend_from_slice(text);
+    }
+
+    fn string(&mut self, text: &[u8]) {
+        if let Err(error) = write_string(text, self.text) {
+            self.bad.get_or_insert(error);
+        }
+    }
+}
+
 /// Appends a value as JSON; paths are copied to the store if asked for.
 pub fn to_json(
     vm: &mut Vm,
@@ -17,79 +36,95 @@ pub fn to_json(
     context: &mut Context,
     pos: Pos,
 ) -> EvalResult<()> {
-    let value = vm.force_at(value, pos)?;
-    vm.nested(pos, |vm| write(vm, value, copy, out, context, pos))
+    let mut writer = Writer { text: out, bad: None };
+    nested(vm, value, copy, &mut writer, context, pos)?;
+    match writer.bad {
+        Some(error) => Err(not_utf8(error)),
+        None => Ok(()),
+    }
+}
+
+fn nested(
+    vm: &mut Vm,
+    value: Value,
+    copy: CopyToStore,
+    out: &mut Writer<'_>,
+    context: &mut Context,
+    pos: Pos,
+) -> EvalResult<()> {
+    vm.nested(pos, |vm| {
+        let value = vm.force_at(value, pos)?;
+        write(vm, value, copy, out, context, pos)
+    })
 }
 
 fn write(
     vm: &mut Vm,
     value: Value,
     copy: CopyToStore,
-    out: &mut Vec<u8>,
+    out: &mut Writer<'_>,
     context: &mut Context,
     pos: Pos,
 ) -> EvalResult<()> {
     match value.kind() {
-        Kind::Null => out.extend_from_slice(b"null"),
-        Kind::Bool(b) => out.extend_from_slice(if b { b"true" } else { b"false" }),
-        Kind::Int(n) => out.extend_from_slice(n.to_string().as_bytes()),
-        Kind::Float(f) => out.extend_from_slice(float(f).as_bytes()),
+        Kind::Null => out.put(b"null"),
+        Kind::Bool(b) => out.put(if b { b"true" } else { b"false" }),
+        Kind::Int(n) => out.put(n.to_string().as_bytes()),
+        Kind::Float(f) => out.put(float(f).as_bytes()),
         Kind::Str(s) => {
             *context = context.union(s.context());
-            string(s.as_bytes(), out)?;
+            out.string(s.as_bytes());
         }
         Kind::Path(path) => {
             let mut text = Vec::new();
             let how = Coerce { more: false, copy };
             let _ = path;
             vm.coerce_into(value, how, &mut text, context, pos, "")?;
-            string(&text, out)?;
+            out.string(&text);
         }
         Kind::Attrs(attrs) => {
             if attrs.find(Sym::from_static("__toString")).is_some() {
                 let mut text = Vec::new();
-                vm.coerce_into(value, Coerce { more: false, copy }, &mut text, context, pos, "")?;
-                return string(&text, out);
+                vm.coerce_into(value, Coerce::PLAIN, &mut text, context, pos, "")?;
+                out.string(&text);
+                return Ok(());
             }
             if let Some(path) = attrs.find(Sym::from_static("outPath")) {
-                return to_json(vm, path, copy, out, context, pos);
+                return nested(vm, path, copy, out, context, attrs.position_of(Sym::from_static("outPath")));
             }
-            out.push(b'{');
+            out.put(b"{");
             for (i, (name, value)) in attrs.sorted().enumerate() {
                 if i > 0 {
-                    out.push(b',');
+                    out.put(b",");
                 }
-                string(name.as_bytes(), out)?;
-                out.push(b':');
-                to_json(vm, value, copy, out, context, pos).traced(attr_pos(attrs, name), || {
-                    TraceKind::Text(format!("while evaluating attribute '{name}'").into())
-                })?;
+                out.string(name.as_bytes());
+                out.put(b":");
+                let at = attrs.position_of(name);
+                nested(vm, value, copy, out, context, at)
+                    .traced(at, || TraceKind::Text(format!("while evaluating attribute '{name}'").into()))?;
             }
-            out.push(b'}');
+            out.put(b"}");
         }
         Kind::List(list) => {
-            out.push(b'[');
+            out.put(b"[");
             for (i, item) in list.iter().enumerate() {
                 if i > 0 {
-                    out.push(b',');
+                    out.put(b",");
                 }
-                to_json(vm, item, copy, out, context, pos).traced(pos, || {
+                nested(vm, item, copy, out, context, pos).traced(pos, || {
                     TraceKind::Text(format!("while evaluating list element at index {i}").into())
                 })?;
             }
-            out.push(b']');
+            out.put(b"]");
         }
         Kind::Fun(_) | Kind::Thunk(_) | Kind::Unset => {
             let phrase = crate::coerce::type_phrase(value);
-            return Err(EvalError::at(ErrorKind::Type, pos, format!("cannot convert {phrase} to JSON")));
+            let place = crate::coerce::function_place(value);
+            let place = if place.is_none() { pos } else { place };
+            return Err(EvalError::at(ErrorKind::Type, place, format!("cannot convert {phrase} to JSON")));
         }
     }
     Ok(())
-}
-
-fn attr_pos(attrs: crate::value::Attrs, name: Sym) -> Pos {
-    let shape = attrs.shape();
-    shape.find(name).map_or(Pos::NONE, |p| shape.positions()[p])
 }
 
 /// The shortest text that reads back as the number, always with a fraction or an exponent.
@@ -110,13 +145,30 @@ pub(crate) fn float(f: f64) -> String {
 
 /// A JSON string; text that is not UTF-8 is an error.
 pub(crate) fn string(text: &[u8], out: &mut Vec<u8>) -> EvalResult<()> {
-    let Ok(text) = std::str::from_utf8(text) else {
-        let shown = String::from_utf8_lossy(text);
-        return Err(EvalError::new(
-            ErrorKind::Eval,
-            format!("cannot convert a string to JSON because it is not valid UTF-8: '{shown}'"),
-        ));
+    write_string(text, out).map_err(not_utf8)
+}
+
+#[cold]
+fn not_utf8(error: String) -> EvalError {
+    EvalError::new(ErrorKind::Eval, format!("JSON serialization error: {error}"))
+}
+
+/// Where text stops being UTF-8, in the words of the reference's JSON library.
+#[cold]
+fn describe_bad(text: &[u8], error: std::str::Utf8Error) -> String {
+    let start = error.valid_up_to();
+    let prefix = "[json.exception.type_error.316]";
+    let Some(len) = error.error_len() else {
+        let last = text.last().copied().unwrap_or_default();
+        return format!("{prefix} incomplete UTF-8 string; last byte: 0x{last:02X}");
     };
+    // A byte that may start a character is fine; the one that does not go on from it is not.
+    let at = if matches!(text[start], 0xc2..=0xf4) { start + len } else { start };
+    format!("{prefix} invalid UTF-8 byte at index {at}: 0x{:02X}", text[at])
+}
+
+fn write_string(text: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
+    let text = std::str::from_utf8(text).map_err(|error| describe_bad(text, error))?;
     out.push(b'"');
     for c in text.bytes() {
         match c {

@@ -1,6 +1,6 @@
 //! The language's own form of values, as `nix-instantiate --eval` and messages print it.
 
-use crate::error::EvalResult;
+use crate::error::{ErrorKind, EvalResult};
 use crate::value::{Fun, Kind, Value};
 use crate::vm::Vm;
 use firn_syntax::show;
@@ -13,6 +13,8 @@ pub struct PrintOptions {
     pub force: bool,
     /// Print derivations as `«derivation path»` instead of their attributes.
     pub derivation_paths: bool,
+    /// Inside of lists and sets, errors are printed (`«error: …»`) rather than returned.
+    pub inner_errors: bool,
     pub max_depth: usize,
     pub max_attrs: usize,
     pub max_list_items: usize,
@@ -27,6 +29,7 @@ impl PrintOptions {
         PrintOptions {
             force: false,
             derivation_paths: false,
+            inner_errors: false,
             max_depth: usize::MAX,
             max_attrs: usize::MAX,
             max_list_items: usize::MAX,
@@ -37,7 +40,13 @@ impl PrintOptions {
 
     /// As `nix eval` and the REPL print.
     pub fn unambiguous(force: bool) -> PrintOptions {
-        PrintOptions { force, derivation_paths: true, ambiguous: false, ..PrintOptions::ambiguous() }
+        PrintOptions {
+            force,
+            derivation_paths: true,
+            inner_errors: true,
+            ambiguous: false,
+            ..PrintOptions::ambiguous()
+        }
     }
 
     /// As messages print: short.
@@ -45,6 +54,7 @@ impl PrintOptions {
         PrintOptions {
             force: false,
             derivation_paths: false,
+            inner_errors: true,
             max_depth: 10,
             max_attrs: 10,
             max_list_items: 10,
@@ -77,8 +87,22 @@ impl Printer<'_> {
     }
 
     fn value(&mut self, value: Value, depth: usize) -> EvalResult<()> {
+        match self.print(value, depth) {
+            Err(error)
+                if self.options.inner_errors
+                    && depth > 0
+                    && !matches!(error.kind(), ErrorKind::StackOverflow | ErrorKind::Quit) =>
+            {
+                self.put(&format!("«error: {}»", error.message()));
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn print(&mut self, value: Value, depth: usize) -> EvalResult<()> {
         self.vm.check_stack(crate::source::Pos::NONE)?;
-        if depth >= self.vm.settings().max_call_depth {
+        if depth > self.vm.settings().max_call_depth {
             return Err(self.vm.stack_overflow(crate::source::Pos::NONE));
         }
         // Lists are known again by the cell that they were found in, sets by themselves.
@@ -122,8 +146,8 @@ impl Printer<'_> {
                             self.put(" ");
                             break;
                         }
-                        self.items += 1;
                         self.value(item, depth + 1)?;
+                        self.items += 1;
                         self.put(" ");
                     }
                     self.put("]");
@@ -150,10 +174,10 @@ impl Printer<'_> {
                             self.put(" ");
                             break;
                         }
-                        self.attrs += 1;
                         show::write_name(&mut self.out, name.as_bytes());
                         self.put(" = ");
                         self.value(value, depth + 1)?;
+                        self.attrs += 1;
                         self.put("; ");
                     }
                     self.put("}");

@@ -18,7 +18,7 @@ mod thunk;
 mod word;
 
 pub use env::Env;
-pub use heap::{blocking, evaluating_thread, set_collector_limits, usage};
+pub use heap::{evaluating_thread, set_collector_limits, usage};
 pub use objects::{
     Attrs, Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, PlaceCache, ValueVec,
 };

@@ -121,7 +121,6 @@ impl NixPath {
 pub struct PlaceCache(AtomicU64);
 
 impl PlaceCache {
-    #[expect(clippy::new_without_default, reason = "an empty cache is made where code is made")]
     pub const fn new() -> PlaceCache {
         PlaceCache(AtomicU64::new(0))
     }
@@ -248,6 +247,12 @@ impl Attrs {
             }
         }
         Attrs(object)
+    }
+
+    /// Where an attribute was written.
+    #[cold]
+    pub fn position_of(self, name: Sym) -> Pos {
+        self.shape().find(name).map_or(Pos::NONE, |i| self.shape().positions()[i])
     }
 
     #[inline]

@@ -158,6 +158,18 @@ impl Thunk {
         }
     }
 
+    /// The function that a suspended application applies.
+    #[cold]
+    pub fn applied_function(self) -> Option<Value> {
+        let head = self.head().load(Ordering::Acquire);
+        if head & STATE != NATIVE || self.body().load(Ordering::Relaxed) != Native::Apply as u64 {
+            return None;
+        }
+        // SAFETY: suspended native thunks hold a payload, as `native` wrote it.
+        let payload = unsafe { Payload(NonNull::new_unchecked((head & !STATE) as *mut u64)) };
+        payload.as_slice().first().copied()
+    }
+
     /// Takes the computation, so that nobody else starts it; `None` when it is not (or no longer) suspended.
     #[inline]
     pub fn claim(self) -> Option<Suspended> {

@@ -39,8 +39,13 @@ impl Parser<'_> {
         Ok(node)
     }
 
-    pub(super) fn nul_error(&self, at: usize) -> SyntaxError {
-        self.error_at(at, "input string cannot be represented as Nix string because it contains null bytes")
+    /// A run of text, as the reference's lexer cuts it, holds a null byte.
+    fn nul_error(&self, at: usize, indented: bool) -> SyntaxError {
+        let run = match indented {
+            true => indented_run(&self.lexer.text[at..]),
+            false => string_run(&self.lexer.text[at..]),
+        };
+        self.error_at(at, crate::nul_message(&run))
     }
 
     /// The parts of a `"` string; the opening quote is the current token. Leaves the lexer after the closing quote.
@@ -73,7 +78,7 @@ impl Parser<'_> {
                         continue;
                     };
                     if escaped == 0 {
-                        return Err(self.nul_error(start));
+                        return Err(self.nul_error(start, false));
                     }
                     text.push(unescape(escaped));
                     self.lexer.at += 2;
@@ -102,7 +107,7 @@ impl Parser<'_> {
                         self.lexer.at += 1;
                     }
                 },
-                _ => return Err(self.nul_error(start)),
+                _ => return Err(self.nul_error(start, false)),
             }
         }
     }
@@ -139,7 +144,7 @@ impl Parser<'_> {
                                 continue;
                             };
                             if c == 0 {
-                                return Err(self.nul_error(at));
+                                return Err(self.error_at(at, crate::nul_message(&[0])));
                             }
                             flush(&mut parts, &mut text, start);
                             parts.push((at as u32, Piece::Text { text: vec![unescape(c)], raw: false }));
@@ -195,13 +200,36 @@ impl Parser<'_> {
                         self.lexer.at += 1;
                     }
                 }
-                _ => return Err(self.nul_error(start)),
+                _ => return Err(self.nul_error(start, true)),
             }
         }
     }
 
+    fn lint_path(&mut self, tok: Token) -> PResult<()> {
+        let literal = self.text_of(tok);
+        let lints = self.options.lints;
+        let shown = || String::from_utf8_lossy(literal);
+        let (name, level, from) = match literal.first() {
+            Some(b'/') => ("lint-absolute-path-literals", lints.absolute_path_literals, "absolute"),
+            Some(b'~') => ("lint-absolute-path-literals", lints.absolute_path_literals, "home"),
+            Some(b'.') => return Ok(()),
+            _ => ("lint-short-path-literals", lints.short_path_literals, "relative"),
+        };
+        self.lint(level, name, tok.start, |_| match from {
+            "relative" => format!(
+                "relative path literal '{0}' should be prefixed with '.' for clarity: './{0}'",
+                shown()
+            ),
+            _ => format!(
+                "{from} path literals are not portable. Consider replacing path literal '{}' by a string, relative path, or parameter",
+                shown()
+            ),
+        })
+    }
+
     pub(super) fn path(&mut self, tok: Token) -> PResult<NodeId> {
         let home = tok.kind == Tok::HomePath;
+        self.lint_path(tok)?;
         self.lexer.at = tok.end;
         // Slashes and path characters that the first token could not take (`a//b`) still belong to it.
         let (_, mut end) = self.lexer.path_run();
@@ -242,6 +270,46 @@ impl Parser<'_> {
 pub(super) enum StringPart {
     Text(Vec<u8>),
     Expr(NodeId),
+}
+
+/// The unescaped text of a `"` string up to its end or the next `${`.
+fn string_run(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut i = 0;
+    while let Some(&c) = text.get(i) {
+        match (c, text.get(i + 1)) {
+            (b'"', _) | (b'$', Some(b'{')) => break,
+            (b'$', Some(b'$')) => {
+                out.extend_from_slice(b"$$");
+                i += 1;
+            }
+            (b'\\', Some(escaped)) => {
+                out.push(unescape(*escaped));
+                i += 1;
+            }
+            (b'\r', next) => {
+                out.push(b'\n');
+                i += usize::from(next == Some(&b'\n'));
+            }
+            _ => out.push(c),
+        }
+        i += 1;
+    }
+    out
+}
+
+/// The text of an indented string up to the next escape, `${` or its end.
+fn indented_run(text: &[u8]) -> Vec<u8> {
+    let mut i = 0;
+    while let Some(c) = text.get(i) {
+        let two = match (c, text.get(i + 1)) {
+            (b'$', Some(b'{' | b'\'') | None) | (b'\'', Some(b'\'' | b'$') | None) => break,
+            (b'$' | b'\'', Some(_)) => 2,
+            _ => 1,
+        };
+        i += two;
+    }
+    text[..i].to_vec()
 }
 
 fn unescape(c: u8) -> u8 {

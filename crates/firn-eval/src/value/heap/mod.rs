@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 
 pub use space::usage;
 pub(super) use world::keep;
-pub use world::{blocking, evaluating_thread, set_collector_limits};
+pub use world::{evaluating_thread, set_collector_limits};
 
 /// Whether objects of a block hold values.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -116,6 +116,7 @@ pub(super) fn before_block(bytes: usize) {
     }
 }
 
+#[expect(dead_code, reason = "for evaluation on several threads")]
 /// Runs `f`, which must not touch values, while collections may go on beside it: for waiting.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     if THREAD.get().is_null() {

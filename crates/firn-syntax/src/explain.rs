@@ -1,0 +1,210 @@
+//! What a syntax error says: which token was not expected, and which were.
+//!
+//! The parser only finds that something is wrong. The reference's parser is generated, and the tokens that its
+//! messages list are those of the state that its tables are in, so the text is run through tables of the same kind.
+
+mod grammar;
+mod table;
+
+use crate::lexer::{Lexer, Tok, Token};
+use grammar::TOKENS;
+use std::sync::OnceLock;
+use table::{Action, Table};
+
+/// Messages list no tokens when more than this many were possible.
+const MAX_EXPECTED: usize = 4;
+
+/// The message for the first syntax error of a text, and its offset.
+#[cold]
+pub(crate) fn explain(text: &[u8]) -> Option<(String, usize)> {
+    static TABLE: OnceLock<Table> = OnceLock::new();
+    let table = TABLE.get_or_init(Table::build);
+    let mut tokens = Tokens { lexer: Lexer::new(text), modes: Vec::new() };
+    let mut stack = vec![0usize];
+    loop {
+        let (token, at) = tokens.next()?;
+        loop {
+            let state = &table.states[*stack.last()?];
+            let rule = match state.actions.get(&token) {
+                Some(Action::Shift(to)) => {
+                    stack.push(*to);
+                    break;
+                }
+                Some(Action::Accept) => return None,
+                Some(Action::Reduce(rule)) => *rule,
+                Some(Action::Error) => return Some((message(state, token), at)),
+                None => match state.default {
+                    Some(rule) => rule,
+                    None => return Some((message(state, token), at)),
+                },
+            };
+            let rule = &table.rules[rule];
+            stack.truncate(stack.len() - rule.right.len());
+            let goto = table.states[*stack.last()?].gotos.get(&rule.left)?;
+            stack.push(*goto);
+        }
+    }
+}
+
+fn message(state: &table::State, token: usize) -> String {
+    let mut out = format!("syntax error, unexpected {}", TOKENS[token].1);
+    let expected: Vec<&str> =
+        state.actions.iter().filter(|(_, a)| **a != Action::Error).map(|(t, _)| TOKENS[*t].1).collect();
+    if expected.len() <= MAX_EXPECTED {
+        for (i, name) in expected.iter().enumerate() {
+            out.push_str(if i == 0 { ", expecting " } else { " or " });
+            out.push_str(name);
+        }
+    }
+    out
+}
+
+/// How text is cut where a token ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Code,
+    Str,
+    Indented,
+    Path,
+}
+
+/// The tokens of the generated lexer: the parser cuts strings and paths by itself and never sees them as tokens.
+struct Tokens<'a> {
+    lexer: Lexer<'a>,
+    modes: Vec<Mode>,
+}
+
+impl Tokens<'_> {
+    /// A token's number and place; `None` where the lexer itself would fail.
+    fn next(&mut self) -> Option<(usize, usize)> {
+        let at = self.lexer.at;
+        let name = match self.modes.last() {
+            None | Some(Mode::Code) => return self.code(),
+            Some(Mode::Str) => self.string(),
+            Some(Mode::Indented) => self.indented(),
+            Some(Mode::Path) => self.path()?,
+        };
+        let at = if name == "$end" { self.lexer.text.len() } else { at };
+        Some((number(name), at))
+    }
+
+    fn code(&mut self) -> Option<(usize, usize)> {
+        let token = self.lexer.next();
+        match token.kind {
+            Tok::Byte(b'{') | Tok::DollarCurly => self.modes.push(Mode::Code),
+            Tok::Byte(b'}') => {
+                self.modes.pop();
+            }
+            Tok::Quote => self.modes.push(Mode::Str),
+            Tok::IndentOpen => self.modes.push(Mode::Indented),
+            Tok::Path | Tok::HomePath => self.modes.push(Mode::Path),
+            _ => {}
+        }
+        Some((number(&name_of(token)), token.start))
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.lexer.text[self.lexer.at..]
+    }
+
+    fn take(&mut self, count: usize, name: &'static str) -> &'static str {
+        self.lexer.at += count;
+        name
+    }
+
+    fn string(&mut self) -> &'static str {
+        let rest = self.rest();
+        let mut len = 0;
+        loop {
+            let two = match (rest.get(len), rest.get(len + 1)) {
+                (None, _) | (Some(b'$' | b'\\'), None) | (Some(b'"'), _) | (Some(b'$'), Some(b'{')) => break,
+                // A dollar before the closing quote is text; before a backslash it goes with what that escapes.
+                (Some(b'$'), Some(b'"')) => 1,
+                (Some(b'$'), Some(b'\\')) if len + 2 >= rest.len() => break,
+                (Some(b'$'), Some(b'\\')) => 3,
+                (Some(b'$' | b'\\'), Some(_)) => 2,
+                _ => 1,
+            };
+            len += two;
+        }
+        if len > 0 {
+            return self.take(len, "STR");
+        }
+        match rest.first() {
+            Some(b'"') => {
+                self.modes.pop();
+                self.take(1, "\"")
+            }
+            Some(b'$') if rest.get(1) == Some(&b'{') => {
+                self.modes.push(Mode::Code);
+                self.take(2, "${")
+            }
+            _ => "$end",
+        }
+    }
+
+    fn indented(&mut self) -> &'static str {
+        let rest = self.rest();
+        match rest {
+            [] => "$end",
+            [b'\'', b'\'', b'$' | b'\'', ..] => self.take(3, "INDSTR"),
+            [b'\'', b'\'', b'\\', _, ..] => self.take(4, "INDSTR"),
+            [b'\'', b'\'', ..] => {
+                self.modes.pop();
+                self.take(2, "INDCLOSE")
+            }
+            [b'$', b'{', ..] => {
+                self.modes.push(Mode::Code);
+                self.take(2, "${")
+            }
+            _ => {
+                let mut len = 0;
+                while let Some(c) = rest.get(len) {
+                    len += match (c, rest.get(len + 1)) {
+                        (b'$', Some(b'{' | b'\'') | None) | (b'\'', Some(b'\'' | b'$') | None) => break,
+                        (b'$' | b'\'', Some(_)) => 2,
+                        _ => 1,
+                    };
+                }
+                self.take(len.max(1), "INDSTR")
+            }
+        }
+    }
+
+    fn path(&mut self) -> Option<&'static str> {
+        if self.rest().starts_with(b"${") {
+            self.modes.push(Mode::Code);
+            return Some(self.take(2, "${"));
+        }
+        let before = self.lexer.at.checked_sub(1).map(|i| self.lexer.text[i]);
+        let (start, end) = self.lexer.path_run();
+        if end > start {
+            return Some("STR");
+        }
+        if before == Some(b'/') {
+            return None;
+        }
+        self.modes.pop();
+        Some("PATHEND")
+    }
+}
+
+fn number(name: &str) -> usize {
+    TOKENS.iter().position(|(n, _)| *n == name).unwrap_or(1)
+}
+
+fn name_of(token: Token) -> String {
+    let name = match token.kind {
+        Tok::End | Tok::Byte(0) => "$end",
+        Tok::Id => "ID",
+        Tok::Int => "INT",
+        Tok::Float => "FLOAT",
+        Tok::Path => "PATH",
+        Tok::HomePath => "HPATH",
+        Tok::SearchPath => "SPATH",
+        Tok::Uri => "URI",
+        Tok::IndentOpen => "INDOPEN",
+        other => return other.describe().trim_matches('\'').to_owned(),
+    };
+    name.to_owned()
+}
