@@ -9,25 +9,38 @@ use firn_sandbox::users::UidRange;
 use firn_scheduler::{Scheduler, SchedulerConfig};
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::activity::Logger;
-use firn_store::{BuildStore, BuildTarget};
+use firn_store::{BuildStore, BuildTarget, Store};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What builds into an open store, without regard to signals: when the program dies of one, so do its builds.
-pub fn scheduler(opened: &Opened, settings: &Settings, logger: &Arc<dyn Logger>) -> CliResult<Scheduler> {
+pub fn scheduler(
+    opened: &Opened,
+    eval_store: Option<&Arc<dyn Store>>,
+    settings: &Settings,
+    logger: &Arc<dyn Logger>,
+) -> CliResult<Scheduler> {
     let Some(local) = &opened.local else {
         return Err(CliError::Store(opened.store.unsupported("building")));
     };
     let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
     let executor = LocalExecutor::new(target, build_config(settings)?, Arc::clone(logger));
     let store = Arc::clone(&opened.store);
-    Ok(Scheduler::new(store, Arc::new(executor), Arc::clone(logger), scheduler_config(settings)))
+    let scheduler = Scheduler::new(store, Arc::new(executor), Arc::clone(logger), scheduler_config(settings));
+    Ok(match eval_store {
+        Some(store) => scheduler.with_eval_store(Arc::clone(store)),
+        None => scheduler,
+    })
 }
 
 /// What builds into an open store; signals end builds in order.
-pub fn build_store(opened: &Opened, context: &Context) -> CliResult<Arc<dyn BuildStore>> {
-    let scheduler = scheduler(opened, &context.settings, &context.logger)?;
+pub fn build_store(
+    opened: &Opened,
+    eval_store: Option<&Arc<dyn Store>>,
+    context: &Context,
+) -> CliResult<Arc<dyn BuildStore>> {
+    let scheduler = scheduler(opened, eval_store, &context.settings, &context.logger)?;
     let cancel = scheduler.cancellation().clone();
     // The first signal ends builds in order; programs that run nothing but us die from the second.
     context.runtime()?.spawn(async move {

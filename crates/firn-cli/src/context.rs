@@ -55,6 +55,8 @@ pub struct Context {
     pub logger: Arc<dyn Logger>,
     runtime: OnceCell<tokio::runtime::Runtime>,
     store: OnceCell<stores::Opened>,
+    /// The store of `--eval-store`; nothing if that is the same.
+    eval_store: OnceCell<Option<Arc<dyn Store>>>,
 }
 
 impl Context {
@@ -89,6 +91,7 @@ impl Context {
             logger,
             runtime: OnceCell::new(),
             store: OnceCell::new(),
+            eval_store: OnceCell::new(),
         })
     }
 
@@ -123,6 +126,36 @@ impl Context {
         Ok(Arc::clone(&self.opened()?.store))
     }
 
+    /// Takes the store `uri` for derivations and sources.
+    pub fn use_eval_store(&self, uri: Option<&str>) -> CliResult<()> {
+        let Some(uri) = uri else { return Ok(()) };
+        if self.eval_store.get().is_none() {
+            let store = stores::open(uri, self)?.store;
+            // The address of a store does not tell it from others: chroot stores are all called `local`.
+            let same = match (store.as_local_fs(), self.store()?.as_local_fs()) {
+                (Some(a), Some(b)) => {
+                    a.state_dir() == b.state_dir() && a.real_store_dir() == b.real_store_dir()
+                }
+                _ => uri == self.settings.store,
+            };
+            let _ = self.eval_store.set((!same).then_some(store));
+        }
+        Ok(())
+    }
+
+    /// The store of derivations and sources, if it is one of its own.
+    pub fn separate_eval_store(&self) -> Option<&Arc<dyn Store>> {
+        self.eval_store.get()?.as_ref()
+    }
+
+    /// The store that evaluation works on, and that has the derivations that it makes.
+    pub fn eval_store(&self) -> CliResult<Arc<dyn Store>> {
+        match self.separate_eval_store() {
+            Some(store) => Ok(Arc::clone(store)),
+            None => self.store(),
+        }
+    }
+
     /// The same as a store that this process works on itself, for what only that can do.
     pub fn local_store(&self) -> CliResult<firn_store_local::LocalStore> {
         let refusal = || CliError::failed("you don't have sufficient rights to use this command");
@@ -131,14 +164,15 @@ impl Context {
 
     /// What builds and fetches into the store.
     pub fn build_store(&self) -> CliResult<Arc<dyn firn_store::BuildStore>> {
-        builds::build_store(self.opened()?, self)
+        builds::build_store(self.opened()?, self.separate_eval_store(), self)
     }
 
     /// How evaluation gets a store that builds.
     pub fn make_builder(&self) -> CliResult<firn_host::MakeBuilder> {
         let opened = self.opened()?.clone();
         let (settings, logger) = (Arc::clone(&self.settings), Arc::clone(&self.logger));
-        Ok(Box::new(move || match builds::scheduler(&opened, &settings, &logger) {
+        let eval_store = self.separate_eval_store().cloned();
+        Ok(Box::new(move || match builds::scheduler(&opened, eval_store.as_ref(), &settings, &logger) {
             Ok(scheduler) => Ok(Arc::new(scheduler) as Arc<dyn firn_store::BuildStore>),
             Err(error) => Err(error.to_string()),
         }))

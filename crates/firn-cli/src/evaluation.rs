@@ -60,7 +60,7 @@ impl Evaluation {
     /// A machine for `context`. With `read_only`, nothing is written to the store.
     pub fn new(context: &Context, args: &EvalArgs, read_only: bool) -> CliResult<Evaluation> {
         let settings = &context.settings;
-        refuse_unsupported(args)?;
+        context.use_eval_store(args.eval_store.as_deref())?;
         let current_dir =
             std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
         let current_dir = current_dir.as_os_str().as_bytes().to_vec();
@@ -120,7 +120,8 @@ impl Evaluation {
             },
         };
         let parts = HostParts {
-            store: context.store()?,
+            store: context.eval_store()?,
+            build_store: context.separate_eval_store().map(|_| context.store()).transpose()?,
             runtime: Arc::new(LazyRuntime::default()),
             logger: Arc::clone(&context.logger),
             builder: context.make_builder()?,
@@ -244,16 +245,6 @@ fn access_control(host: Arc<StoreHost>, settings: &EvalSettings) -> CliResult<Ac
     let uris = settings.restrict_eval.then_some(uris);
     AccessHost::new(host, Access { paths, uris, pure: settings.pure_eval })
         .map_err(|error| CliError::failed(error.message))
-}
-
-/// What is not there yet is refused rather than ignored.
-fn refuse_unsupported(args: &EvalArgs) -> CliResult<()> {
-    match &args.eval_store {
-        Some(_) => Err(CliError::failed(
-            "flag '--eval-store' is not supported yet by this version of firn; see COMPATIBILITY.md",
-        )),
-        None => Ok(()),
-    }
 }
 
 impl Drop for Evaluation {

@@ -81,6 +81,7 @@ impl InstallableArgs {
 
     /// What the arguments mean. Without any, the whole expression; without an expression either, `default`.
     pub fn resolve(&mut self, context: &Context, default: Option<&str>) -> CliResult<Vec<DerivedPath>> {
+        context.use_eval_store(self.eval.eval_store.as_deref())?;
         if self.file.is_some() && self.expr.is_some() {
             return Err(CliError::usage("'--file' and '--expr' are exclusive"));
         }
@@ -318,6 +319,7 @@ pub fn build(context: &Context, paths: &[DerivedPath], mode: BuildMode) -> CliRe
         crate::commands::nix_store::print_missing(context, &*store, &missing, level)?;
     }
     let results = context.block_on(builder.build_paths(paths, mode))??;
+    let derivations = context.eval_store()?;
     fail_as(context, &*store, &results)?;
     let mut built = Vec::new();
     for path in paths {
@@ -332,7 +334,7 @@ pub fn build(context: &Context, paths: &[DerivedPath], mode: BuildMode) -> CliRe
                 let result = results.iter().find(|result| result.path == *path);
                 let mut made = result.map(|result| result.outputs.clone()).unwrap_or_default();
                 if made.is_empty() {
-                    let known = context.block_on(store.query_derivation_outputs(drv.base()))??;
+                    let known = context.block_on(derivations.query_derivation_outputs(drv.base()))??;
                     made.extend(known.into_iter().filter_map(|(name, path)| Some((name, path?))));
                 }
                 made.retain(|name, _| outputs.contains(name));

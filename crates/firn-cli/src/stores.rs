@@ -39,7 +39,15 @@ pub fn open(uri: &str, context: &Context) -> CliResult<Opened> {
         },
         StoreKind::Specified { scheme, authority } if scheme == "dummy" && authority.is_empty() => {
             let dir = store_dir(&context.settings, parsed.params.get("store"))?;
-            Ok(Opened { store: Arc::new(firn_store::MemoryStore::new(dir)), local: None })
+            let read_only = match parsed.params.get("read-only") {
+                Some(value) => boolean("read-only", value)?,
+                None => true,
+            };
+            let store = match read_only {
+                true => firn_store::MemoryStore::read_only(dir),
+                false => firn_store::MemoryStore::new(dir),
+            };
+            Ok(Opened { store: Arc::new(store), local: None })
         }
         StoreKind::Daemon => Err(unsupported("daemon")),
         StoreKind::Specified { scheme, .. } => match scheme.as_str() {

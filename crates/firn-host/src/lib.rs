@@ -21,7 +21,8 @@ use firn_eval::{
     ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind, HostError, HostResult,
 };
 use firn_store::activity::{Logger, Verbosity};
-use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError};
+use firn_store::copy::copy_paths;
+use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, compute_fs_closure};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -35,6 +36,8 @@ pub type MakeBuilder = Box<dyn Fn() -> Result<Arc<dyn BuildStore>, String> + Sen
 /// What a [`StoreHost`] works with.
 pub struct HostParts {
     pub store: Arc<dyn Store>,
+    /// Where builds happen, if that is not `store`: what they make is copied from there.
+    pub build_store: Option<Arc<dyn Store>>,
     pub runtime: Arc<LazyRuntime>,
     pub logger: Arc<dyn Logger>,
     pub builder: MakeBuilder,
@@ -109,6 +112,16 @@ impl StoreHost {
             }
         }
         Ok(keep)
+    }
+
+    /// Copies what was built, with all that it refers to, to the store of evaluation.
+    fn fetch_built(&self, paths: BTreeSet<StorePath>) -> HostResult<()> {
+        let Some(from) = &self.parts.build_store else { return Ok(()) };
+        let copy = async {
+            let closure = compute_fs_closure(&**from, &paths, ClosureOptions::default()).await?;
+            copy_paths(&**from, &*self.parts.store, &closure, true, |_| {}).await
+        };
+        self.block_on(copy)?.map_err(host_error).map(drop)
     }
 
     fn invalid(&self, path: &StorePath) -> HostError {
@@ -254,7 +267,7 @@ impl EvalHost for StoreHost {
     fn closure(&self, path: &StorePath) -> HostResult<BTreeSet<StorePath>> {
         self.flushed()?;
         let roots = BTreeSet::from([path.clone()]);
-        let closure = firn_store::compute_fs_closure(&*self.parts.store, &roots, ClosureOptions::default());
+        let closure = compute_fs_closure(&*self.parts.store, &roots, ClosureOptions::default());
         self.block_on(closure)?.map_err(host_error)
     }
 
@@ -269,7 +282,8 @@ impl EvalHost for StoreHost {
             return Ok(());
         }
         let builder = (self.parts.builder)().map_err(HostError::new)?;
-        self.block_on(builder.ensure_path(path))?.map_err(host_error)
+        self.block_on(builder.ensure_path(path))?.map_err(host_error)?;
+        self.fetch_built([path.clone()].into())
     }
 
     fn is_valid(&self, path: &StorePath) -> HostResult<bool> {
@@ -304,6 +318,8 @@ impl EvalHost for StoreHost {
             self.warn(&format!("built '{shown}' during evaluation due to an import from derivation"));
         }
         let results = self.block_on(builder.realise(&wanted, BuildMode::Normal))?.map_err(host_error)?;
+        let built = results.iter().flat_map(|result| result.outputs.values().cloned()).collect();
+        self.fetch_built(built)?;
         let mut rewrites = Vec::new();
         for (request, result) in wanted.iter().zip(&results) {
             let DerivedPath::Built { drv, .. } = request else { continue };

@@ -1,17 +1,14 @@
 //! What building would do, without doing it.
 
-use crate::scheduler::SchedulerConfig;
+use crate::scheduler::{Scheduler, SchedulerConfig};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_store::{Missing, Store, StoreResult};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Follows requests through derivations and substitutes as far as they are known.
-pub(crate) async fn query_missing(
-    store: &dyn Store,
-    config: &SchedulerConfig,
-    paths: &[DerivedPath],
-) -> StoreResult<Missing> {
+pub(crate) async fn query_missing(scheduler: &Scheduler, paths: &[DerivedPath]) -> StoreResult<Missing> {
+    let (store, config) = (&*scheduler.store, &*scheduler.config);
     let mut missing = Missing::default();
     let mut done = BTreeSet::new();
     let mut work: Vec<DerivedPath> = paths.iter().rev().cloned().collect();
@@ -24,7 +21,7 @@ pub(crate) async fn query_missing(
             DerivedPath::Built { drv, outputs } => {
                 // What a derivation that is yet to be built will want cannot be known.
                 if let SingleDerivedPath::Opaque(drv) = &**drv {
-                    built(store, config, drv, outputs, &mut missing, &mut work).await?;
+                    built(scheduler, drv, outputs, &mut missing, &mut work).await?;
                 }
             }
         }
@@ -58,18 +55,19 @@ async fn opaque(
 }
 
 async fn built(
-    store: &dyn Store,
-    config: &SchedulerConfig,
+    scheduler: &Scheduler,
     drv_path: &StorePath,
     outputs: &OutputsSpec,
     missing: &mut Missing,
     work: &mut Vec<DerivedPath>,
 ) -> StoreResult<()> {
-    if !store.is_valid_path(drv_path).await? {
+    let (store, config) = (&*scheduler.store, &*scheduler.config);
+    let derivations = scheduler.store_of(drv_path).await?;
+    if !derivations.is_valid_path(drv_path).await? {
         missing.unknown.insert(drv_path.clone());
         return Ok(());
     }
-    let known = store.query_derivation_outputs(drv_path).await?;
+    let known = derivations.query_derivation_outputs(drv_path).await?;
     let wanted: Vec<_> =
         known.into_iter().filter(|(name, _)| outputs.contains(name)).map(|(_, p)| p).collect();
     let all_known = wanted.iter().all(Option::is_some);
@@ -79,7 +77,7 @@ async fn built(
     if all_known && invalid.is_empty() {
         return Ok(());
     }
-    let drv = store.read_derivation(drv_path).await?;
+    let drv = derivations.read_derivation(drv_path).await?;
     if all_known && config.substitute {
         let allowed = config.always_allow_substitutes
             || drv.options(store.store_dir()).is_ok_and(|options| options.allow_substitutes);

@@ -240,12 +240,13 @@ impl<'a> Run<'a> {
 
     async fn take_up_derivation(&mut self, id: GoalId, drv_path: &StorePath) -> StoreResult<()> {
         let store = Arc::clone(&self.scheduler.store);
+        let derivations = Arc::clone(self.scheduler.store_of(drv_path).await?);
         let dir = store.store_dir();
         let drv = match self.graph.get(id).derivation.clone() {
             Some(drv) => drv,
             None => {
-                store.add_temp_root(drv_path).await?;
-                if !store.is_valid_path(drv_path).await? {
+                derivations.add_temp_root(drv_path).await?;
+                if !derivations.is_valid_path(drv_path).await? {
                     if self.substitute(id, [drv_path.clone()].into()) {
                         return Ok(());
                     }
@@ -253,7 +254,7 @@ impl<'a> Run<'a> {
                     self.fail(id, BuildFailure::new(BuildStatus::DependencyFailed, message));
                     return Ok(());
                 }
-                Arc::new(store.read_derivation(drv_path).await?)
+                Arc::new(derivations.read_derivation(drv_path).await?)
             }
         };
         self.graph.get_mut(id).derivation = Some(Arc::clone(&drv));
@@ -272,7 +273,7 @@ impl<'a> Run<'a> {
         let mode = self.mode_of(id);
         let outputs = match kind.is_impure() {
             true => drv.outputs.keys().map(|name| (name.clone(), None)).collect(),
-            false => store.query_derivation_outputs(drv_path).await?,
+            false => derivations.query_derivation_outputs(drv_path).await?,
         };
         let paths: BTreeSet<StorePath> = outputs.values().flatten().cloned().collect();
         for path in &paths {
@@ -348,7 +349,11 @@ impl<'a> Run<'a> {
         self.progress.add(&self.progress.expected);
         self.graph.get_mut(id).state = State::Waiting;
         let mut inputs = Vec::new();
-        let valid = self.scheduler.store.query_valid_paths(&drv.input_srcs).await?;
+        let mut valid = self.scheduler.store.query_valid_paths(&drv.input_srcs).await?;
+        if self.scheduler.eval_store.is_some() && valid.len() < drv.input_srcs.len() {
+            self.scheduler.copy_sources(&drv.input_srcs).await?;
+            valid = self.scheduler.store.query_valid_paths(&drv.input_srcs).await?;
+        }
         for source in drv.input_srcs.difference(&valid) {
             inputs.push(self.graph.goal(Target::Path(source.clone())));
         }
@@ -414,7 +419,8 @@ impl<'a> Run<'a> {
         let mut roots: BTreeSet<StorePath> = drv.input_srcs.clone();
         let mut input_outputs = BTreeMap::new();
         for (input, node) in &drv.input_drvs {
-            let outputs = store.query_derivation_outputs(input).await?;
+            let derivations = self.scheduler.store_of(input).await?;
+            let outputs = derivations.query_derivation_outputs(input).await?;
             for name in &node.outputs {
                 let found = match self.known.get(&(input.clone(), name.clone())) {
                     Some(path) => Some(path.clone()),

@@ -7,7 +7,12 @@ use crate::status::ExitFlags;
 use async_trait::async_trait;
 use firn_core::{DerivedPath, StorePath};
 use firn_store::activity::Logger;
-use firn_store::{BuildMode, BuildResult, BuildStore, Missing, Store, StoreError, StoreResult};
+use firn_store::copy::copy_paths;
+use firn_store::{
+    BuildMode, BuildResult, BuildStore, ClosureOptions, Missing, Store, StoreError, StoreResult,
+    compute_fs_closure,
+};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -47,6 +52,8 @@ impl Default for SchedulerConfig {
 #[derive(Clone)]
 pub struct Scheduler {
     pub(crate) store: Arc<dyn Store>,
+    /// Where derivations and their sources are, if that is not `store`.
+    pub(crate) eval_store: Option<Arc<dyn Store>>,
     pub(crate) executor: Arc<dyn Executor>,
     pub(crate) substituter: Option<Arc<dyn Substituter>>,
     pub(crate) logger: Arc<dyn Logger>,
@@ -74,6 +81,7 @@ impl Scheduler {
         let slots = Slots::new(config.max_jobs);
         Scheduler {
             store,
+            eval_store: None,
             executor,
             substituter: None,
             logger,
@@ -87,6 +95,29 @@ impl Scheduler {
     pub fn with_substituter(mut self, substituter: Arc<dyn Substituter>) -> Scheduler {
         self.substituter = Some(substituter);
         self
+    }
+
+    /// With a store of derivations and their sources. Derivations stay there; sources are copied when they are built
+    /// from.
+    pub fn with_eval_store(mut self, store: Arc<dyn Store>) -> Scheduler {
+        self.eval_store = Some(store);
+        self
+    }
+
+    /// The store that has a derivation: the eval store if it is there.
+    pub(crate) async fn store_of(&self, drv: &StorePath) -> StoreResult<&Arc<dyn Store>> {
+        match &self.eval_store {
+            Some(store) if store.is_valid_path(drv).await? => Ok(store),
+            _ => Ok(&self.store),
+        }
+    }
+
+    /// Copies sources from the eval store, with what they refer to.
+    pub(crate) async fn copy_sources(&self, sources: &BTreeSet<StorePath>) -> StoreResult<()> {
+        let Some(from) = &self.eval_store else { return Ok(()) };
+        let known = from.query_valid_paths(sources).await?;
+        let closure = compute_fs_closure(&**from, &known, ClosureOptions::default()).await?;
+        copy_paths(&**from, &*self.store, &closure, true, |_| {}).await.map(drop)
     }
 
     /// Fires to end all builds, as on SIGINT.
@@ -108,7 +139,7 @@ impl BuildStore for Scheduler {
     }
 
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
-        missing::query_missing(&*self.store, &self.config, paths).await
+        missing::query_missing(self, paths).await
     }
 
     async fn ensure_path(&self, path: &StorePath) -> StoreResult<()> {

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[derive(Default)]
 pub struct MemoryStore {
     dir: StoreDir,
+    read_only: bool,
     objects: Mutex<BTreeMap<StorePath, Object>>,
     realisations: Mutex<BTreeMap<String, Realisation>>,
 }
@@ -31,7 +32,15 @@ impl MemoryStore {
         MemoryStore { dir, ..MemoryStore::default() }
     }
 
+    /// A store that stays empty.
+    pub fn read_only(dir: StoreDir) -> MemoryStore {
+        MemoryStore { dir, read_only: true, ..MemoryStore::default() }
+    }
+
     fn insert(&self, info: ValidPathInfo, nar: Vec<u8>) -> StoreResult<()> {
+        if self.read_only {
+            return Err(self.unsupported("addToStore"));
+        }
         let mut objects = self.objects.lock();
         for reference in &info.references {
             if *reference != info.path && !objects.contains_key(reference) {

@@ -7,7 +7,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_store::activity::Verbosity;
-use firn_store::{BuildMode, Store};
+use firn_store::{BuildMode, BuildResult, Store};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -98,6 +98,7 @@ pub fn main(start: Start) -> CliResult<u8> {
         link: Some("result".into()),
     };
     let context = start.parse(&mut flags, HELP)?;
+    context.use_eval_store(flags.eval_args.eval_store.as_deref())?;
     if flags.paths.is_empty() && !flags.from_args && !flags.from_stdin {
         flags.paths.push(".".into());
     }
@@ -116,8 +117,8 @@ pub fn main(start: Start) -> CliResult<u8> {
     if flags.dry_run {
         return Ok(0);
     }
-    context.block_on(builder.realise(&requests, flags.mode))??;
-    let paths = link_outputs(&context, &*store, &wanted, flags.link.as_deref())?;
+    let results = context.block_on(builder.realise(&requests, flags.mode))??;
+    let paths = link_outputs(&context, &*store, &wanted, &results, flags.link.as_deref())?;
     let mut text = Vec::new();
     for path in paths {
         text.extend_from_slice(store.store_dir().display(&path).as_bytes());
@@ -188,7 +189,7 @@ fn derivation_argument(context: &Context, arg: &OsString) -> CliResult<Option<Ve
         return Ok(None);
     }
     let resolved = std::fs::canonicalize(file).unwrap_or_else(|_| file.into());
-    let store = context.store()?;
+    let store = context.eval_store()?;
     let Some(path) = resolved.to_str().and_then(|text| store.store_dir().parse(text).ok()) else {
         return Ok(None);
     };
@@ -222,15 +223,23 @@ fn link_outputs(
     context: &Context,
     store: &dyn Store,
     wanted: &[Wanted],
+    results: &[BuildResult],
     link: Option<&Path>,
 ) -> CliResult<Vec<StorePath>> {
     let mut numbers: BTreeMap<&StorePath, usize> = BTreeMap::new();
     let mut paths = Vec::with_capacity(wanted.len());
-    for w in wanted {
+    let derivations = context.eval_store()?;
+    for (w, result) in wanted.iter().zip(results) {
         let next = numbers.len();
         let number = *numbers.entry(&w.drv).or_insert(next);
-        let outputs = context.block_on(store.query_derivation_outputs(&w.drv))??;
-        let Some(path) = outputs.get(&w.output).cloned().flatten() else {
+        let built = match result.outputs.get(&w.output) {
+            Some(path) => Some(path.clone()),
+            None => {
+                let outputs = context.block_on(derivations.query_derivation_outputs(&w.drv))??;
+                outputs.get(&w.output).cloned().flatten()
+            }
+        };
+        let Some(path) = built else {
             let drv = store.store_dir().display(&w.drv);
             return Err(CliError::failed(format!(
                 "output '{}' of derivation '{drv}' is not known",

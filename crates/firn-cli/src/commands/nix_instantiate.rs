@@ -224,7 +224,7 @@ fn derivations(
         paths.push((path, output));
     }
     evaluation.flush()?;
-    let store = context.store()?;
+    let store = context.eval_store()?;
     for (path, output) in paths {
         let mut shown = store.store_dir().display(&path);
         match &roots.base {

@@ -3,6 +3,7 @@
 mod bad_input;
 mod command_line;
 mod evaluation_access;
+mod evaluation_builds;
 mod evaluation_watch;
 mod nix_build_command;
 mod nix_env_queries;

@@ -121,7 +121,7 @@ fn planned(context: &Context, store: &dyn Store, path: &DerivedPath) -> CliResul
     match path {
         DerivedPath::Opaque(path) => Ok(json!(dir.display(path))),
         DerivedPath::Built { drv, outputs } => {
-            let known = context.block_on(store.query_derivation_outputs(drv.base()))??;
+            let known = context.block_on(context.eval_store()?.query_derivation_outputs(drv.base()))??;
             let wanted = known.into_iter().filter(|(name, _)| outputs.contains(name));
             let outputs: Map<String, Value> =
                 wanted.map(|(name, path)| (name, json!(path.map(|path| dir.display(&path))))).collect();

@@ -40,8 +40,8 @@ impl FlagSink for Show {
 
 impl NixCommand for Show {
     fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let store = context.store()?;
         let wanted = self.what.resolve(context, Some("."))?;
+        let store = context.eval_store()?;
         let mut paths = installables::derivations(context, &wanted)?;
         if self.recursive {
             paths = context.block_on(compute_fs_closure(&*store, &paths, ClosureOptions::default()))??;
