@@ -1,6 +1,6 @@
 //! Turning values into strings and paths.
 
-use crate::context::{Context, ContextElem};
+use crate::context::{Context, ContextBuilder, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::host::CopySource;
 use crate::source::Pos;
@@ -128,9 +128,9 @@ impl Vm {
         what: &'static str,
     ) -> EvalResult<(Vec<u8>, Context)> {
         let mut text = Vec::new();
-        let mut context = Context::EMPTY;
+        let mut context = ContextBuilder::default();
         self.coerce_into(value, how, &mut text, &mut context, pos, what)?;
-        Ok((text, context))
+        Ok((text, context.finish()))
     }
 
     /// Appends a value's text to `text`, and its context to `context`.
@@ -139,7 +139,7 @@ impl Vm {
         value: Value,
         how: Coerce,
         text: &mut Vec<u8>,
-        context: &mut Context,
+        context: &mut ContextBuilder,
         pos: Pos,
         what: &'static str,
     ) -> EvalResult<()> {
@@ -147,7 +147,7 @@ impl Vm {
         match value.kind() {
             Kind::Str(s) => {
                 text.extend_from_slice(s.as_bytes());
-                *context = context.union(s.context());
+                context.add(s.context());
                 Ok(())
             }
             Kind::Attrs(_) | Kind::List(_) => {
@@ -162,7 +162,7 @@ impl Vm {
         value: Value,
         how: Coerce,
         text: &mut Vec<u8>,
-        context: &mut Context,
+        context: &mut ContextBuilder,
         pos: Pos,
         what: &'static str,
     ) -> EvalResult<()> {
@@ -172,7 +172,7 @@ impl Vm {
                     CopyToStore::Yes => {
                         let copied = self.copy_path(path.as_bytes())?;
                         text.extend_from_slice(self.host.store_dir().display(&copied).as_bytes());
-                        *context = context.union(Context::single(&ContextElem::Opaque(copied)));
+                        context.add(Context::single(&ContextElem::Opaque(copied)));
                     }
                     CopyToStore::No => text.extend_from_slice(path.as_bytes()),
                 }

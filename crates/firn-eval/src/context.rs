@@ -156,6 +156,51 @@ pub(crate) fn totals() -> (u64, u64) {
     (sets.1.len() as u64, sets.1.iter().map(|s| s.ids.len() as u64).sum())
 }
 
+/// Collects the contexts of the parts of a text; only their union is interned.
+#[derive(Default)]
+pub struct ContextBuilder {
+    /// The first that is not empty, and the others that are not the same as one before them.
+    first: Option<Context>,
+    more: Vec<Context>,
+}
+
+impl ContextBuilder {
+    #[inline]
+    pub fn add(&mut self, context: Context) {
+        if context.is_empty() || self.first == Some(context) || self.more.last() == Some(&context) {
+            return;
+        }
+        match self.first {
+            None => self.first = Some(context),
+            Some(_) => self.more.push(context),
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    /// The union of all that was added.
+    #[inline]
+    pub fn finish(&self) -> Context {
+        match (self.first, self.more.as_slice()) {
+            (None, _) => Context::EMPTY,
+            (Some(only), []) => only,
+            (Some(first), [second]) => first.union(*second),
+            (Some(first), _) => self.union_of_many(first),
+        }
+    }
+
+    #[cold]
+    fn union_of_many(&self, first: Context) -> Context {
+        let sets = std::iter::once(first).chain(self.more.iter().copied()).filter_map(|c| c.0);
+        let mut ids: Vec<u32> = sets.flat_map(|set| set.ids.iter().copied()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        intern(&ids)
+    }
+}
+
 impl PartialEq for Context {
     fn eq(&self, other: &Context) -> bool {
         self.to_word() == other.to_word()

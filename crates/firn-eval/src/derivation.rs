@@ -3,7 +3,7 @@
 use crate::attrs::AttrsBuilder;
 use crate::builtins::path_hash;
 use crate::coerce::{Coerce, CopyToStore};
-use crate::context::{Context, ContextElem};
+use crate::context::{Context, ContextBuilder, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::fmt::json;
 use crate::source::Pos;
@@ -52,7 +52,7 @@ fn fail<T>(pos: Pos, message: impl Into<Vec<u8>>) -> EvalResult<T> {
 /// A derivation under construction.
 struct Maker {
     drv: Derivation,
-    context: Context,
+    context: ContextBuilder,
     /// Structured attributes as JSON members, in order of names.
     structured: Option<Vec<u8>>,
     content_addressed: bool,
@@ -67,7 +67,7 @@ impl Maker {
     fn new(name: String) -> Maker {
         Maker {
             drv: Derivation::new(name),
-            context: Context::EMPTY,
+            context: ContextBuilder::default(),
             structured: None,
             content_addressed: false,
             impure: false,
@@ -235,7 +235,7 @@ impl Maker {
         match name {
             b"builder" => {
                 let text = vm.force_string(value, pos, "")?;
-                self.context = self.context.union(text.context());
+                self.context.add(text.context());
                 self.drv.builder = text.as_bytes().to_vec();
             }
             b"system" | b"outputHash" | b"outputHashAlgo" | b"outputHashMode" => {
@@ -287,7 +287,7 @@ impl Maker {
 
     /// What the strings refer to becomes the derivation's inputs.
     fn inputs(&mut self, vm: &mut Vm) -> EvalResult<()> {
-        for elem in self.context.elems() {
+        for elem in self.context.finish().elems() {
             match elem {
                 ContextElem::Opaque(path) => {
                     self.drv.input_srcs.insert(path);

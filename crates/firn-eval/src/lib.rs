@@ -35,7 +35,7 @@ mod watch;
 pub use attrs::AttrsBuilder;
 pub use builtins::versions::{compare as compare_versions, split_name as split_package_name};
 pub use coerce::{Coerce, CopyToStore, canonical as canonical_path, type_phrase};
-pub use context::{Context, ContextElem};
+pub use context::{Context, ContextBuilder, ContextElem};
 pub use debug::{DebugAction, DebugFrame, DebugScope, DebugShell, DebugStop};
 pub use error::{ErrorKind, EvalError, EvalResult, Trace};
 pub use fmt::{
@@ -57,6 +57,6 @@ pub use firn_syntax::symbol::all as all_symbols;
 pub use firn_syntax::{Level as LintLevel, Lints, Sym};
 
 /// The empty string context, to collect into.
-pub fn empty_context() -> Context {
-    Context::EMPTY
+pub fn empty_context() -> ContextBuilder {
+    ContextBuilder::default()
 }

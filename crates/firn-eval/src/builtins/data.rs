@@ -3,7 +3,7 @@
 use super::{Entry, entry};
 use crate::attrs::AttrsBuilder;
 use crate::coerce::CopyToStore;
-use crate::context::Context;
+use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::fmt::{json, xml};
 use crate::source::Pos;
@@ -20,15 +20,15 @@ pub(super) const TABLE: &[Entry] = &[
 
 fn to_json(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let mut out = Vec::new();
-    let mut context = Context::EMPTY;
+    let mut context = ContextBuilder::default();
     json::to_json(vm, args[0], CopyToStore::Yes, &mut out, &mut context, pos)?;
-    Ok(Value::str_with(&out, context))
+    Ok(Value::str_with(&out, context.finish()))
 }
 
 fn to_xml(vm: &mut Vm, args: &[Value], _: Pos) -> EvalResult<Value> {
-    let mut context = Context::EMPTY;
+    let mut context = ContextBuilder::default();
     let out = xml::to_xml(vm, args[0], true, false, &mut context)?;
-    Ok(Value::str_with(&out, context))
+    Ok(Value::str_with(&out, context.finish()))
 }
 
 fn from_json(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

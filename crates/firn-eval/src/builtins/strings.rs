@@ -2,7 +2,7 @@
 
 use super::{Entry, entry};
 use crate::coerce::{Coerce, CopyToStore};
-use crate::context::Context;
+use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::source::Pos;
 use crate::value::Value;
@@ -78,14 +78,15 @@ fn concat_strings_sep(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value
     let what =
         "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep";
     let mut text = Vec::new();
-    let mut context = separator.context();
+    let mut context = ContextBuilder::default();
+    context.add(separator.context());
     for (i, item) in list.iter().enumerate() {
         if i > 0 {
             text.extend_from_slice(separator.as_bytes());
         }
         vm.coerce_into(item, INTERPOLATE, &mut text, &mut context, pos, what)?;
     }
-    Ok(Value::str_with(&text, context))
+    Ok(Value::str_with(&text, context.finish()))
 }
 
 fn replace_strings(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
@@ -121,7 +122,8 @@ fn replace_strings(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         }
     }
     let mut replacements: Vec<Option<&'static [u8]>> = vec![None; patterns.len()];
-    let mut context: Context = input.context();
+    let mut context = ContextBuilder::default();
+    context.add(input.context());
     let mut out = Vec::with_capacity(text.len());
     let mut p = 0;
     let what = "while evaluating one of the replacement strings passed to builtins.replaceStrings";
@@ -138,7 +140,7 @@ fn replace_strings(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             Some(text) => text,
             None => {
                 let string = vm.force_string(to.get(n), pos, what)?;
-                context = context.union(string.context());
+                context.add(string.context());
                 replacements[n] = Some(string.as_bytes());
                 string.as_bytes()
             }
@@ -151,5 +153,5 @@ fn replace_strings(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             p += patterns[n].len();
         }
     }
-    Ok(Value::str_with(&out, context))
+    Ok(Value::str_with(&out, context.finish()))
 }

@@ -1,7 +1,7 @@
 //! `a + b`, interpolated strings and interpolated paths.
 
 use crate::coerce::{Coerce, CopyToStore, type_phrase};
-use crate::context::Context;
+use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::source::Pos;
@@ -30,7 +30,7 @@ impl Vm {
             Kind::Float(f) => self.add_numbers(Number::Float(f), rest, env),
             Kind::Path(path) => {
                 let mut text = path.as_bytes().to_vec();
-                let mut context = Context::EMPTY;
+                let mut context = ContextBuilder::default();
                 for (part, pos) in rest {
                     let value = self.eval(part, env)?;
                     let how = Coerce { more: false, copy: CopyToStore::No };
@@ -65,7 +65,7 @@ impl Vm {
         first: Option<(Value, Pos)>,
     ) -> EvalResult<Value> {
         let what = "while evaluating a path segment";
-        let mut context = Context::EMPTY;
+        let mut context = ContextBuilder::default();
         let copy = match first {
             Some((value, _)) if value.as_str().is_none() => CopyToStore::No,
             _ => CopyToStore::Yes,
@@ -81,7 +81,7 @@ impl Vm {
                 _ => self.eval_inline(part, env)?,
             };
             if let Some(text) = value.as_str() {
-                context = context.union(text.context());
+                context.add(text.context());
                 parts.push(value);
                 ranges.push((0, 0));
             } else {
@@ -100,7 +100,7 @@ impl Vm {
                 None => &scratch[*start as usize..*end as usize],
             })
             .collect();
-        let text = Value::str_parts(&slices, context);
+        let text = Value::str_parts(&slices, context.finish());
         // The slices do not keep the parts from being collected.
         std::hint::black_box(&parts);
         Ok(text)

@@ -1,7 +1,7 @@
 //! JSON, as `builtins.toJSON` and `--json` print it.
 
 use crate::coerce::{Coerce, CopyToStore};
-use crate::context::Context;
+use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
 use crate::value::{Kind, Value};
@@ -33,7 +33,7 @@ pub fn to_json(
     value: Value,
     copy: CopyToStore,
     out: &mut Vec<u8>,
-    context: &mut Context,
+    context: &mut ContextBuilder,
     pos: Pos,
 ) -> EvalResult<()> {
     let mut writer = Writer { text: out, bad: None };
@@ -49,7 +49,7 @@ fn nested(
     value: Value,
     copy: CopyToStore,
     out: &mut Writer<'_>,
-    context: &mut Context,
+    context: &mut ContextBuilder,
     pos: Pos,
 ) -> EvalResult<()> {
     vm.nested(pos, |vm| {
@@ -63,7 +63,7 @@ fn write(
     value: Value,
     copy: CopyToStore,
     out: &mut Writer<'_>,
-    context: &mut Context,
+    context: &mut ContextBuilder,
     pos: Pos,
 ) -> EvalResult<()> {
     match value.kind() {
@@ -72,7 +72,7 @@ fn write(
         Kind::Int(n) => out.put(n.to_string().as_bytes()),
         Kind::Float(f) => out.put(float(f).as_bytes()),
         Kind::Str(s) => {
-            *context = context.union(s.context());
+            context.add(s.context());
             out.string(s.as_bytes());
         }
         Kind::Path(path) => {

@@ -1,6 +1,6 @@
 //! XML, as `builtins.toXML` and `--xml` print it.
 
-use crate::context::Context;
+use crate::context::ContextBuilder;
 use crate::error::EvalResult;
 use crate::source::{Origin, Pos};
 use crate::value::{Fun, Kind, Value};
@@ -14,7 +14,7 @@ pub fn to_xml(
     value: Value,
     strict: bool,
     location: bool,
-    context: &mut Context,
+    context: &mut ContextBuilder,
 ) -> EvalResult<Vec<u8>> {
     let mut writer =
         Writer { vm, strict, location, context, out: Vec::new(), depth: 0, seen: FxHashSet::default() };
@@ -29,7 +29,7 @@ struct Writer<'a> {
     vm: &'a mut Vm,
     strict: bool,
     location: bool,
-    context: &'a mut Context,
+    context: &'a mut ContextBuilder,
     out: Vec<u8>,
     depth: usize,
     seen: FxHashSet<Vec<u8>>,
@@ -116,7 +116,7 @@ impl Writer<'_> {
             Kind::Int(n) => self.simple("int", n.to_string()),
             Kind::Float(f) => self.simple("float", firn_syntax::show::format_g6(f)),
             Kind::Str(s) => {
-                *self.context = self.context.union(s.context());
+                self.context.add(s.context());
                 self.simple("string", s.as_bytes());
             }
             Kind::Path(p) => self.simple("path", p.as_bytes()),

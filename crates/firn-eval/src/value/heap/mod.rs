@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn sizes_hold_what_was_asked_for() {
-        for words in 0..=LARGEST_SMALL {
-            let class = SIZE_CLASS[words] as usize;
+        for (words, class) in SIZE_CLASS.iter().enumerate() {
+            let class = *class as usize;
             assert!(SIZES[class] as usize >= words && (class == 0 || (SIZES[class - 1] as usize) < words));
         }
     }
