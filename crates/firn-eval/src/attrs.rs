@@ -2,7 +2,7 @@
 
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::{Attrs, ListBuilder, Value, ValueVec};
+use crate::value::{Attrs, ListBuilder, Positions, Value, ValueVec};
 use firn_syntax::Sym;
 use rustc_hash::FxHashMap;
 
@@ -30,8 +30,8 @@ impl AttrsBuilder {
     pub fn from_attrs(attrs: Attrs) -> AttrsBuilder {
         let shape = attrs.shape();
         let mut builder = AttrsBuilder::with_capacity(shape.len() + 1);
-        for (i, (name, pos)) in shape.syms().iter().zip(shape.positions()).enumerate() {
-            builder.push_at(*name, attrs.get(i), *pos);
+        for (i, name) in shape.syms().iter().enumerate() {
+            builder.push_at(*name, attrs.get(i), attrs.position(i));
         }
         builder
     }
@@ -61,7 +61,7 @@ impl AttrsBuilder {
         }
         let syms: Vec<Sym> = self.keys.iter().map(|k| k.0).collect();
         let positions: Vec<Pos> = self.keys.iter().map(|k| k.1).collect();
-        let attrs = Attrs::unfilled(Shape::intern(&syms, &positions));
+        let attrs = Attrs::unfilled(Shape::intern(&syms), Positions::list(&positions));
         let values = self.values.as_slice();
         for (i, (_, _, place)) in self.keys.iter().enumerate() {
             attrs.set(i, values[*place as usize]);
@@ -127,6 +127,6 @@ impl Attrs {
 
     /// The empty set.
     pub fn empty() -> Attrs {
-        Attrs::unfilled(Shape::empty())
+        Attrs::unfilled(Shape::empty(), Positions::NONE)
     }
 }

@@ -395,7 +395,7 @@ impl Vm {
                 let shape = attrs.shape();
                 for i in 0..shape.len() {
                     let result = self.force_deep_seen(attrs.get(i), seen);
-                    result.traced(shape.positions()[i], || TraceKind::Attribute(shape.syms()[i]))?;
+                    result.traced(attrs.position(i), || TraceKind::Attribute(shape.syms()[i]))?;
                 }
                 Ok(())
             }

@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::{self, Origin, Pos};
-use crate::value::{PlaceCache, Value};
+use crate::value::{FixedPositions, PlaceCache, Positions, Value};
 use crate::watch::WatchedKind;
 use bumpalo::Bump;
 use firn_syntax::Sym;
@@ -637,7 +637,8 @@ impl Compiler<'_> {
         sorted.sort_unstable_by_key(|a| a.name);
         let syms: Vec<Sym> = sorted.iter().map(|a| a.name).collect();
         let positions: Vec<Pos> = sorted.iter().map(|a| self.pos(a.pos)).collect();
-        let shape = Shape::intern(&syms, &positions);
+        let shape = Shape::intern(&syms);
+        let positions = Positions::fixed(self.alloc(FixedPositions(self.slice(positions))));
         let has_frame = set.recursive || !set.inherit_from.is_empty();
         let mut first_from = 0;
         if has_frame {
@@ -662,6 +663,7 @@ impl Compiler<'_> {
         };
         Ok(Expr::Set(self.alloc(SetExpr {
             shape,
+            positions,
             values: self.slice(values),
             frame,
             recursive: set.recursive,

@@ -30,7 +30,7 @@ pub(crate) fn derivation_strict(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalRe
             EvalError::new(ErrorKind::MissingAttribute, "attribute 'name' missing").context(Pos::NONE, what)
         );
     };
-    let name_pos = attrs.shape().positions()[place];
+    let name_pos = attrs.position(place);
     let what = "while evaluating the `name` attribute passed to builtins.derivationStrict";
     let name = vm
         .string_no_context(attrs.get(place), pos, what)
@@ -107,7 +107,7 @@ impl Maker {
             }
             self.attribute(vm, key, attrs.get(place), ignore_nulls, pos).map_err(|e| {
                 let text = format!("while evaluating attribute '{key}' of derivation '{}'", self.drv.name);
-                e.trace(shape.positions()[place], TraceKind::Text(text.into()))
+                e.trace(attrs.position(place), TraceKind::Text(text.into()))
             })?;
         }
         if let Some(members) = self.structured.take() {

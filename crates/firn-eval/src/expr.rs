@@ -4,7 +4,7 @@
 use crate::error::EvalResult;
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::{PlaceCache, Value};
+use crate::value::{PlaceCache, Positions, Value};
 use crate::vm::Vm;
 use crate::watch::Watched;
 use firn_syntax::Sym;
@@ -108,6 +108,7 @@ pub struct DynamicAttr {
 
 pub struct SetExpr {
     pub shape: &'static Shape,
+    pub positions: Positions,
     /// Values in the order of the shape, in the scope of the new frame where there is one.
     pub values: &'static [Expr],
     /// Slots of the new frame; none when the set is not recursive and has no `inherit (e)`.

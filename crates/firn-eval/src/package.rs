@@ -15,7 +15,7 @@ pub type PackageOutputs = BTreeMap<Vec<u8>, Option<StorePath>>;
 
 fn attribute(attrs: Attrs, name: &'static str) -> Option<(Value, Pos)> {
     let shape = attrs.shape();
-    shape.find(Sym::from_static(name)).map(|place| (attrs.get(place), shape.positions()[place]))
+    shape.find(Sym::from_static(name)).map(|place| (attrs.get(place), attrs.position(place)))
 }
 
 impl Vm {

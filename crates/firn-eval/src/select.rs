@@ -131,7 +131,7 @@ impl Vm {
                         .with_suggestions(crate::fmt::suggest::best_matches(names, step.as_bytes())));
                     };
                     value = attrs.get(place);
-                    pos = attrs.shape().positions()[place];
+                    pos = attrs.position(place);
                 }
             }
         }
@@ -206,8 +206,7 @@ impl Finder<'_> {
                     if !is_attr_name(name.as_bytes()) {
                         continue;
                     }
-                    let shape = attrs.shape();
-                    let pos = shape.find(name).map_or(Pos::NONE, |p| shape.positions()[p]);
+                    let pos = attrs.position_of(name);
                     let path = join(prefix, &name.to_string());
                     self.attribute(vm, value, &path, combine).traced(pos, || TraceKind::Attribute(name))?;
                 }

@@ -1,7 +1,6 @@
-//! Shapes: the keys of attribute sets, interned. Sets with the same keys at the same positions share a shape,
+//! Shapes: the keys of attribute sets, interned. Sets with the same keys share a shape,
 //! so that equality of shapes is equality of addresses and look-ups can be cached by it.
 
-use crate::source::Pos;
 use crate::table::Table;
 use firn_syntax::Sym;
 use hashbrown::HashTable;
@@ -12,12 +11,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The keys of a set, sorted by symbol, and where each was defined.
+/// The keys of a set, sorted by symbol.
 pub struct Shape {
     /// Small and dense; never zero.
     pub id: u32,
     syms: Box<[Sym]>,
-    positions: Box<[Pos]>,
     order: OnceLock<Box<[u32]>>,
 }
 
@@ -36,36 +34,33 @@ const SHARDS: usize = 16;
 static TABLE: [Mutex<HashTable<&'static Shape>>; SHARDS] = [const { Mutex::new(HashTable::new()) }; SHARDS];
 static NEXT_ID: AtomicU32 = AtomicU32::new(1);
 
-fn hash(syms: &[Sym], positions: &[Pos]) -> u64 {
+fn hash(syms: &[Sym]) -> u64 {
     let mut hasher = FxHasher::default();
     syms.hash(&mut hasher);
-    positions.hash(&mut hasher);
     hasher.finish()
 }
 
 impl Shape {
     /// The shape with these keys, which must be sorted and unique.
-    pub fn intern(syms: &[Sym], positions: &[Pos]) -> &'static Shape {
+    pub fn intern(syms: &[Sym]) -> &'static Shape {
         debug_assert!(syms.windows(2).all(|w| w[0] < w[1]));
-        debug_assert_eq!(syms.len(), positions.len());
-        let hash = hash(syms, positions);
+        let hash = hash(syms);
         let mut table = TABLE[(hash >> 57) as usize % SHARDS].lock();
-        if let Some(shape) = table.find(hash, |s| *s.syms == *syms && *s.positions == *positions) {
+        if let Some(shape) = table.find(hash, |s| *s.syms == *syms) {
             return shape;
         }
         let shape: &'static Shape = Box::leak(Box::new(Shape {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             syms: syms.into(),
-            positions: positions.into(),
             order: OnceLock::new(),
         }));
-        table.insert_unique(hash, shape, |s| self::hash(&s.syms, &s.positions));
+        table.insert_unique(hash, shape, |s| self::hash(&s.syms));
         shape
     }
 
     pub fn empty() -> &'static Shape {
         static EMPTY: OnceLock<&'static Shape> = OnceLock::new();
-        EMPTY.get_or_init(|| Shape::intern(&[], &[]))
+        EMPTY.get_or_init(|| Shape::intern(&[]))
     }
 
     #[inline]
@@ -77,10 +72,6 @@ impl Shape {
     #[inline]
     pub fn syms(&self) -> &[Sym] {
         &self.syms
-    }
-
-    pub fn positions(&self) -> &[Pos] {
-        &self.positions
     }
 
     /// The place of a key.
@@ -174,7 +165,6 @@ pub(crate) fn plan_totals() -> (u64, u64) {
 
 fn plan_update(a: &Shape, b: &Shape) -> UpdatePlan {
     let mut syms = Vec::with_capacity(a.len() + b.len());
-    let mut positions = Vec::with_capacity(a.len() + b.len());
     let mut gather = Vec::with_capacity(a.len() + b.len());
     let (mut i, mut j) = (0, 0);
     loop {
@@ -193,17 +183,15 @@ fn plan_update(a: &Shape, b: &Shape) -> UpdatePlan {
         };
         if take_right {
             syms.push(b.syms[j]);
-            positions.push(b.positions[j]);
             gather.push(j as u32 | FROM_RIGHT);
             j += 1;
         } else {
             syms.push(a.syms[i]);
-            positions.push(a.positions[i]);
             gather.push(i as u32);
             i += 1;
         }
     }
-    UpdatePlan { left: a.id, right: b.id, shape: Shape::intern(&syms, &positions), gather: gather.into() }
+    UpdatePlan { left: a.id, right: b.id, shape: Shape::intern(&syms), gather: gather.into() }
 }
 
 #[cfg(test)]
@@ -213,7 +201,7 @@ mod tests {
     fn shape(names: &[&str]) -> &'static Shape {
         let mut syms: Vec<Sym> = names.iter().map(|n| Sym::new(n.as_bytes())).collect();
         syms.sort();
-        Shape::intern(&syms, &vec![Pos::NONE; syms.len()])
+        Shape::intern(&syms)
     }
 
     #[test]

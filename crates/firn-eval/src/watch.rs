@@ -205,9 +205,9 @@ impl Vm {
                 _ => Callee::Builtin(op.name),
             },
             Some(Fun::Partial(partial)) => Callee::Builtin(partial.primop.name),
-            None => match function.as_attrs().map(|attrs| attrs.shape()) {
-                Some(shape) => match shape.find(Sym::from_static("__functor")) {
-                    Some(place) => Callee::Functor(shape.positions()[place]),
+            None => match function.as_attrs() {
+                Some(attrs) => match attrs.shape().find(Sym::from_static("__functor")) {
+                    Some(place) => Callee::Functor(attrs.position(place)),
                     None => Callee::Other,
                 },
                 None => Callee::Other,

@@ -123,7 +123,7 @@ fn append_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let attrs = vm.force_attrs(args[1], pos, what)?;
     let mut elems = text.context().elems();
     for (i, name) in attrs.shape().syms().iter().enumerate() {
-        let at = attrs.shape().positions()[i];
+        let at = attrs.position(i);
         let shown = name.to_string();
         let error = |message: String| Err(EvalError::at(ErrorKind::Eval, at, message));
         let Ok(path) = vm.host.store_dir().parse(&shown) else {

@@ -30,7 +30,7 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalRe
     };
     if let Some(attrs) = value.as_attrs() {
         for (i, key) in attrs.shape().syms().iter().enumerate() {
-            let (value, at) = (attrs.get(i), attrs.shape().positions()[i]);
+            let (value, at) = (attrs.get(i), attrs.position(i));
             match key.as_bytes() {
                 b"url" => {
                     has_url = true;
@@ -138,7 +138,7 @@ fn check_input(vm: &mut Vm, value: Value, pos: Pos, who: &str) -> EvalResult<()>
         None => {}
     }
     for (i, key) in attrs.shape().syms().iter().enumerate() {
-        let value = vm.force_at(attrs.get(i), attrs.shape().positions()[i])?;
+        let value = vm.force_at(attrs.get(i), attrs.position(i))?;
         match value.kind() {
             Kind::Path(_) | Kind::Str(_) | Kind::Bool(_) => {}
             Kind::Int(n) if n < 0 => {

@@ -23,7 +23,7 @@ fn render(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the argument passed to builtins.flakeRefToString";
     let attrs = vm.force_attrs(args[0], Pos::NONE, what)?;
     for (i, key) in attrs.shape().syms().iter().enumerate() {
-        let value = vm.force_at(attrs.get(i), attrs.shape().positions()[i])?;
+        let value = vm.force_at(attrs.get(i), attrs.position(i))?;
         match value.kind() {
             Kind::Int(n) if n < 0 => {
                 let message = format!("negative value given for flake ref attr {key}: {n}");

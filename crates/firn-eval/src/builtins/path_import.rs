@@ -209,7 +209,7 @@ fn path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let mut method = CaMethod::NixArchive;
     let mut expected = None;
     for (i, key) in attrs.shape().syms().iter().enumerate() {
-        let (value, at) = (attrs.get(i), attrs.shape().positions()[i]);
+        let (value, at) = (attrs.get(i), attrs.position(i));
         match key.as_bytes() {
             b"path" => {
                 let what = "while evaluating the 'path' attribute passed to 'builtins.path'";

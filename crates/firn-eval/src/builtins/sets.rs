@@ -5,7 +5,7 @@ use crate::attrs::{AttrsBuilder, Groups};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::{Attrs, Fun, ListBuilder, Native, Thunk, Value, ValueVec};
+use crate::value::{Attrs, Fun, ListBuilder, Native, Positions, Thunk, Value, ValueVec};
 use crate::vm::Vm;
 use firn_syntax::Sym;
 use rustc_hash::FxHashSet;
@@ -78,7 +78,7 @@ fn unsafe_get_attr_pos(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Valu
     let what = "while evaluating the second argument passed to builtins.unsafeGetAttrPos";
     let attrs = vm.force_attrs(args[1], pos, what)?;
     Ok(match attrs.shape().find(name) {
-        Some(place) => vm.position_value(attrs.shape().positions()[place]),
+        Some(place) => vm.position_value(attrs.position(place)),
         None => Value::NULL,
     })
 }
@@ -91,8 +91,8 @@ fn keep(attrs: Attrs, mut keeps: impl FnMut(usize) -> bool) -> Attrs {
         return attrs;
     }
     let syms: Vec<Sym> = places.iter().map(|i| shape.syms()[*i]).collect();
-    let positions: Vec<Pos> = places.iter().map(|i| shape.positions()[*i]).collect();
-    let result = Attrs::unfilled(Shape::intern(&syms, &positions));
+    let kept = Shape::intern(&syms);
+    let result = Attrs::unfilled(kept, Positions::by_name(kept, attrs));
     for (to, from) in places.iter().enumerate() {
         result.set(to, attrs.get(*from));
     }
@@ -130,14 +130,14 @@ fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             "while evaluating an element of the list passed to builtins.listToAttrs",
         )?;
         let name = required(attrs, name_sym, "in a {name=...; value=...;} pair")?;
-        let at = attrs.shape().find(name_sym).map_or(Pos::NONE, |p| attrs.shape().positions()[p]);
+        let at = attrs.position_of(name_sym);
         let what =
             "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
         let name = vm.string_no_context(name, at, what)?;
         let name = Sym::new(name.as_bytes());
         if seen.insert(name) {
             let value = required(attrs, value_sym, "in a {name=...; value=...;} pair")?;
-            let at = attrs.shape().find(value_sym).map_or(Pos::NONE, |p| attrs.shape().positions()[p]);
+            let at = attrs.position_of(value_sym);
             out.push_at(name, value, at);
         }
     }
@@ -157,13 +157,19 @@ fn intersect_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     )?;
     if left.len() < right.len() / 4 {
         // A few names of a large set: looked up one by one.
-        let mut out = AttrsBuilder::with_capacity(left.len());
+        let (mut syms, mut values) = (Vec::with_capacity(left.len()), ValueVec::with_capacity(left.len()));
         for name in left.shape().syms() {
             if let Some(place) = right.shape().find(*name) {
-                out.push_at(*name, right.get(place), right.shape().positions()[place]);
+                syms.push(*name);
+                values.push(right.get(place));
             }
         }
-        return Ok(out.finish());
+        let shape = Shape::intern(&syms);
+        let result = Attrs::unfilled(shape, Positions::by_name(shape, right));
+        for (i, value) in values.as_slice().iter().enumerate() {
+            result.set(i, *value);
+        }
+        return Ok(result.value());
     }
     let shape = right.shape();
     Ok(keep(right, |i| left.shape().find(shape.syms()[i]).is_some()).value())
@@ -201,7 +207,7 @@ fn map_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let attrs =
         vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.mapAttrs")?;
     let shape = attrs.shape();
-    let out = Attrs::unfilled(shape);
+    let out = Attrs::unfilled(shape, attrs.positions());
     for i in 0..shape.len() {
         let name = Value::str(shape.syms()[i].as_bytes());
         out.set(i, Thunk::native(Native::Apply, &[args[0], name, attrs.get(i)]).value());

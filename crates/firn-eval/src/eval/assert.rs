@@ -138,7 +138,7 @@ impl Vm {
                 }));
             }
             if let Err(mut error) = self.assert_equal(a.get(i), b.get(i), pos) {
-                let places = (a.shape().positions()[i], b.shape().positions()[i]);
+                let places = (a.position(i), b.position(i));
                 if !places.1.is_none() {
                     error = error.context(places.1, "where right hand side is");
                 }

@@ -209,7 +209,7 @@ impl Vm {
         let functor = attrs.and_then(|a| Some((a, a.shape().find(Sym::from_static("__functor"))?)));
         match functor {
             Some((attrs, place)) => {
-                let at = attrs.shape().positions()[place];
+                let at = attrs.position(place);
                 self.call_method(attrs.get(place), &[function, arg], at).traced(pos, || {
                     TraceKind::Static(
                         "while calling a functor (an attribute set with a '__functor' attribute)",

@@ -11,7 +11,7 @@ use firn_syntax::Sym;
 impl Vm {
     #[inline(never)]
     pub(super) fn eval_set(&mut self, set: &'static SetExpr, outer: Env) -> EvalResult<Value> {
-        let attrs = Attrs::unfilled(set.shape);
+        let attrs = Attrs::unfilled(set.shape, set.positions);
         let mut env = outer;
         if let Some(size) = set.frame {
             env = Env::new(Some(outer), size as usize);
@@ -69,7 +69,7 @@ impl Vm {
             let before = attrs
                 .shape()
                 .find(name)
-                .map(|p| attrs.shape().positions()[p])
+                .map(|p| attrs.position(p))
                 .or_else(|| added.iter().find(|(n, _)| *n == name).map(|(_, p)| *p));
             if let Some(before) = before {
                 let place = before.place(&*self.host).map(|p| p.display()).unwrap_or_default();

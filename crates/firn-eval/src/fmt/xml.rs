@@ -172,7 +172,7 @@ impl Writer<'_> {
     fn attrs(&mut self, attrs: crate::value::Attrs) -> EvalResult<()> {
         for (name, value) in attrs.sorted() {
             let mut place: Vec<Attr<'static>> = Vec::new();
-            let pos = attrs.shape().find(name).map_or(Pos::NONE, |p| attrs.shape().positions()[p]);
+            let pos = attrs.position_of(name);
             self.place(pos, &mut place);
             place.push(("name", name.as_bytes().to_vec()));
             place.sort();

@@ -11,17 +11,19 @@
 
 #![expect(unsafe_code, reason = "values are words that point into the evaluator's own heap")]
 
+mod attrs;
 mod env;
 mod heap;
 mod objects;
+mod positions;
 mod thunk;
 mod word;
 
+pub use attrs::{Attrs, PlaceCache};
 pub use env::Env;
 pub use heap::{evaluating_thread, set_collector_limits, usage};
-pub use objects::{
-    Attrs, Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, PlaceCache, ValueVec,
-};
+pub use objects::{Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};
+pub use positions::{FixedPositions, Positions};
 pub use thunk::{Native, Suspended, Thunk, ThunkState};
 pub use word::{Kind, Value};
 

@@ -2,10 +2,9 @@
 
 use super::env::Env;
 use super::heap::{self, Class};
-use super::word::{ATTRS, BOX_PATH, BOXED, FUN, LIST, STR, Value};
+use super::word::{BOX_PATH, BOXED, FUN, LIST, STR, Value};
 use crate::context::Context;
 use crate::expr::{FormalArgs, Lambda, PrimOp};
-use crate::shape::{FROM_RIGHT, Shape, UpdatePlan};
 use crate::source::Pos;
 use firn_syntax::Sym;
 use std::ptr::NonNull;
@@ -114,151 +113,6 @@ impl NixPath {
             let len = self.0.add(1).read() as usize;
             std::slice::from_raw_parts(self.0.add(3).as_ptr().cast::<u8>(), len)
         }
-    }
-}
-
-/// What a piece of code remembers of where it found an attribute: a shape's address and a place in it.
-pub struct PlaceCache(AtomicU64);
-
-impl PlaceCache {
-    pub const fn new() -> PlaceCache {
-        PlaceCache(AtomicU64::new(0))
-    }
-}
-
-/// The place of what a shape does not have.
-const ABSENT: usize = 0xffff;
-
-/// An attribute set: its shape and one value for each of the shape's keys.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Attrs(NonNull<u64>);
-
-// SAFETY: sets are never freed, and their values are read and written atomically.
-unsafe impl Send for Attrs {}
-// SAFETY: as above.
-unsafe impl Sync for Attrs {}
-
-impl Attrs {
-    /// # Safety
-    /// `object` must be a set of the heap.
-    #[inline]
-    pub(super) unsafe fn from_object(object: NonNull<u64>) -> Attrs {
-        Attrs(object)
-    }
-
-    /// A set whose values are all [`Value::UNSET`], to be filled before anyone else sees it.
-    #[inline]
-    pub fn unfilled(shape: &'static Shape) -> Attrs {
-        let len = shape.len();
-        let object = heap::alloc(Class::Traced, 1 + len);
-        // SAFETY: `1 + len` fresh words.
-        unsafe {
-            object.write(shape as *const Shape as u64);
-            for i in 0..len {
-                object.add(1 + i).write(Value::UNSET.word());
-            }
-        }
-        Attrs(object)
-    }
-
-    #[inline]
-    pub fn shape(self) -> &'static Shape {
-        // SAFETY: the first word of a set is its shape, which lives for ever.
-        unsafe { &*(self.0.read() as *const Shape) }
-    }
-
-    #[inline]
-    pub fn len(self) -> usize {
-        self.shape().len()
-    }
-
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    #[inline]
-    fn slot(self, index: usize) -> &'static AtomicU64 {
-        assert!(index < self.len(), "set index out of range");
-        // SAFETY: in range, and sets live for ever.
-        unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(1 + index)) }
-    }
-
-    #[inline]
-    pub fn get(self, index: usize) -> Value {
-        // SAFETY: slots hold words of values only.
-        unsafe { Value::from_word(self.slot(index).load(Ordering::Acquire)) }
-    }
-
-    #[inline]
-    pub fn set(self, index: usize, value: Value) {
-        self.slot(index).store(value.word(), Ordering::Release);
-    }
-
-    #[inline]
-    pub fn find(self, name: Sym) -> Option<Value> {
-        self.shape().find(name).map(|i| self.get(i))
-    }
-
-    /// As [`Attrs::find`], trying first where the name was the last time.
-    #[inline]
-    pub fn find_cached(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
-        // SAFETY: the first word of a set is its shape's address.
-        let shape = unsafe { self.0.read() };
-        let known = cache.0.load(Ordering::Relaxed);
-        if known >> 16 != shape {
-            return self.find_slowly(name, cache);
-        }
-        let place = known as usize & ABSENT;
-        if place == ABSENT {
-            return None;
-        }
-        // SAFETY: a cache holds places of the shape whose address it holds, and this is a set of that shape.
-        unsafe {
-            Some(Value::from_word(
-                AtomicU64::from_ptr(self.0.as_ptr().add(1 + place)).load(Ordering::Acquire),
-            ))
-        }
-    }
-
-    #[inline(never)]
-    fn find_slowly(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
-        let shape = self.shape();
-        let place = shape.find(name);
-        let number = place.unwrap_or(ABSENT);
-        if place.is_none() || number < ABSENT {
-            cache.0.store((shape as *const Shape as u64) << 16 | number as u64, Ordering::Relaxed);
-        }
-        place.map(|p| self.get(p))
-    }
-
-    /// The values of `a // b` as the plan for their shapes says.
-    #[inline]
-    pub fn gather(plan: &UpdatePlan, a: Attrs, b: Attrs) -> Attrs {
-        assert!(a.shape().id == plan.left && b.shape().id == plan.right, "plan for other shapes");
-        let object = heap::alloc(Class::Traced, 1 + plan.gather.len());
-        // SAFETY: `1 + len` fresh words, and a plan's places are of the two shapes it was made for.
-        unsafe {
-            object.write(plan.shape as *const Shape as u64);
-            for (i, from) in plan.gather.iter().enumerate() {
-                let (set, place) = if from & FROM_RIGHT != 0 { (b, from & !FROM_RIGHT) } else { (a, *from) };
-                let word =
-                    AtomicU64::from_ptr(set.0.as_ptr().add(1 + place as usize)).load(Ordering::Acquire);
-                object.add(1 + i).write(word);
-            }
-        }
-        Attrs(object)
-    }
-
-    /// Where an attribute was written.
-    #[cold]
-    pub fn position_of(self, name: Sym) -> Pos {
-        self.shape().find(name).map_or(Pos::NONE, |i| self.shape().positions()[i])
-    }
-
-    #[inline]
-    pub fn value(self) -> Value {
-        // SAFETY: this is a set.
-        unsafe { Value::from_object(self.0, ATTRS) }
     }
 }
 

@@ -1,7 +1,8 @@
 //! The tagged word.
 
+use super::attrs::Attrs;
 use super::heap::{self, Class};
-use super::objects::{Attrs, Fun, List, NixPath, NixStr};
+use super::objects::{Fun, List, NixPath, NixStr};
 use super::thunk::Thunk;
 use std::num::NonZeroU64;
 use std::ptr::NonNull;
