@@ -7,6 +7,17 @@ use std::sync::atomic::Ordering;
 /// Addresses are in the lower 48 bits of a word; tags and counts in the others.
 const ADDRESS: u64 = (1 << 48) - 8;
 
+/// For each size 2³² divided by it, rounded up: exact for offsets within a block.
+static RECIPROCALS: [u64; SIZES.len()] = {
+    let mut table = [0; SIZES.len()];
+    let mut i = 0;
+    while i < SIZES.len() {
+        table[i] = (1u64 << 32).div_ceil(SIZES[i] as u64 * 8);
+        i += 1;
+    }
+    table
+};
+
 /// Objects that were reached and have not been looked into.
 pub(super) struct Marker {
     region: &'static Region,
@@ -55,12 +66,12 @@ impl Marker {
         let kind = block.kind.load(Ordering::Relaxed) as usize;
         let (slot, bytes) = match state {
             SMALL => {
-                let size = SIZES[kind / 2] as u32 * 8;
-                let slot = (offset % BLOCK_BYTES) as u32 / size;
-                if slot as usize >= BLOCK_BYTES / size as usize {
+                let size = SIZES[kind / 2] as usize * 8;
+                let slot = ((offset % BLOCK_BYTES) as u64 * RECIPROCALS[kind / 2] >> 32) as usize;
+                if slot * size + size > BLOCK_BYTES {
                     return;
                 }
-                (slot as usize, size as usize)
+                (slot, size)
             }
             LARGE => (0, block.span.load(Ordering::Relaxed) as usize * BLOCK_BYTES),
             _ => return,
@@ -85,6 +96,21 @@ impl Marker {
             for at in (start..start + bytes).step_by(8) {
                 // SAFETY: the object lies in a block in use, and the threads that could write to it are stopped.
                 self.word(unsafe { (at as *const u64).read() });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reciprocals_divide() {
+        for (size, reciprocal) in SIZES.iter().zip(RECIPROCALS) {
+            let size = u64::from(*size) * 8;
+            for offset in 0..BLOCK_BYTES as u64 {
+                assert_eq!(offset * reciprocal >> 32, offset / size);
             }
         }
     }
