@@ -19,6 +19,7 @@ pub struct Shape {
     syms: Box<[Sym]>,
     positions: Box<[Pos]>,
     order: OnceLock<Box<[u32]>>,
+    bare: OnceLock<&'static Shape>,
 }
 
 /// Up to this many keys are searched one by one.
@@ -58,9 +59,18 @@ impl Shape {
             syms: syms.into(),
             positions: positions.into(),
             order: OnceLock::new(),
+            bare: OnceLock::new(),
         }));
         table.insert_unique(hash, shape, |s| self::hash(&s.syms, &s.positions));
         shape
+    }
+
+    /// The shape of the same keys that were defined nowhere: of sets that builtins compute.
+    pub fn bare(&'static self) -> &'static Shape {
+        self.bare.get_or_init(|| match self.positions.iter().all(|pos| pos.is_none()) {
+            true => self,
+            false => Shape::intern(&self.syms, &vec![Pos::NONE; self.syms.len()]),
+        })
     }
 
     pub fn empty() -> &'static Shape {
