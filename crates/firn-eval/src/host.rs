@@ -134,6 +134,10 @@ pub trait EvalHost: Send + Sync {
 
     /// Prints a warning.
     fn warn(&self, message: &str);
+    /// Prints what `builtins.warn` was given.
+    fn warn_from_expression(&self, message: &[u8]) {
+        self.warn(&format!("evaluation warning: {}", String::from_utf8_lossy(message)));
+    }
     /// Prints the text of `builtins.trace`.
     fn trace(&self, message: &str);
 

@@ -39,7 +39,7 @@ pub use context::{Context, ContextBuilder, ContextElem};
 pub use debug::{DebugAction, DebugFrame, DebugScope, DebugShell, DebugStop};
 pub use error::{ErrorKind, EvalError, EvalResult, Trace};
 pub use fmt::{
-    json::to_json,
+    json::{evaluated_to_json, to_json},
     print::{PrintOptions, print_value},
     xml::to_xml,
 };

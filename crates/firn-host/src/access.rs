@@ -335,6 +335,10 @@ impl EvalHost for AccessHost {
         self.inner.warn(message);
     }
 
+    fn warn_from_expression(&self, message: &[u8]) {
+        self.inner.warn_from_expression(message);
+    }
+
     fn trace(&self, message: &str) {
         self.inner.trace(message);
     }

@@ -361,6 +361,21 @@ impl EvalHost for StoreHost {
         self.parts.logger.warn(message);
     }
 
+    fn warn_from_expression(&self, message: &[u8]) {
+        // Further lines stand below the first.
+        let mut text = b"\x1b[35;1mevaluation warning:\x1b[0m ".to_vec();
+        for (index, line) in message.split(|c| *c == b'\n').enumerate() {
+            if index > 0 {
+                text.push(b'\n');
+                if !line.is_empty() {
+                    text.extend_from_slice(&[b' '; "evaluation warning: ".len()]);
+                }
+            }
+            text.extend_from_slice(line);
+        }
+        self.parts.logger.log(Verbosity::Warn, &text);
+    }
+
     fn trace(&self, message: &str) {
         self.parts.logger.log(Verbosity::Error, format!("trace: {message}").as_bytes());
     }

@@ -5,7 +5,8 @@ use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
 use firn_eval::{
-    Attrs, CopyToStore, Origin, PrintOptions, Value, empty_context, print_value, to_json, to_xml,
+    Attrs, CopyToStore, Origin, PrintOptions, Value, empty_context, evaluated_to_json, print_value, to_json,
+    to_xml,
 };
 use firn_store::activity::Verbosity;
 use std::ffi::OsString;
@@ -186,7 +187,8 @@ fn show(vm: &mut firn_eval::Vm, value: Value, flags: &Flags) -> firn_eval::EvalR
             .map(|(text, _)| text),
         Output::Json => {
             let mut out = Vec::new();
-            to_json(vm, value, CopyToStore::No, &mut out, &mut context, firn_eval::Pos::NONE)?;
+            let write = if flags.strict { to_json } else { evaluated_to_json };
+            write(vm, value, CopyToStore::Yes, &mut out, &mut context, firn_eval::Pos::NONE)?;
             Ok(out)
         }
         Output::Xml => to_xml(vm, value, flags.strict, !flags.no_location, &mut context),

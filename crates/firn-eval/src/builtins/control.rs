@@ -93,7 +93,7 @@ fn trace_verbose(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 fn warn(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the first argument; the message passed to builtins.warn";
     let text = vm.force_string(args[0], pos, what)?;
-    vm.host.warn(&format!("evaluation warning: {}", String::from_utf8_lossy(text.as_bytes())));
+    vm.host.warn_from_expression(text.as_bytes());
     if vm.settings.abort_on_warn {
         return Err(EvalError::new(
             ErrorKind::Abort,

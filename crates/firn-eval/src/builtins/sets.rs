@@ -207,7 +207,7 @@ fn map_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let attrs =
         vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.mapAttrs")?;
     let shape = attrs.shape();
-    let out = Attrs::unfilled(shape, attrs.positions());
+    let out = Attrs::unfilled(shape, Positions::NONE);
     for i in 0..shape.len() {
         let name = Value::str(shape.syms()[i].as_bytes());
         out.set(i, Thunk::native(Native::Apply, &[args[0], name, attrs.get(i)]).value());

@@ -13,6 +13,8 @@ use firn_syntax::Sym;
 struct Writer<'a> {
     text: &'a mut Vec<u8>,
     bad: Option<String>,
+    /// Whether thunks are evaluated; otherwise they are errors.
+    force: bool,
 }
 
 impl Writer<'_> {
@@ -36,7 +38,29 @@ pub fn to_json(
     context: &mut ContextBuilder,
     pos: Pos,
 ) -> EvalResult<()> {
-    let mut writer = Writer { text: out, bad: None };
+    write_all(vm, value, copy, Writer { text: out, bad: None, force: true }, context, pos)
+}
+
+/// As [`to_json`], but what is not evaluated yet cannot be written.
+pub fn evaluated_to_json(
+    vm: &mut Vm,
+    value: Value,
+    copy: CopyToStore,
+    out: &mut Vec<u8>,
+    context: &mut Context,
+    pos: Pos,
+) -> EvalResult<()> {
+    write_all(vm, value, copy, Writer { text: out, bad: None, force: false }, context, pos)
+}
+
+fn write_all(
+    vm: &mut Vm,
+    value: Value,
+    copy: CopyToStore,
+    mut writer: Writer<'_>,
+    context: &mut Context,
+    pos: Pos,
+) -> EvalResult<()> {
     nested(vm, value, copy, &mut writer, context, pos)?;
     match writer.bad {
         Some(error) => Err(not_utf8(error)),
@@ -52,6 +76,9 @@ fn nested(
     context: &mut ContextBuilder,
     pos: Pos,
 ) -> EvalResult<()> {
+    if !out.force && value.as_thunk().is_some_and(|thunk| thunk.result().is_none()) {
+        return Err(EvalError::at(ErrorKind::Type, pos, "cannot convert a thunk to JSON"));
+    }
     vm.nested(pos, |vm| {
         let value = vm.force_at(value, pos)?;
         write(vm, value, copy, out, context, pos)

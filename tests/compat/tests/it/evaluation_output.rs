@@ -1,0 +1,47 @@
+//! What evaluation prints: values as JSON, positions, warnings.
+
+use firn_testkit::World;
+
+#[test]
+fn json_of_nix_instantiate() {
+    let world = World::new();
+    world.write("file", "text");
+    let json = |flags: &[&str], expression: &str| {
+        world.run("nix-instantiate", &[&["--eval", "--json"], flags, &["-E", expression]].concat())
+    };
+    let copied = json(&[], "[ ./file ]").success().stdout_text();
+    assert!(
+        copied.starts_with("[\"") && copied.ends_with("-file\"]\n") && copied.contains("/store/"),
+        "{copied}"
+    );
+    let lazy = json(&[], "{ a = 1 + 1; }").fails(1).stderr_text();
+    assert!(lazy.contains("error: cannot convert a thunk to JSON"), "{lazy}");
+    assert_eq!(json(&["--strict"], "{ a = 1 + 1; }").success().stdout_text(), "{\"a\":2}\n");
+    // `nix eval` evaluates everything, and copies nothing.
+    let path = world.work_dir().join("file");
+    let run = world.run("nix", &["eval", "--impure", "--json", "--expr", "[ (1 + 1) ./file ]"]).success();
+    assert_eq!(run.stdout_text(), format!("[2,\"{}\"]\n", path.display()));
+}
+
+#[test]
+fn computed_sets_have_no_positions() {
+    let world = World::new();
+    let text = "let column = set: (builtins.unsafeGetAttrPos \"a\" set).column or null; in map column [
+      { a = 1; }
+        ({ a = 1; } // { b = 1; })
+      (builtins.mapAttrs (name: value: value) { a = 1; })
+      (builtins.mapAttrs (name: value: value) { a = 1; } // { b = 1; })
+      (builtins.zipAttrsWith (name: values: values) [ { a = 1; } ])
+    ]";
+    world.write("positions.nix", text);
+    let run = world.run("nix-instantiate", &["--eval", "--strict", "positions.nix"]).success();
+    assert_eq!(run.stdout_text(), "[ 9 12 null null null ]\n");
+}
+
+#[test]
+fn warnings_of_expressions() {
+    let world = World::new();
+    let expression = "builtins.warn \"one\\n  two\" 1";
+    let run = world.run("nix-instantiate", &["--eval", "-E", expression]).success();
+    assert_eq!(run.stderr_text(), "evaluation warning: one\n                      two\n");
+}
