@@ -96,6 +96,10 @@ impl Evaluation {
             system,
             search_path,
             max_call_depth: usize::try_from(settings.max_call_depth).unwrap_or(usize::MAX),
+            cores: match settings.eval_cores {
+                0 => std::thread::available_parallelism().map_or(1, usize::from),
+                cores => cores as usize,
+            },
             pure_eval: pure,
             restrict_eval: settings.restrict_eval,
             allowed_uris: settings.allowed_uris.clone(),

@@ -235,8 +235,8 @@ impl Vm {
 
     /// Copies a source path to the store, once.
     pub(crate) fn copy_path(&mut self, path: &[u8]) -> EvalResult<StorePath> {
-        if let Some(copied) = self.caches.copied.get(path) {
-            return Ok(copied.clone());
+        if let Some(copied) = self.shared.copied.get(path) {
+            return Ok(copied);
         }
         if path.ends_with(b".drv") {
             return Err(EvalError::new(ErrorKind::Eval, "file names are not allowed to end in '.drv'"));
@@ -252,8 +252,7 @@ impl Vm {
             filter: None,
         };
         let copied = self.host.clone().copy_to_store(source)?;
-        self.caches.copied.insert(path.to_vec(), copied.clone());
-        Ok(copied)
+        Ok(self.shared.copied.insert(path.to_vec(), copied))
     }
 
     /// A value as an absolute path, with the context of the string it came from.

@@ -21,7 +21,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Names that are always in scope.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Globals {
     pub(crate) names: FxHashMap<Sym, Value>,
     /// The `builtins` set, to fold `builtins.x`.

@@ -7,7 +7,7 @@ use crate::context::{Context, ContextBuilder, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::fmt::json;
 use crate::source::Pos;
-use crate::value::{Attrs, Value};
+use crate::value::{Ahead, Attrs, Value};
 use crate::vm::{Vm, host_error};
 use firn_core::store_path::check_name;
 use firn_core::{CaMethod, ContentAddress, HashAlgo, SingleDerivedPath, StorePath};
@@ -99,6 +99,7 @@ impl Maker {
         let what = "while evaluating the `__ignoreNulls` attribute passed to builtins.derivationStrict";
         let ignore_nulls = flag(vm, "__ignoreNulls", what)?;
         let shape = attrs.shape();
+        inputs_ahead(vm, attrs);
         for place in shape.order() {
             let place = *place as usize;
             let key = shape.syms()[place];
@@ -177,6 +178,7 @@ impl Maker {
                     self.set_outputs(names, pos)?;
                 }
                 if name == STRUCTURED_ATTRS_ENV {
+                    vm.in_turn()?;
                     vm.host.warn(&format!(
                         "In derivation '{}': setting structured attributes via '__json' is deprecated, and may be disallowed in future versions of Nix. Set '__structuredAttrs = true' instead.",
                         self.drv.name
@@ -258,6 +260,7 @@ impl Maker {
             | b"maxSize"
             | b"maxClosureSize" => {
                 let name = String::from_utf8_lossy(name);
+                vm.in_turn()?;
                 vm.host.warn(&format!(
                     "In a derivation named '{}', 'structuredAttrs' disables the effect of the derivation attribute '{name}'; use 'outputChecks.<output>.{name}' instead",
                     self.drv.name
@@ -383,7 +386,7 @@ impl Maker {
             let references = self.drv.references();
             vm.host.write_derivation(&path, aterm, references).map_err(host_error)?;
         }
-        vm.caches.derivation_hashes.insert(path.clone(), hash);
+        vm.shared.derivation_hashes.insert(path.clone(), hash);
         let mut out = AttrsBuilder::with_capacity(self.drv.outputs.len() + 1);
         let text = dir.display(&path);
         let deep = Context::single(&ContextElem::DrvDeep(path.clone()));
@@ -400,6 +403,21 @@ impl Maker {
         }
         Ok(out.finish())
     }
+}
+
+/// Lets other threads begin with what the attributes of a derivation refer to: those that hold lists.
+fn inputs_ahead(vm: &mut Vm, attrs: Attrs) {
+    let pending = |value: &Value| match value.as_thunk() {
+        Some(thunk) => thunk.result().is_none(),
+        None => value.as_list().is_some(),
+    };
+    let named = |name: Sym| {
+        let name = name.as_bytes();
+        name.ends_with(b"nputs") || name == b"paths" || name.starts_with(b"deps")
+    };
+    let mut values =
+        attrs.sorted().filter(|(name, value)| named(*name) && pending(value)).map(|(_, value)| value);
+    vm.evaluate_ahead(&mut values, Ahead::Derive);
 }
 
 /// A hash computation that failed on one of the inputs.
@@ -426,13 +444,13 @@ impl Vm {
 
     /// The unmasked hash of a derivation, read from the store where it was not made here.
     fn input_hash(&mut self, path: &StorePath) -> EvalResult<DrvHashModulo> {
-        if let Some(hash) = self.caches.derivation_hashes.get(path) {
-            return Ok(hash.clone());
+        if let Some(hash) = self.shared.derivation_hashes.get(path) {
+            return Ok(hash);
         }
         self.check_stack(Pos::NONE)?;
         let drv = self.host.read_derivation(path).map_err(host_error)?;
         let hash = self.hash_modulo(&drv, Mask::Nothing)?;
-        self.caches.derivation_hashes.insert(path.clone(), hash.clone());
+        self.shared.derivation_hashes.insert(path.clone(), hash.clone());
         Ok(hash)
     }
 }

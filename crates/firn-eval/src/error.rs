@@ -27,6 +27,8 @@ pub enum ErrorKind {
     Syntax,
     /// Forbidden by restricted or pure evaluation.
     Restricted,
+    /// A thread that works ahead leaves this to be done in its turn. Never shown.
+    InTurn,
     /// Anything else that evaluation itself finds.
     Eval,
     /// The user ended evaluation, and nothing went wrong.

@@ -337,7 +337,7 @@ impl Vm {
         if !value.is_thunk() {
             return Ok(Some(value));
         }
-        let claimed = value.as_thunk().is_some_and(|t| matches!(t.state(), ThunkState::Claimed));
+        let claimed = value.as_thunk().is_some_and(|t| matches!(t.state(), ThunkState::Claimed(_)));
         let pos = if claimed { select_place(select, last) } else { Pos::NONE };
         match self.force_at(value, pos) {
             Ok(value) => Ok(Some(value)),

@@ -6,6 +6,7 @@
 //! Invariants: all I/O goes through [`EvalHost`]; no async runtime, no store, no file system; results and errors
 //! do not depend on memory addresses or hash order.
 
+mod ahead;
 mod attrs;
 mod builtins;
 mod coerce;
@@ -49,7 +50,7 @@ pub use render::{code_excerpt, render_error};
 pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};
-pub use value::{Attrs, Kind, List, Value, ValueVec, set_collector_limits};
+pub use value::{Ahead, Attrs, Kind, List, Value, ValueVec, set_collector_limits};
 pub use vm::{Statistics, Vm, with_large_stack};
 pub use watch::{CallCounts, CallWatcher, Callee};
 

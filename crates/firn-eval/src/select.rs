@@ -4,7 +4,7 @@
 use crate::attrs::AttrsBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
-use crate::value::{Attrs, Kind, Value};
+use crate::value::{Ahead, Attrs, Kind, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
 
@@ -202,6 +202,7 @@ impl Finder<'_> {
         match value.kind() {
             Kind::Attrs(attrs) => {
                 let combine = attrs.find(Sym::from_static("_combineChannels")).is_some();
+                vm.attributes_ahead(attrs, Ahead::Find);
                 for (name, value) in attrs.sorted() {
                     if !is_attr_name(name.as_bytes()) {
                         continue;

@@ -24,6 +24,8 @@ pub struct EvalSettings {
     pub system: String,
     pub search_path: Vec<SearchPathEntry>,
     pub max_call_depth: usize,
+    /// How many threads may evaluate at once.
+    pub cores: usize,
     pub pure_eval: bool,
     pub restrict_eval: bool,
     pub allowed_uris: Vec<String>,
@@ -57,6 +59,7 @@ impl Default for EvalSettings {
             system: "x86_64-linux".into(),
             search_path: Vec::new(),
             max_call_depth: 10_000,
+            cores: 1,
             pure_eval: false,
             restrict_eval: false,
             allowed_uris: Vec::new(),

@@ -7,7 +7,7 @@ use crate::expr::{Code, Expr, Lambda, NO_PLAN};
 use crate::host::{EvalHost, HostError};
 use crate::settings::EvalSettings;
 use crate::source::{self, Origin, Pos};
-use crate::value::{Attrs, Env, Native, Suspended, Thunk, ThunkState, Value};
+use crate::value::{Attrs, Env, Native, Owner, Suspended, Thunk, ThunkState, Value, Waited, queue, waiting};
 use crate::watch::Watch;
 use firn_core::StorePath;
 use firn_syntax::ast::NodeId;
@@ -28,17 +28,31 @@ pub(crate) struct Call {
 pub struct Vm {
     pub(crate) host: Arc<dyn EvalHost>,
     pub(crate) settings: Arc<EvalSettings>,
-    pub(crate) globals: Globals,
+    pub(crate) globals: Arc<Globals>,
     pub(crate) calls: Vec<Call>,
     /// Lowest stack address that evaluation may reach.
     stack_limit: usize,
-    /// Values of imported files by path, before and after `default.nix` and symlinks are resolved.
-    imports: FxHashMap<Vec<u8>, Value>,
-    pub(crate) caches: Caches,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) regexes: FxHashMap<Vec<u8>, Rc<crate::regex::Regex>>,
+    /// Who this is, among the threads that evaluate.
+    pub(crate) owner: Owner,
+    /// Works ahead of the thread that does what was asked: nothing that it does may show, and it may give up.
+    pub(crate) ahead: bool,
     pub(crate) stats: Stats,
     /// Profilers and the debugger, where there are any.
     pub(crate) watch: Option<Box<Watch>>,
 }
+
+/// What a machine for another thread is made of.
+pub(crate) struct Seed {
+    host: Arc<dyn EvalHost>,
+    settings: Arc<EvalSettings>,
+    globals: Arc<Globals>,
+    shared: Arc<Shared>,
+}
+
+/// The thread that does what was asked.
+const MAIN: Owner = 1;
 
 /// The tree of a text, a place in it, and the directory that its paths are relative to.
 pub(crate) struct ParsedSource {
@@ -47,13 +61,43 @@ pub(crate) struct ParsedSource {
     pub(crate) dir: Vec<u8>,
 }
 
-/// What builtins remember.
+/// What all threads of an evaluation remember.
 #[derive(Default)]
-pub(crate) struct Caches {
-    pub(crate) derivation_hashes: FxHashMap<StorePath, firn_derivation::DrvHashModulo>,
-    pub(crate) copied: FxHashMap<Vec<u8>, StorePath>,
-    pub(crate) regexes: FxHashMap<Vec<u8>, Rc<crate::regex::Regex>>,
-    pub(crate) search_paths: FxHashMap<Vec<u8>, Option<Vec<u8>>>,
+pub(crate) struct Shared {
+    /// Values of imported files by path, before and after `default.nix` and symlinks are resolved.
+    imports: Memo<Vec<u8>, Value>,
+    pub(crate) derivation_hashes: Memo<StorePath, firn_derivation::DrvHashModulo>,
+    pub(crate) copied: Memo<Vec<u8>, StorePath>,
+    pub(crate) search_paths: Memo<Vec<u8>, Option<Vec<u8>>>,
+    pub(crate) pool: crate::ahead::Pool,
+}
+
+/// A map that only grows.
+pub(crate) struct Memo<K, V>(parking_lot::Mutex<FxHashMap<K, V>>);
+
+impl<K, V> Default for Memo<K, V> {
+    fn default() -> Self {
+        Memo(parking_lot::Mutex::default())
+    }
+}
+
+impl<K: std::hash::Hash + Eq, V: Clone> Memo<K, V> {
+    pub(crate) fn get<Q>(&self, key: &Q) -> Option<V>
+    where
+        K: std::borrow::Borrow<Q>,
+        Q: std::hash::Hash + Eq + ?Sized,
+    {
+        self.0.lock().get(key).cloned()
+    }
+
+    /// Remembers a value, unless another thread was faster; gives the one that counts.
+    pub(crate) fn insert(&self, key: K, value: V) -> V {
+        self.0.lock().entry(key).or_insert(value).clone()
+    }
+
+    fn len(&self) -> usize {
+        self.0.lock().len()
+    }
 }
 
 /// Counts for `NIX_SHOW_STATS`.
@@ -63,6 +107,23 @@ pub(crate) struct Stats {
     pub(crate) primop_calls: u64,
     pub(crate) thunks_forced: u64,
     pub(crate) updates: u64,
+}
+
+impl Stats {
+    pub(crate) fn add(&mut self, other: Stats) {
+        self.function_calls += other.function_calls;
+        self.primop_calls += other.primop_calls;
+        self.thunks_forced += other.thunks_forced;
+        self.updates += other.updates;
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        if !self.ahead {
+            self.stop_helpers();
+        }
+    }
 }
 
 /// Counts and sizes of an evaluation.
@@ -94,6 +155,19 @@ pub struct Statistics {
 const STACK_SIZE: usize = 1 << 30;
 /// What is left to the functions below the check.
 const STACK_RESERVE: usize = 1 << 20;
+
+/// Stack of threads that work ahead. They may give up.
+const AHEAD_STACK_SIZE: usize = 256 << 20;
+
+/// Starts an evaluating thread that works ahead.
+pub(crate) fn spawn_with_stack<T: Send + 'static>(
+    f: impl FnOnce() -> T + Send + 'static,
+) -> std::io::Result<std::thread::JoinHandle<T>> {
+    std::thread::Builder::new().name("eval-ahead".into()).stack_size(AHEAD_STACK_SIZE).spawn(move || {
+        STACK_BOTTOM.set(stack_address().saturating_sub(AHEAD_STACK_SIZE - STACK_RESERVE));
+        crate::value::evaluating_thread(f)
+    })
+}
 
 /// Runs `f` on a thread whose stack is large enough for deep recursion.
 pub fn with_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
@@ -150,16 +224,61 @@ impl Vm {
         let mut vm = Vm {
             host,
             settings: Arc::new(settings),
-            globals: Globals::default(),
+            globals: Arc::default(),
             calls: Vec::with_capacity(256),
             stack_limit,
-            imports: FxHashMap::default(),
-            caches: Caches::default(),
+            shared: Arc::default(),
+            regexes: FxHashMap::default(),
+            owner: MAIN,
+            ahead: false,
             stats: Stats::default(),
             watch: None,
         };
         builtins::install(&mut vm);
         vm
+    }
+
+    /// A machine for another thread of the same evaluation, which works ahead.
+    pub(crate) fn ahead(seed: &Seed, owner: Owner) -> Vm {
+        Vm {
+            host: seed.host.clone(),
+            settings: seed.settings.clone(),
+            globals: seed.globals.clone(),
+            calls: Vec::with_capacity(256),
+            stack_limit: STACK_BOTTOM.get(),
+            shared: seed.shared.clone(),
+            regexes: FxHashMap::default(),
+            owner,
+            ahead: true,
+            stats: Stats::default(),
+            watch: None,
+        }
+    }
+
+    pub(crate) fn seed(&self) -> Seed {
+        Seed {
+            host: self.host.clone(),
+            settings: self.settings.clone(),
+            globals: self.globals.clone(),
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// Counts depth from `depth` on, as if so many calls were running.
+    pub(crate) fn enter_at_depth(&mut self, depth: usize) {
+        self.calls.clear();
+        self.calls.resize(depth, Call { lambda: None, pos: Pos::NONE });
+    }
+
+    /// For what shows or acts outside of the evaluation: an error for a thread that works ahead.
+    #[inline]
+    pub(crate) fn in_turn(&self) -> EvalResult<()> {
+        if self.ahead { Err(self.not_in_turn()) } else { Ok(()) }
+    }
+
+    #[cold]
+    pub(crate) fn not_in_turn(&self) -> EvalError {
+        EvalError::new(ErrorKind::InTurn, "to be done in its turn")
     }
 
     pub fn host(&self) -> &Arc<dyn EvalHost> {
@@ -192,7 +311,7 @@ impl Vm {
             code_bytes: compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed),
             heap_bytes: usage.bytes,
             collections: u64::from(usage.collections),
-            files: self.imports.len() as u64,
+            files: self.shared.imports.len() as u64,
         }
     }
 
@@ -219,13 +338,11 @@ impl Vm {
     #[inline(never)]
     fn force_thunk(&mut self, thunk: Thunk, pos: Pos) -> EvalResult<Value> {
         self.check_stack(pos)?;
-        let Some(work) = thunk.claim() else {
-            return match thunk.state() {
-                ThunkState::Done(value) => Ok(value),
-                ThunkState::Failed(error) => Err(error.again()),
-                _ => Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered")),
-            };
-        };
+        let Some(work) = thunk.claim(self.owner) else { return self.force_claimed(thunk, pos) };
+        if self.ahead && self.shared.pool.is_stopping() {
+            thunk.restore(work);
+            return Err(self.not_in_turn());
+        }
         self.stats.thunks_forced += 1;
         let result = match work {
             Suspended::Code(expr, env) => self.eval(expr, env),
@@ -237,9 +354,31 @@ impl Vm {
                 Ok(value)
             }
             Err(error) => {
-                thunk.fail(error.clone());
+                if self.ahead {
+                    // What an error says depends on the way to it: it is found again on the way that was asked for.
+                    thunk.restore(work);
+                } else {
+                    thunk.fail(error.clone());
+                }
                 Err(error)
             }
+        }
+    }
+
+    /// A thunk that is or was computed by somebody: its result, when there is one.
+    #[inline(never)]
+    fn force_claimed(&mut self, thunk: Thunk, pos: Pos) -> EvalResult<Value> {
+        match thunk.state() {
+            ThunkState::Done(value) => Ok(value),
+            ThunkState::Failed(error) => Err(error.again()),
+            ThunkState::Suspended => self.force_thunk(thunk, pos),
+            ThunkState::Claimed(owner) if owner == self.owner => {
+                Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered"))
+            }
+            ThunkState::Claimed(_) => match waiting::wait(thunk, self.owner, self.ahead, queue::leave) {
+                Waited::Changed => self.force_at(thunk.value(), pos),
+                Waited::GaveUp => Err(self.not_in_turn()),
+            },
         }
     }
 
@@ -542,8 +681,8 @@ impl Vm {
 
     /// The value of a file: `import`.
     pub fn eval_file(&mut self, path: &[u8]) -> EvalResult<Value> {
-        if let Some(value) = self.imports.get(path) {
-            return self.force(*value);
+        if let Some(value) = self.shared.imports.get(path) {
+            return self.force(value);
         }
         if path == builtins::FETCHURL_PATH {
             let value = self.eval_text(
@@ -551,12 +690,11 @@ impl Vm {
                 Origin::Internal(builtins::FETCHURL_NAME),
                 b"/",
             )?;
-            self.imports.insert(path.to_vec(), value.keep());
-            return Ok(value);
+            return Ok(self.shared.imports.insert(path.to_vec(), value.keep()));
         }
         let file = self.resolve_file(path)?;
-        let value = match self.imports.get(&file) {
-            Some(value) => *value,
+        let value = match self.shared.imports.get(&file) {
+            Some(value) => value,
             None => {
                 let code = self.compile_file(&file, &[])?;
                 let env = Env::new(None, code.frame_size as usize);
@@ -564,9 +702,8 @@ impl Vm {
             }
         };
         let shown = file.clone();
-        let value = value.keep();
-        self.imports.insert(file, value);
-        self.imports.insert(path.to_vec(), value);
+        let value = self.shared.imports.insert(file, value.keep());
+        self.shared.imports.insert(path.to_vec(), value);
         self.force(value).map_err(|e| {
             let text = format!("while evaluating the file '{}':", String::from_utf8_lossy(&shown));
             e.trace(Pos::NONE, TraceKind::Text(text.into()))

@@ -175,6 +175,8 @@ settings! {
     eval_attrset_update_layer_rhs_threshold: u32 = 16; "eval-attrset-update-layer-rhs-threshold";
     /// Cache evaluations of flakes.
     eval_cache: bool = true; "eval-cache";
+    /// How many threads may evaluate at once; 0 is one for each processor.
+    eval_cores: u32 = 0; "eval-cores";
     /// The file for the evaluation profile.
     eval_profile_file: PathBuf = PathBuf::from("nix.profile"); "eval-profile-file";
     /// The profiler of evaluations.

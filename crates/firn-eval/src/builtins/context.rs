@@ -130,6 +130,7 @@ fn append_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             return error(format!("context key '{shown}' is not a store path"));
         };
         if !vm.settings.read_only {
+            vm.in_turn()?;
             vm.host.ensure_path(&path).map_err(host_error)?;
         }
         let info = vm.force_attrs(attrs.get(i), at, "while evaluating the value of a string context")?;

@@ -79,6 +79,7 @@ fn trace(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             String::from_utf8_lossy(&shown).into_owned()
         }
     };
+    vm.in_turn()?;
     vm.host.trace(&text);
     if vm.settings.debugger_on_trace {
         vm.pause()?;
@@ -93,6 +94,7 @@ fn trace_verbose(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 fn warn(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the first argument; the message passed to builtins.warn";
     let text = vm.force_string(args[0], pos, what)?;
+    vm.in_turn()?;
     vm.host.warn_from_expression(text.as_bytes());
     if vm.settings.abort_on_warn {
         return Err(EvalError::new(

@@ -84,6 +84,7 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalRe
         let message = format!("in pure evaluation mode, '{who}' requires a 'sha256' argument");
         return Err(EvalError::at(ErrorKind::Eval, pos, message));
     }
+    vm.in_turn()?;
     let path = vm.host.clone().fetch(&request).map_err(host_error)?;
     Ok(super::path_import::store_string(vm, path))
 }

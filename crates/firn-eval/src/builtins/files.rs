@@ -43,7 +43,9 @@ impl Vm {
                 ),
             ));
         }
-        let rewrites = self.host.clone().realise(&elems).map_err(host_error)?;
+        self.in_turn()?;
+        let host = self.host.clone();
+        let rewrites = crate::value::blocking(|| host.realise(&elems)).map_err(host_error)?;
         let mut text = text;
         for (from, to) in rewrites {
             let mut out = Vec::with_capacity(text.len());
@@ -202,13 +204,14 @@ fn suffix<'a>(prefix: &[u8], name: &'a [u8]) -> Option<&'a [u8]> {
 impl Vm {
     /// The place that an entry of the search path stands for, if it exists.
     fn search_path_target(&mut self, target: &[u8]) -> EvalResult<Option<Vec<u8>>> {
-        if let Some(known) = self.caches.search_paths.get(target) {
-            return Ok(known.clone());
+        if let Some(known) = self.shared.search_paths.get(target) {
+            return Ok(known);
         }
         let text = String::from_utf8_lossy(target).into_owned();
         let is_url = ["http://", "https://", "file://", "channel:", "git://", "s3://", "ssh://"]
             .iter()
             .any(|scheme| text.starts_with(scheme));
+        self.in_turn()?;
         let found = if is_url {
             let url = match text.strip_prefix("channel:") {
                 Some(channel) => format!("https://channels.nixos.org/{channel}/nixexprs.tar.xz"),
@@ -234,8 +237,7 @@ impl Vm {
                 None
             }
         };
-        self.caches.search_paths.insert(target.to_vec(), found.clone());
-        Ok(found)
+        Ok(self.shared.search_paths.insert(target.to_vec(), found))
     }
 
     /// Looks `<name>` up in (prefix, target) pairs.

@@ -55,6 +55,7 @@ fn convert_hash(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let format = vm.string_no_context(format, pos, "while evaluating the attribute 'toHashFormat'")?;
     let format = String::from_utf8_lossy(format.as_bytes()).into_owned();
     if format == "base32" {
+        vm.in_turn()?;
         vm.host.warn("\"base32\" is a deprecated alias for hash format \"nix32\".");
     }
     let to = HashFormat::parse_opt(&format).ok_or_else(|| {

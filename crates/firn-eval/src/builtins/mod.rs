@@ -25,6 +25,7 @@ use crate::source::Origin;
 use crate::value::{Env, Thunk, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
+use std::sync::Arc;
 
 /// A builtin: its name in `builtins`, number of arguments, function, and the experimental feature it needs.
 struct Entry {
@@ -196,12 +197,12 @@ pub(crate) fn install(vm: &mut Vm) {
     constant(vm, &mut builtins, "langVersion", Value::int(6), true);
     constant(vm, &mut builtins, "nixPath", search_path, true);
     // The wrapper sees all builtins but itself.
-    vm.globals.builtins = None;
+    Arc::make_mut(&mut vm.globals).builtins = None;
     let partial = AttrsBuilder::from_attrs(builtins.finish_attrs());
     let mut builtins = partial;
     let for_wrapper = AttrsBuilder::from_attrs(builtins_copy(&mut builtins)).finish_attrs();
-    vm.globals.names.insert(Sym::from_static("builtins"), for_wrapper.value().keep());
-    vm.globals.builtins = Some(for_wrapper);
+    Arc::make_mut(&mut vm.globals).names.insert(Sym::from_static("builtins"), for_wrapper.value().keep());
+    Arc::make_mut(&mut vm.globals).builtins = Some(for_wrapper);
     if let Ok(code) = vm.compile_text(DERIVATION.as_bytes(), Origin::Internal(DERIVATION_NAME), b"/", &[]) {
         let env = Env::new(None, code.frame_size as usize);
         let value = Thunk::new(&code.body, env).value();
@@ -213,11 +214,11 @@ pub(crate) fn install(vm: &mut Vm) {
     let cell = Thunk::apply(Value::NULL, Value::NULL);
     builtins.push(Sym::from_static("builtins"), cell.value());
     let attrs = builtins.finish_attrs();
-    if cell.claim().is_some() {
+    if cell.claim(vm.owner).is_some() {
         cell.finish(attrs.value());
     }
-    vm.globals.names.insert(Sym::from_static("builtins"), attrs.value().keep());
-    vm.globals.builtins = Some(attrs);
+    Arc::make_mut(&mut vm.globals).names.insert(Sym::from_static("builtins"), attrs.value().keep());
+    Arc::make_mut(&mut vm.globals).builtins = Some(attrs);
 }
 
 fn builtins_copy(builder: &mut AttrsBuilder) -> crate::value::Attrs {
@@ -235,7 +236,7 @@ fn constant(vm: &mut Vm, builtins: &mut AttrsBuilder, name: &'static str, value:
     let value = value.keep();
     builtins.push(Sym::from_static(name), value);
     let global = if prefixed { Sym::new(format!("__{name}").as_bytes()) } else { Sym::from_static(name) };
-    vm.globals.names.insert(global, value);
+    Arc::make_mut(&mut vm.globals).names.insert(global, value);
 }
 
 pub(crate) use path_import::parse_hash_or_empty as path_hash;

@@ -93,7 +93,7 @@ fn import_derivation(vm: &mut Vm, path: &StorePath) -> EvalResult<Value> {
             attrs.push(*other, cell.value());
         }
         let value = attrs.finish();
-        if cells[i].claim().is_some() {
+        if cells[i].claim(vm.owner).is_some() {
             cells[i].finish(value);
         }
         first.get_or_insert(value);
@@ -265,6 +265,7 @@ pub(crate) fn parse_hash_or_empty(vm: &Vm, text: &[u8], algo: Option<HashAlgo>) 
         };
         let zeros = vec![0; algo.size()];
         let hash = Hash::from_bytes(algo, &zeros).unwrap_or(Hash::dummy());
+        vm.in_turn()?;
         vm.host.warn(&format!("found empty hash, assuming '{}'", hash.to_sri()));
         return Ok(hash);
     }

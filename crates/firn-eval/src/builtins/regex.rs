@@ -11,12 +11,12 @@ use std::rc::Rc;
 pub(super) const TABLE: &[Entry] = &[entry("match", 2, match_), entry("split", 2, split)];
 
 fn compiled(vm: &mut Vm, pattern: &[u8], pos: Pos) -> EvalResult<Rc<Regex>> {
-    if let Some(regex) = vm.caches.regexes.get(pattern) {
+    if let Some(regex) = vm.regexes.get(pattern) {
         return Ok(regex.clone());
     }
     let regex = Regex::new(pattern).map_err(|e| regex_error(e, pattern, pos))?;
     let regex = Rc::new(regex);
-    vm.caches.regexes.insert(pattern.to_vec(), regex.clone());
+    vm.regexes.insert(pattern.to_vec(), regex.clone());
     Ok(regex)
 }
 

@@ -43,6 +43,7 @@ fn store_path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         return Err(EvalError::at(ErrorKind::Eval, pos, format!("path '{text}' is not in the Nix store")));
     };
     if !vm.settings.read_only {
+        vm.in_turn()?;
         vm.host.ensure_path(&store_path).map_err(host_error)?;
     }
     let context = context.union(Context::single(&ContextElem::Opaque(store_path)));

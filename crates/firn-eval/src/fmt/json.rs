@@ -47,7 +47,7 @@ pub fn evaluated_to_json(
     value: Value,
     copy: CopyToStore,
     out: &mut Vec<u8>,
-    context: &mut Context,
+    context: &mut ContextBuilder,
     pos: Pos,
 ) -> EvalResult<()> {
     write_all(vm, value, copy, Writer { text: out, bad: None, force: false }, context, pos)
@@ -58,7 +58,7 @@ fn write_all(
     value: Value,
     copy: CopyToStore,
     mut writer: Writer<'_>,
-    context: &mut Context,
+    context: &mut ContextBuilder,
     pos: Pos,
 ) -> EvalResult<()> {
     nested(vm, value, copy, &mut writer, context, pos)?;

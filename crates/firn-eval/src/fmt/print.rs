@@ -112,7 +112,7 @@ impl Printer<'_> {
             match thunk.result() {
                 Some(result) => value = result,
                 None if self.options.force => value = self.vm.force(value)?,
-                None if matches!(thunk.state(), crate::value::ThunkState::Claimed)
+                None if matches!(thunk.state(), crate::value::ThunkState::Claimed(_))
                     && !self.options.ambiguous =>
                 {
                     self.put("«potential infinite recursion»");

@@ -16,15 +16,19 @@ mod env;
 mod heap;
 mod objects;
 mod positions;
+pub mod queue;
 mod thunk;
 mod word;
 
 pub use attrs::{Attrs, PlaceCache};
 pub use env::Env;
+pub(crate) use heap::blocking;
 pub use heap::{evaluating_thread, set_collector_limits, usage};
 pub use objects::{Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};
 pub use positions::{FixedPositions, Positions};
-pub use thunk::{Native, Suspended, Thunk, ThunkState};
+pub use queue::Ahead;
+pub use thunk::waiting::{self, Waited};
+pub use thunk::{Native, Owner, Suspended, Thunk, ThunkState};
 pub use word::{Kind, Value};
 
 #[cfg(test)]

@@ -33,9 +33,9 @@ fn frames() {
 fn thunks_are_claimed_once() {
     let thunk = Thunk::apply(Value::NULL, Value::TRUE);
     assert!(matches!(thunk.state(), ThunkState::Suspended));
-    let Some(Suspended::Native(Native::Apply, payload)) = thunk.claim() else { panic!("not claimed") };
+    let Some(Suspended::Native(Native::Apply, payload)) = thunk.claim(1) else { panic!("not claimed") };
     assert_eq!(payload.as_slice(), &[Value::NULL, Value::TRUE]);
-    assert!(thunk.claim().is_none());
+    assert!(thunk.claim(1).is_none());
     thunk.finish(Value::int(3));
     assert_eq!(thunk.result().and_then(Value::as_int), Some(3));
 }

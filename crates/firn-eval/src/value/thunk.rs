@@ -8,16 +8,26 @@ use crate::expr::Expr;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+pub mod waiting;
+
 /// Two words: state or environment, and code or result.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Thunk(NonNull<u64>);
 
+/// The head of a thunk: in the lower bits its state, in the others the frame or payload, or who claimed it.
 const STATE: u64 = 7;
 const CODE: u64 = 0;
 const NATIVE: u64 = 1;
 const CLAIMED: u64 = 2;
 const DONE: u64 = 3;
 const FAILED: u64 = 4;
+
+/// With [`CLAIMED`]: somebody waits for it.
+const WAITED: u64 = 8;
+const OWNER_SHIFT: u32 = 4;
+
+/// Who computes a thunk: one for each evaluating thread.
+pub type Owner = u64;
 
 /// A computation that the evaluator itself suspends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,8 +67,8 @@ impl Payload {
 /// Where a thunk stands.
 pub enum ThunkState {
     Suspended,
-    /// Somebody is computing it; in one thread that means that it needs itself.
-    Claimed,
+    /// Somebody is computing it; if that is whoever asks, then it needs itself.
+    Claimed(Owner),
     Done(Value),
     Failed(&'static EvalError),
 }
@@ -153,7 +163,7 @@ impl Thunk {
             FAILED => {
                 ThunkState::Failed(unsafe { &*(self.body().load(Ordering::Relaxed) as *const EvalError) })
             }
-            CLAIMED => ThunkState::Claimed,
+            CLAIMED => ThunkState::Claimed(self.head().load(Ordering::Relaxed) >> OWNER_SHIFT),
             _ => ThunkState::Suspended,
         }
     }
@@ -172,13 +182,16 @@ impl Thunk {
 
     /// Takes the computation, so that nobody else starts it; `None` when it is not (or no longer) suspended.
     #[inline]
-    pub fn claim(self) -> Option<Suspended> {
+    pub fn claim(self, owner: Owner) -> Option<Suspended> {
         let head = self.head().load(Ordering::Acquire);
         if head & STATE > NATIVE {
             return None;
         }
         let body = self.body().load(Ordering::Relaxed);
-        if self.head().compare_exchange(head, CLAIMED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        let claimed = owner << OWNER_SHIFT | CLAIMED;
+        if !waiting::several_threads() {
+            self.head().store(claimed, Ordering::Relaxed);
+        } else if self.head().compare_exchange(head, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return None;
         }
         let address = (head & !STATE) as *mut u64;
@@ -205,13 +218,33 @@ impl Thunk {
     pub fn finish(self, value: Value) {
         debug_assert!(!value.is_thunk());
         self.body().store(value.word(), Ordering::Relaxed);
-        self.head().store(DONE, Ordering::Release);
+        self.set_head(DONE);
+    }
+
+    /// Suspends a claimed thunk again; only the claimant may.
+    #[cold]
+    pub fn restore(self, work: Suspended) {
+        // The body is as it was.
+        self.set_head(match work {
+            Suspended::Code(_, env) => env.0.as_ptr() as u64 | CODE,
+            Suspended::Native(_, payload) => payload.0.as_ptr() as u64 | NATIVE,
+        });
+    }
+
+    /// Ends a claim.
+    #[inline]
+    fn set_head(self, head: u64) {
+        if !waiting::several_threads() {
+            self.head().store(head, Ordering::Release);
+        } else if self.head().swap(head, Ordering::AcqRel) & WAITED != 0 {
+            waiting::wake(self);
+        }
     }
 
     /// Stores the failure; only the claimant may.
     pub fn fail(self, error: EvalError) {
         let error: &'static EvalError = Box::leak(Box::new(error));
         self.body().store(error as *const EvalError as u64, Ordering::Relaxed);
-        self.head().store(FAILED, Ordering::Release);
+        self.set_head(FAILED);
     }
 }

@@ -11,7 +11,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::StorePath;
 use firn_core::store_path::StoreDir;
-use firn_eval::{EvalResult, FoundDerivation, Vm, split_package_name};
+use firn_eval::{Ahead, EvalResult, FoundDerivation, Vm, split_package_name};
 use firn_store::activity::Verbosity;
 use std::collections::BTreeSet;
 use std::io::IsTerminal;
@@ -91,6 +91,11 @@ pub fn query(context: &Context, mut line: Line) -> CliResult<u8> {
         known = availability(context, &mut evaluation, &mut packages)?;
     }
     known.installed = installed_paths;
+    let ahead = if flags.drv_path && !flags.meta && !flags.json { Ahead::DrvPath } else { Ahead::Package };
+    if flags.drv_path || flags.out_path || flags.meta || flags.json {
+        let mut values = packages.iter().map(|package| package.attrs.value());
+        evaluation.vm.evaluate_ahead(&mut values, ahead);
+    }
     if flags.json {
         let show = json::Show { outputs: flags.out_path, drv_path: flags.drv_path, meta: flags.meta };
         let text = json::packages(context, &mut evaluation, show, &packages)?;

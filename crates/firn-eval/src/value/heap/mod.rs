@@ -15,6 +15,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 
 pub use space::usage;
+pub(crate) use world::blocking;
 pub(super) use world::keep;
 pub use world::{evaluating_thread, set_collector_limits};
 

@@ -116,7 +116,6 @@ pub(super) fn before_block(bytes: usize) {
     }
 }
 
-#[expect(dead_code, reason = "for evaluation on several threads")]
 /// Runs `f`, which must not touch values, while collections may go on beside it: for waiting.
 pub fn blocking<T>(f: impl FnOnce() -> T) -> T {
     if THREAD.get().is_null() {
@@ -170,6 +169,7 @@ fn collect(stack: usize) {
     for word in &world.kept {
         marker.word(*word);
     }
+    super::super::queue::each_word(|word| marker.word(word));
     marker.drain();
     for thread in &world.threads {
         let from = if Arc::as_ptr(thread) == own { stack } else { thread.stopped.load(Ordering::Acquire) };

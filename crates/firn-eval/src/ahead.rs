@@ -1,0 +1,164 @@
+//! Evaluating on several cores.
+//!
+//! One thread does what was asked, in the order that the language gives. Others work ahead of it: they evaluate what
+//! it will surely need (packages of a walk, inputs of derivations), so that it finds that done. Nothing else of what
+//! they do shows: their errors are forgotten, and what would be printed, built or fetched is left to be done in its
+//! turn. Results, errors and their order are therefore those of one thread.
+
+use crate::coerce::Coerce;
+use crate::context::ContextBuilder;
+use crate::error::EvalResult;
+use crate::source::Pos;
+use crate::value::queue::{self, Task};
+use crate::value::{Ahead, Attrs, Kind, Owner, Value, waiting};
+use crate::vm::{Seed, Stats, Vm, spawn_with_stack};
+use firn_syntax::Sym;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+/// The threads that work ahead.
+#[derive(Default)]
+pub(crate) struct Pool {
+    threads: Mutex<Option<Vec<JoinHandle<Stats>>>>,
+    running: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl Pool {
+    #[inline]
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}
+
+/// Threads that only wait for others do not count against the cores, so there are a few more.
+const SPARE: usize = 3;
+/// The first owner of those who work ahead.
+const FIRST_OWNER: Owner = 2;
+
+impl Vm {
+    /// Whether values may be offered to other threads.
+    fn has_helpers(&self) -> bool {
+        self.settings.cores > 1 && self.watch.is_none() && !self.shared.pool.is_stopping()
+    }
+
+    /// Lets other threads evaluate values that will be needed, as far as they are not evaluated yet.
+    pub fn evaluate_ahead(&mut self, values: &mut dyn Iterator<Item = Value>, what: Ahead) {
+        if !self.has_helpers() {
+            return;
+        }
+        let depth = self.calls.len();
+        let mut tasks = values.map(|value| Task { value, what, depth }).peekable();
+        if tasks.peek().is_some() {
+            self.start_helpers();
+            queue::offer(tasks);
+        }
+    }
+
+    /// [`Vm::evaluate_ahead`] for all attributes of a set, in the order that users see.
+    pub fn attributes_ahead(&mut self, attrs: Attrs, what: Ahead) {
+        if self.has_helpers() && attrs.len() > 1 {
+            self.evaluate_ahead(&mut attrs.sorted().map(|(_, value)| value), what);
+        }
+    }
+
+    fn start_helpers(&self) {
+        if self.shared.pool.running.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        waiting::start_several_threads();
+        queue::open(self.settings.cores);
+        let count = (self.settings.cores + SPARE).min(waiting::MAX_THREADS - FIRST_OWNER as usize);
+        let threads = (0..count as Owner).filter_map(|n| {
+            let seed = self.seed();
+            // Without the thread it only takes longer.
+            spawn_with_stack(move || work(&seed, FIRST_OWNER + n)).ok()
+        });
+        *self.shared.pool.threads.lock() = Some(threads.collect());
+    }
+
+    /// Ends the other threads; to be called when everything is evaluated.
+    pub fn stop_helpers(&mut self) {
+        let pool = &self.shared.pool;
+        let Some(threads) = pool.threads.lock().take() else { return };
+        pool.stopping.store(true, Ordering::SeqCst);
+        queue::close();
+        // While this thread waits, the others may have to collect.
+        let ended: Vec<_> = crate::value::blocking(|| threads.into_iter().map(JoinHandle::join).collect());
+        ended.into_iter().flatten().for_each(|stats| self.stats.add(stats));
+    }
+
+    fn run_ahead(&mut self, value: Value, what: Ahead) -> EvalResult<()> {
+        let value = self.force(value)?;
+        match what {
+            Ahead::Find => self.find_ahead(value),
+            Ahead::Derive => self.derive_ahead(value),
+            Ahead::DrvPath => self.attribute_ahead(value, "drvPath"),
+            Ahead::Package => {
+                self.attribute_ahead(value, "drvPath")?;
+                self.attribute_ahead(value, "outPath")?;
+                match value.as_attrs().and_then(|a| a.find(Sym::from_static("meta"))) {
+                    Some(meta) => self.force_deep(meta),
+                    None => Ok(()),
+                }
+            }
+            Ahead::Deep => self.force_deep(value),
+        }
+    }
+
+    /// What a search for packages asks of each value.
+    fn find_ahead(&mut self, value: Value) -> EvalResult<()> {
+        let Some(attrs) = value.as_attrs() else { return Ok(()) };
+        if self.is_derivation(attrs)? {
+            return self.attribute_ahead(value, "name");
+        }
+        match attrs.find(Sym::from_static("recurseForDerivations")) {
+            Some(recurse) if self.force(recurse)? == Value::TRUE => {
+                self.attributes_ahead(attrs, Ahead::Find);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What a derivation asks of each of its attributes.
+    fn derive_ahead(&mut self, value: Value) -> EvalResult<()> {
+        match value.kind() {
+            Kind::List(list) => {
+                for item in list.iter() {
+                    let item = self.force(item)?;
+                    self.derive_ahead(item)?;
+                }
+                Ok(())
+            }
+            Kind::Attrs(_) => self.attribute_ahead(value, "outPath"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Evaluates an attribute to a string, if the value is a set that has it.
+    fn attribute_ahead(&mut self, value: Value, name: &'static str) -> EvalResult<()> {
+        let Some(value) = value.as_attrs().and_then(|a| a.find(Sym::from_static(name))) else {
+            return Ok(());
+        };
+        let mut context = ContextBuilder::default();
+        self.coerce_into(value, Coerce::PLAIN, &mut Vec::new(), &mut context, Pos::NONE, "")
+    }
+}
+
+/// The life of a thread that works ahead.
+fn work(seed: &Seed, owner: Owner) -> Stats {
+    let mut vm = Vm::ahead(seed, owner);
+    while let Some(task) = queue::take() {
+        waiting::begin(owner);
+        if !vm.shared.pool.is_stopping() {
+            vm.enter_at_depth(task.depth);
+            // What fails is found again in its turn.
+            let _ = vm.run_ahead(task.value, task.what);
+            vm.enter_at_depth(0);
+        }
+        queue::done();
+    }
+    vm.stats
+}

@@ -1,0 +1,110 @@
+//! Values that will be needed, for other threads to evaluate ahead.
+
+use super::heap;
+use super::word::Value;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+
+/// What is to be done with a value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Ahead {
+    /// It is evaluated, and the names and types of the packages in it.
+    Find,
+    /// It is evaluated; if it is a list, its elements; and the output paths of derivations.
+    Derive,
+    /// It is a package whose derivation's path is needed.
+    DrvPath,
+    /// Also its output paths and meta attributes.
+    Package,
+    /// It is evaluated with all that is in it.
+    Deep,
+}
+
+/// A value to be evaluated ahead, and how deep the calls were where it will be needed.
+#[derive(Clone, Copy)]
+pub struct Task {
+    pub value: Value,
+    pub what: Ahead,
+    pub depth: usize,
+}
+
+struct Queue {
+    tasks: VecDeque<Task>,
+    /// Threads that evaluate and do not wait.
+    running: usize,
+    cores: usize,
+    stopping: bool,
+}
+
+static QUEUE: Mutex<Queue> =
+    Mutex::new(Queue { tasks: VecDeque::new(), running: 1, cores: 1, stopping: false });
+static CHANGED: Condvar = Condvar::new();
+/// More than this are not kept: what comes first is needed first.
+const LONGEST: usize = 1 << 16;
+
+pub(super) fn each_word(mut f: impl FnMut(u64)) {
+    QUEUE.lock().tasks.iter().for_each(|task| f(task.value.word()));
+}
+
+/// Sets how many threads may run, and lets them take tasks.
+pub fn open(cores: usize) {
+    let mut queue = QUEUE.lock();
+    queue.cores = cores;
+    queue.stopping = false;
+}
+
+/// Drops all tasks; threads that ask for more get none.
+pub fn close() {
+    let mut queue = QUEUE.lock();
+    queue.stopping = true;
+    queue.tasks.clear();
+    CHANGED.notify_all();
+}
+
+pub fn offer(tasks: impl Iterator<Item = Task>) {
+    let mut queue = QUEUE.lock();
+    let room = LONGEST.saturating_sub(queue.tasks.len());
+    queue.tasks.extend(tasks.take(room));
+    CHANGED.notify_all();
+}
+
+/// The next task, as soon as there is one and a core for it; none when there will be no more.
+pub fn take() -> Option<Task> {
+    loop {
+        {
+            let mut queue = QUEUE.lock();
+            if queue.stopping {
+                return None;
+            }
+            if queue.running < queue.cores {
+                if let Some(task) = queue.tasks.pop_front() {
+                    queue.running += 1;
+                    return Some(task);
+                }
+            }
+        }
+        // A task is not taken in here: while this thread counts as stopped, the collector may be looking for values.
+        heap::blocking(|| {
+            let mut queue = QUEUE.lock();
+            while !queue.stopping && (queue.tasks.is_empty() || queue.running >= queue.cores) {
+                CHANGED.wait(&mut queue);
+            }
+        });
+    }
+}
+
+/// The thread that took a task is done with it.
+pub fn done() {
+    leave(true);
+}
+
+/// A running thread begins to wait, or goes on.
+pub fn leave(waits: bool) {
+    let mut queue = QUEUE.lock();
+    if waits {
+        queue.running = queue.running.saturating_sub(1);
+        CHANGED.notify_one();
+    } else {
+        queue.running += 1;
+    }
+}
