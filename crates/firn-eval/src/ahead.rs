@@ -33,7 +33,7 @@ impl Pool {
 }
 
 /// Threads that only wait for others do not count against the cores, so there are a few more.
-const SPARE: usize = 3;
+const SPARE: usize = 1;
 /// The first owner of those who work ahead.
 const FIRST_OWNER: Owner = 2;
 

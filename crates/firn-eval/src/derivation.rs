@@ -405,8 +405,15 @@ impl Maker {
     }
 }
 
+/// Evaluations with fewer derivations are over before other threads have begun.
+const WORTH_HELPERS: u64 = 400;
+
 /// Lets other threads begin with what the attributes of a derivation refer to: those that hold lists.
 fn inputs_ahead(vm: &mut Vm, attrs: Attrs) {
+    vm.stats.derivations += 1;
+    if vm.stats.derivations < WORTH_HELPERS {
+        return;
+    }
     let pending = |value: &Value| match value.as_thunk() {
         Some(thunk) => thunk.result().is_none(),
         None => value.as_list().is_some(),

@@ -107,6 +107,7 @@ pub(crate) struct Stats {
     pub(crate) primop_calls: u64,
     pub(crate) thunks_forced: u64,
     pub(crate) updates: u64,
+    pub(crate) derivations: u64,
 }
 
 impl Stats {
@@ -115,6 +116,7 @@ impl Stats {
         self.primop_calls += other.primop_calls;
         self.thunks_forced += other.thunks_forced;
         self.updates += other.updates;
+        self.derivations += other.derivations;
     }
 }
 
