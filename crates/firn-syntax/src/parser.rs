@@ -394,6 +394,15 @@ impl<'a> Parser<'a> {
             let pos = self.ast.pos(function) as usize;
             return self.add(Node::Call { function: inner, args }, pos);
         }
+        // These are calls too in the reference's tree.
+        let pos = match self.ast.node(function) {
+            Node::Negate(_)
+            | Node::SearchPath(_)
+            | Node::Binary {
+                op: BinOp::Sub | BinOp::Mul | BinOp::Div | BinOp::Less | BinOp::Greater, ..
+            } => self.ast.pos(function) as usize,
+            _ => pos,
+        };
         let args = self.add_list(args);
         self.add(Node::Call { function, args }, pos)
     }
@@ -590,7 +599,7 @@ impl<'a> Parser<'a> {
                     let text = self.add_text(&text);
                     return Ok(self.add(Node::Str(text), tok.start));
                 }
-                Ok(self.interpolation(InterpKind::String, parts, tok.start))
+                Ok(self.interpolation(InterpKind::String, parts, tok.end))
             }
             Tok::IndentOpen => {
                 let pieces = self.indented_parts()?;
@@ -709,7 +718,7 @@ impl<'a> Parser<'a> {
                     }
                     Some(last) => {
                         parts.push(last);
-                        Ok(AttrName::Dynamic(self.interpolation(InterpKind::String, parts, tok.start)))
+                        Ok(AttrName::Dynamic(self.interpolation(InterpKind::String, parts, tok.end)))
                     }
                 }
             }
