@@ -431,7 +431,7 @@ pub(crate) fn function_place(value: Value) -> Pos {
         value = function;
     }
     match value.as_fun() {
-        Some(crate::value::Fun::Closure(closure)) => closure.lambda.pos,
+        Some(crate::value::Fun::Closure(closure)) => closure.next().1,
         _ => Pos::NONE,
     }
 }
