@@ -45,3 +45,26 @@ fn warnings_of_expressions() {
     let run = world.run("nix-instantiate", &["--eval", "-E", expression]).success();
     assert_eq!(run.stderr_text(), "evaluation warning: one\n                      two\n");
 }
+
+#[test]
+fn flake_references() {
+    let world = World::new().conf("extra-experimental-features = flakes");
+    let eval = |expression: &str| world.run("nix-instantiate", &["--eval", "--strict", "-E", expression]);
+    let parsed =
+        eval("builtins.parseFlakeRef \"github:NixOS/nixpkgs/23.05?dir=lib\"").success().stdout_text();
+    let attrs =
+        "{ dir = \"lib\"; owner = \"NixOS\"; ref = \"23.05\"; repo = \"nixpkgs\"; type = \"github\"; }";
+    assert_eq!(parsed, format!("{attrs}\n"));
+    let shown = eval(&format!("builtins.flakeRefToString {attrs}")).success().stdout_text();
+    assert_eq!(shown, "\"github:NixOS/nixpkgs/23.05?dir=lib\"\n");
+    for (expression, message) in [
+        ("builtins.parseFlakeRef \"./x\"", "flake reference './x' is not an absolute path"),
+        ("builtins.flakeRefToString { a = [ ]; }", "but attribute 'a' is a list"),
+        ("builtins.flakeRefToString { a = -1; }", "negative value given for flake ref attr a: -1"),
+    ] {
+        let text = eval(expression).fails(1).stderr_text();
+        assert!(text.contains(message), "{expression}: {text}");
+    }
+    let warned = eval("builtins.parseFlakeRef \"github:a/b?x\"").success().stderr_text();
+    assert!(warned.contains("dubious URI query 'x' is missing equal sign '=', ignoring"), "{warned}");
+}
