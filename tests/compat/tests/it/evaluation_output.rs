@@ -68,3 +68,22 @@ fn flake_references() {
     let warned = eval("builtins.parseFlakeRef \"github:a/b?x\"").success().stderr_text();
     assert!(warned.contains("dubious URI query 'x' is missing equal sign '=', ignoring"), "{warned}");
 }
+
+#[test]
+fn values_as_files() {
+    let world = World::new();
+    let write = |expression: &str| world.run("nix", &["eval", "--write-to", "out", "--expr", expression]);
+    write("{ x = \"foo\"; y.z = \"bla\"; }").success();
+    let read = |name: &str| std::fs::read_to_string(world.work_dir().join(name)).expect("a file");
+    assert_eq!((read("out/x"), read("out/y/z")), ("foo".to_owned(), "bla".to_owned()));
+    assert!(write("\"x\"").fails(1).stderr_text().contains("path 'out' already exists"));
+    for (expression, message) in [
+        ("{ x = 1; }", "value at '«string»:1:3' is not a string or an attribute set"),
+        ("{ \"..\" = \"x\"; }", "invalid file name '..'"),
+        ("{ \"a/b\" = \"x\"; }", "invalid file name 'a/b'"),
+    ] {
+        std::fs::remove_dir_all(world.work_dir().join("out")).expect("a folder");
+        let text = write(expression).fails(1).stderr_text();
+        assert!(text.contains(message) && text.contains("while evaluating the attribute"), "{text}");
+    }
+}
