@@ -32,7 +32,7 @@ pub enum CliError {
     Failed { message: String, status: u8 },
     /// A message that brings its own layout (`error:`, positions, trace), as the evaluator renders it.
     #[error("{}", String::from_utf8_lossy(text))]
-    Rendered { text: Vec<u8>, status: u8 },
+    Rendered { text: Vec<u8>, status: u8, usage: bool },
     /// Everything was said already.
     #[error("exit with status {0}")]
     Exit(u8),
@@ -67,15 +67,18 @@ impl CliError {
             Self::Exit(_) => return,
             Self::Rendered { text, .. } => {
                 logger.log(Verbosity::Error, text.trim_ascii_end());
-                return;
+                String::new()
             }
             Self::Usage { message, suggestions } => {
                 layout(&format!("{message}{}", did_you_mean(suggestions)))
             }
             other => layout(&describe(other)),
         };
-        logger.log(Verbosity::Error, text.as_bytes());
+        if !text.is_empty() {
+            logger.log(Verbosity::Error, text.as_bytes());
+        }
         let usage = match self {
+            Self::Rendered { usage, .. } => *usage,
             Self::Usage { .. } => true,
             Self::Settings(error) => error.is_usage(),
             _ => false,

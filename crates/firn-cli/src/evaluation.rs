@@ -180,7 +180,8 @@ impl Evaluation {
             ErrorKind::Quit => return CliError::Exit(0),
             _ => 1,
         };
-        CliError::Rendered { text: render_error(&error, &**self.vm.host(), self.show_trace), status }
+        let usage = error.kind() == ErrorKind::Usage;
+        CliError::Rendered { usage, text: render_error(&error, &**self.vm.host(), self.show_trace), status }
     }
 
     /// Runs something on the machine.

@@ -6,10 +6,12 @@
 pub mod base;
 pub mod content_address;
 pub mod derived_path;
+pub mod flake_ref;
 pub mod hash;
 pub mod path_info;
 pub mod signature;
 pub mod store_path;
+pub mod url;
 
 pub use content_address::{CaMethod, ContentAddress};
 pub use derived_path::{DerivedPath, OutputsSpec, SingleDerivedPath};

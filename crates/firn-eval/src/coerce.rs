@@ -8,6 +8,7 @@ use crate::value::{Attrs, Kind, List, NixStr, Value};
 use crate::vm::Vm;
 use firn_core::{CaMethod, HashAlgo, StorePath};
 use firn_syntax::Sym;
+use std::borrow::Cow;
 
 /// What becomes of a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,8 +74,8 @@ pub fn base_name(path: &[u8]) -> &[u8] {
 }
 
 /// A value's type with its article, for messages.
-pub fn type_phrase(value: Value) -> &'static str {
-    match value.kind() {
+pub fn type_phrase(value: Value) -> Cow<'static, str> {
+    let plain = match value.kind() {
         Kind::Null => "null",
         Kind::Bool(_) => "a Boolean",
         Kind::Int(_) => "an integer",
@@ -85,10 +86,15 @@ pub fn type_phrase(value: Value) -> &'static str {
         Kind::Attrs(_) => "a set",
         Kind::List(_) => "a list",
         Kind::Fun(crate::value::Fun::Closure(_)) => "a function",
-        Kind::Fun(crate::value::Fun::PrimOp(_)) => "the built-in function",
-        Kind::Fun(crate::value::Fun::Partial(_)) => "the partially applied built-in function",
+        Kind::Fun(crate::value::Fun::PrimOp(op)) => {
+            return format!("the built-in function '{}'", op.name).into();
+        }
+        Kind::Fun(crate::value::Fun::Partial(app)) => {
+            return format!("the partially applied built-in function '{}'", app.primop.name).into();
+        }
         Kind::Thunk(_) | Kind::Unset => "a thunk",
-    }
+    };
+    plain.into()
 }
 
 /// A value's type as `builtins.typeOf` names it.
@@ -354,12 +360,9 @@ impl Vm {
     pub(crate) fn show_elem(&self, elem: &ContextElem) -> String {
         let dir = self.host.store_dir();
         match elem {
-            ContextElem::Opaque(path) => path.base_name().to_owned(),
-            ContextElem::DrvDeep(path) => format!("={}", path.base_name()),
-            ContextElem::Built { drv, output } => match &**drv {
-                firn_core::SingleDerivedPath::Opaque(path) => format!("!{output}!{}", path.base_name()),
-                other => format!("!{output}!{}", other.render(dir)),
-            },
+            ContextElem::Opaque(path) => dir.display(path).to_string(),
+            ContextElem::DrvDeep(path) => format!("{} (deep)", dir.display(path)),
+            ContextElem::Built { drv, output } => format!("{}^{output}", drv.render(dir)),
         }
     }
 
@@ -427,7 +430,7 @@ pub(crate) fn function_place(value: Value) -> Pos {
         value = function;
     }
     match value.as_fun() {
-        Some(crate::value::Fun::Closure(closure)) => closure.lambda.pos,
+        Some(crate::value::Fun::Closure(closure)) => closure.next().1,
         _ => Pos::NONE,
     }
 }

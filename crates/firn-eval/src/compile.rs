@@ -124,8 +124,8 @@ struct Compiler<'a> {
     /// For each name the stack of (frame, slot) that bind it.
     bindings: FxHashMap<Sym, Vec<(u32, u32)>>,
     frames: Vec<Frame>,
-    /// (frame, slot) of the `with` sets in scope, outermost first.
-    withs: Vec<(u32, u32)>,
+    /// (frame, slot) of the `with` sets in scope, outermost first, and where each is written.
+    withs: Vec<(u32, u32, Pos)>,
     /// For each set being compiled, (frame, slot) of its first `inherit (e)` source.
     from_slots: Vec<(u32, u32)>,
     /// Names in scope, for the debugger.
@@ -224,13 +224,18 @@ impl Compiler<'_> {
             return Err(EvalError::at(
                 ErrorKind::UndefinedVariable,
                 pos,
-                format!("undefined variable '{name}'"),
+                format!("undefined variable '{}'", name.shown()),
             ));
         }
         let level = self.level();
         let scopes = self.withs.iter().rev();
         let scopes = scopes
-            .map(|(frame, slot)| WithScope { depth: level - frame, slot: *slot, cache: PlaceCache::new() })
+            .map(|(frame, slot, pos)| WithScope {
+                depth: level - frame,
+                slot: *slot,
+                pos: *pos,
+                cache: PlaceCache::new(),
+            })
             .collect();
         Ok(Expr::WithVar(self.alloc(WithVar { name, pos, scopes: self.slice(scopes) })))
     }
@@ -306,7 +311,7 @@ impl Compiler<'_> {
                     self.open_frame();
                 }
                 let slot = self.reserve(1);
-                self.withs.push((self.level(), slot));
+                self.withs.push((self.level(), slot, pos));
                 if self.context.debugger {
                     self.group += 1;
                     self.remember(None, slot);

@@ -25,6 +25,8 @@ pub enum ErrorKind {
     InfiniteRecursion,
     StackOverflow,
     Syntax,
+    /// What the reference counts as wrong usage; the program points at its help.
+    Usage,
     /// Forbidden by restricted or pure evaluation.
     Restricted,
     /// A thread that works ahead leaves this to be done in its turn. Never shown.
@@ -68,7 +70,7 @@ impl fmt::Display for TraceKind {
             TraceKind::Static(text) => f.write_str(text),
             TraceKind::Text(text) => f.write_str(text),
             TraceKind::Context(text) => f.write_str(&String::from_utf8_lossy(text)),
-            TraceKind::Attribute(name) => write!(f, "while evaluating the attribute '{name}'"),
+            TraceKind::Attribute(name) => write!(f, "while evaluating the attribute '{}'", name.shown()),
             TraceKind::Builtin(name) => write!(f, "while calling the '{name}' builtin"),
             TraceKind::Lambda(Some(name)) => write!(f, "while calling '{name}'"),
             TraceKind::Lambda(None) => f.write_str("while calling anonymous lambda"),

@@ -82,7 +82,7 @@ impl Vm {
                 Expr::List(items) => {
                     let mut list = crate::value::ListBuilder::new(items.len());
                     for item in items {
-                        list.push(self.delay(item, env));
+                        list.push(self.delay_element(item, env));
                     }
                     return Ok(list.finish());
                 }
@@ -201,13 +201,13 @@ impl Vm {
 
     #[inline(never)]
     fn with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
-        for WithScope { depth, slot, cache } in var.scopes {
+        for WithScope { depth, slot, pos, cache } in var.scopes {
             let frame = env.up(*depth);
-            let scope = self.force_at(frame.get(*slot), var.pos)?;
+            let scope = self.force_at(frame.get(*slot), *pos)?;
             let Some(attrs) = scope.as_attrs() else {
                 return Err(self
                     .type_error(scope, "a set", Pos::NONE)
-                    .context(var.pos, "while evaluating the first subexpression of a with expression"));
+                    .context(*pos, "while evaluating the first subexpression of a with expression"));
             };
             frame.set(*slot, scope);
             if let Some(value) = attrs.find_cached(var.name, cache) {
@@ -217,7 +217,7 @@ impl Vm {
         Err(EvalError::at(
             ErrorKind::UndefinedVariable,
             var.pos,
-            format!("undefined variable '{}'", var.name),
+            format!("undefined variable '{}'", var.name.shown()),
         ))
     }
 
@@ -571,7 +571,12 @@ fn operator_trace(error: EvalError, op: Op, pos: Pos) -> EvalError {
         Op::Div => "div",
         _ => "lessThan",
     };
-    error.trace(pos, TraceKind::Builtin(name))
+    let error = error.trace(pos, TraceKind::Builtin(name));
+    match op {
+        // They are the negation of a call.
+        Op::LessEq | Op::GreaterEq => error.context(pos, "in the argument of the not operator"),
+        _ => error,
+    }
 }
 
 /// Where a selection that needs itself is reported.
@@ -584,6 +589,6 @@ fn select_place(select: &Select, last: Option<(Attrs, Sym)>) -> Pos {
 #[cold]
 fn missing_attribute(attrs: Attrs, name: Sym, pos: Pos) -> EvalError {
     let names = attrs.shape().syms().iter().map(|s| s.as_bytes());
-    EvalError::at(ErrorKind::MissingAttribute, pos, format!("attribute '{name}' missing"))
+    EvalError::at(ErrorKind::MissingAttribute, pos, format!("attribute '{}' missing", name.shown()))
         .with_suggestions(crate::fmt::suggest::best_matches(names, name.as_bytes()))
 }

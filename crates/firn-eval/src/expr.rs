@@ -74,6 +74,8 @@ pub struct WithVar {
 pub struct WithScope {
     pub depth: u32,
     pub slot: u32,
+    /// Where the `with` is written.
+    pub pos: Pos,
     pub cache: PlaceCache,
 }
 

@@ -38,7 +38,7 @@ pub use builtins::versions::{compare as compare_versions, split_name as split_pa
 pub use coerce::{Coerce, CopyToStore, canonical as canonical_path, type_phrase};
 pub use context::{Context, ContextBuilder, ContextElem};
 pub use debug::{DebugAction, DebugFrame, DebugScope, DebugShell, DebugStop};
-pub use error::{ErrorKind, EvalError, EvalResult, Trace};
+pub use error::{ErrorKind, EvalError, EvalResult, Trace, TraceKind};
 pub use fmt::{
     json::{evaluated_to_json, to_json},
     print::{PrintOptions, print_value},

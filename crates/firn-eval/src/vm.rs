@@ -475,6 +475,15 @@ impl Vm {
         known.unwrap_or_else(|| Thunk::new(expr, env).value())
     }
 
+    /// As [`Vm::delay`], for elements of sets and lists: printing tells functions there that were not looked at.
+    #[inline]
+    pub(crate) fn delay_element(&mut self, expr: &'static Expr, env: Env) -> Value {
+        match *expr {
+            Expr::Lambda(_) => Thunk::new(expr, env).value(),
+            _ => self.delay(expr, env),
+        }
+    }
+
     // ---- sets -----------------------------------------------------------------------------------------
 
     /// `a // b`.

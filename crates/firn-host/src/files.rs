@@ -66,7 +66,15 @@ impl Files {
     }
 
     pub(crate) fn read(&self, path: &[u8]) -> HostResult<Vec<u8>> {
-        std::fs::read(self.real(path)).map_err(|e| error("reading file", path, &e))
+        let real = self.real(path);
+        std::fs::read(&real).map_err(|e| match e.kind() {
+            // As the reference's attempt to read it says.
+            std::io::ErrorKind::IsADirectory => {
+                let size = std::fs::metadata(&real).map_or(0, |meta| meta.len());
+                HostError::new(format!("read of {size} bytes: Is a directory"))
+            }
+            _ => error("reading file", path, &e),
+        })
     }
 
     pub(crate) fn kind(&self, path: &[u8]) -> HostResult<Option<FileKind>> {

@@ -125,7 +125,7 @@ impl StoreHost {
     }
 
     fn invalid(&self, path: &StorePath) -> HostError {
-        HostError::new(format!("path '{}' is not valid", self.store_dir().display(path)))
+        HostError::new(format!("path '{}' is not valid", path.base_name()))
     }
 }
 
@@ -362,6 +362,10 @@ impl EvalHost for StoreHost {
     }
 
     fn warn_from_expression(&self, message: &[u8]) {
+        if message.is_empty() {
+            self.parts.logger.log(Verbosity::Warn, b"");
+            return;
+        }
         // Further lines stand below the first.
         let mut text = b"\x1b[35;1mevaluation warning:\x1b[0m ".to_vec();
         for (index, line) in message.split(|c| *c == b'\n').enumerate() {

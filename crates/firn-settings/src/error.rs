@@ -10,8 +10,9 @@ pub enum SettingsError {
     Boolean { name: &'static str, value: String },
     #[error("setting '{name}' has invalid value '{value}'")]
     Value { name: &'static str, value: String },
-    #[error("option '{name}' has invalid value '{value}'")]
-    Choice { name: &'static str, value: String },
+    /// `choices` says what would be valid, where that is told.
+    #[error("option '{name}' has invalid value '{value}'{choices}")]
+    Choice { name: &'static str, value: String, choices: &'static str },
     #[error("configuration setting '{name}' should be 'auto' or an integer")]
     Jobs { name: &'static str },
     #[error("setting '{name}' is a path and paths cannot be empty")]
@@ -33,6 +34,10 @@ pub enum SettingsError {
     IncludeNotFound { path: PathBuf, from: String },
     #[error("file \"{}\" included from \"{from}\": includes are nested more than {limit} deep", path.display())]
     IncludeDepth { path: PathBuf, from: String, limit: usize },
+    #[error(
+        "experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"
+    )]
+    FeatureDisabled { feature: crate::ExperimentalFeature },
     #[error("cannot determine user's home directory")]
     NoHome,
 }
@@ -40,6 +45,6 @@ pub enum SettingsError {
 impl SettingsError {
     /// Whether the reference counts this as wrong usage, and so points at `--help`.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::IncludeNotFound { .. } | Self::NoHome)
+        !matches!(self, Self::IncludeNotFound { .. } | Self::FeatureDisabled { .. } | Self::NoHome)
     }
 }

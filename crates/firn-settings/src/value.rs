@@ -308,6 +308,9 @@ impl SettingValue for FeatureSet {
                         features.insert(ExperimentalFeature::FetchTree);
                     }
                 }
+                None if word == "no-url-literals" => warnings.push(format!(
+                    "experimental feature '{word}' has been stabilized and renamed; use 'lint-url-literals = fatal' setting instead"
+                )),
                 None => warnings.push(format!("unknown experimental feature '{word}'")),
             }
         }
@@ -325,7 +328,7 @@ impl SettingValue for FeatureSet {
 }
 
 macro_rules! choice_setting {
-    ($(#[$doc:meta])* $ty:ident, $shape:expr, $json:expr; $($(#[$variant_doc:meta])* $variant:ident = $name:literal),*) => {
+    ($(#[$doc:meta])* $ty:ident, $shape:expr, $choices:literal, $json:expr; $($(#[$variant_doc:meta])* $variant:ident = $name:literal),*) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum $ty { $($(#[$variant_doc])* $variant),* }
@@ -336,7 +339,7 @@ macro_rules! choice_setting {
                 $(if text == $name.as_bytes() {
                     return Ok($ty::$variant);
                 })*
-                Err(SettingsError::Choice { name, value: lossy(text) })
+                Err(SettingsError::Choice { name, value: lossy(text), choices: $choices })
             }
             fn render(&self) -> Vec<u8> {
                 match self { $($ty::$variant => $name.into()),* }
@@ -352,7 +355,7 @@ macro_rules! choice_setting {
 
 choice_setting! {
     /// Whether builds are isolated from the machine they run on.
-    SandboxMode, Shape::Sandbox, |name| match name { "true" => json!(true), "false" => json!(false), other => json!(other) };
+    SandboxMode, Shape::Sandbox, "", |name| match name { "true" => json!(true), "false" => json!(false), other => json!(other) };
     /// Every build; a derivation that asks not to be is an error.
     Enabled = "true",
     /// No build.
@@ -363,7 +366,7 @@ choice_setting! {
 
 choice_setting! {
     /// What happens where a lint fires.
-    Diagnose, Shape::Single, |name| json!(name);
+    Diagnose, Shape::Single, " (expected 'ignore', 'warn', or 'fatal')", |name| json!(name);
     Ignore = "ignore",
     Warn = "warn",
     Fatal = "fatal"
@@ -371,7 +374,7 @@ choice_setting! {
 
 choice_setting! {
     /// Which profiler of evaluations runs.
-    EvalProfiler, Shape::Single, |name| json!(name);
+    EvalProfiler, Shape::Single, "", |name| json!(name);
     Disabled = "disabled",
     /// Samples of the stack, folded for a flame graph.
     Flamegraph = "flamegraph"

@@ -2,8 +2,8 @@
 
 /// `text` without control sequences, but for colours (`CSI … m`) where `keep_colours`. Every other sequence goes,
 /// complete or cut off at the end: among them those by which nixpkgs' stdenv marks nesting and levels. Tabs
-/// become blanks up to the next of every eight columns; carriage returns and bells go. At most `width` columns
-/// are kept, sequences not counted.
+/// become blanks up to the next of every eight columns, which as in the reference go on over the ends of lines;
+/// carriage returns and bells go. At most `width` columns are kept, sequences not counted.
 pub fn filter(text: &[u8], keep_colours: bool, width: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
     let mut column = 0;
@@ -30,23 +30,44 @@ pub fn filter(text: &[u8], keep_colours: bool, width: usize) -> Vec<u8> {
                 }
             },
             b'\r' | 0x07 => {}
-            b'\n' => {
-                out.push(byte);
-                column = 0;
-            }
-            // The further bytes of a UTF-8 character take no column.
-            0x80..=0xbf => out.push(byte),
             _ => {
-                if column == width {
+                let (columns, bytes) = columns_of(&text[at..]);
+                column += columns;
+                if column > width {
                     return out;
                 }
-                column += 1;
-                out.push(byte);
+                out.extend_from_slice(&text[at..at + bytes]);
+                at += bytes;
+                continue;
             }
         }
         at += 1;
     }
     out
+}
+
+/// How many columns the first character takes, and how many bytes. What is no character takes one each.
+fn columns_of(text: &[u8]) -> (usize, usize) {
+    let byte = text[0];
+    if (0x20..0x7f).contains(&byte) {
+        return (1, 1);
+    }
+    if byte < 0x80 {
+        return (0, 1);
+    }
+    let bytes = match byte {
+        0xc0..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf7 => 4,
+        _ => return (1, 1),
+    };
+    let known = text.len().min(bytes);
+    let tail = text[1..known].iter().take_while(|b| **b & 0xc0 == 0x80).count();
+    if tail + 1 < bytes {
+        return (tail + 1, tail + 1);
+    }
+    let c = std::str::from_utf8(&text[..bytes]).ok().and_then(|s| s.chars().next());
+    (c.map_or(bytes, |c| unicode_width::UnicodeWidthChar::width(c).unwrap_or(0)), bytes)
 }
 
 /// Where the sequence that starts with the escape at `start` ends.
@@ -91,7 +112,7 @@ mod tests {
         check("x\x1b[12", "x", "x");
         check("x\x1b", "x", "x");
         check("\x1b]8;;http://e\x1b\\t\x1b]8;;\x07", "t", "t");
-        check("a\tb\r\n\tc\x07", "a       b\n        c", "a       b\n        c");
+        check("a\tb\r\n\tc\x07", "a       b\n       c", "a       b\n       c");
         check("\x1b[2Kx\x1bMy", "xy", "xy");
     }
 

@@ -45,7 +45,7 @@ pub struct Excerpt {
 /// Cuts an excerpt out of the text.
 pub fn excerpt(text: &[u8], line: u32) -> Excerpt {
     let mut out = Excerpt::default();
-    let mut rest = Some(text);
+    let mut rest = (!text.is_empty()).then_some(text);
     let mut number = 0;
     while let Some(line_and_more) = rest {
         let end = memchr::memchr2(b'\n', b'\r', line_and_more);

@@ -19,10 +19,13 @@ const MAX_EXPECTED: usize = 4;
 pub(crate) fn explain(text: &[u8]) -> Option<(String, usize)> {
     static TABLE: OnceLock<Table> = OnceLock::new();
     let table = TABLE.get_or_init(Table::build);
-    let mut tokens = Tokens { lexer: Lexer::new(text), modes: Vec::new() };
+    let mut tokens = Tokens { lexer: Lexer::new(text), modes: Vec::new(), last: 0, path_at_end: None };
     let mut stack = vec![0usize];
     loop {
-        let (token, at) = tokens.next()?;
+        let (token, at) = match tokens.next() {
+            Ok(token) => token,
+            Err(error) => return Some(error),
+        };
         loop {
             let state = &table.states[*stack.last()?];
             let rule = match state.actions.get(&token) {
@@ -72,11 +75,15 @@ enum Mode {
 struct Tokens<'a> {
     lexer: Lexer<'a>,
     modes: Vec<Mode>,
+    /// Where the last token started.
+    last: usize,
+    /// Where the last part of a path started that the text ends with: errors at the end are told there.
+    path_at_end: Option<usize>,
 }
 
 impl Tokens<'_> {
-    /// A token's number and place; `None` where the lexer itself would fail.
-    fn next(&mut self) -> Option<(usize, usize)> {
+    /// A token's number and place, or what the lexer itself finds wrong, and where.
+    fn next(&mut self) -> Result<(usize, usize), (String, usize)> {
         let at = self.lexer.at;
         let name = match self.modes.last() {
             None | Some(Mode::Code) => return self.code(),
@@ -85,11 +92,15 @@ impl Tokens<'_> {
             Some(Mode::Path) => self.path()?,
         };
         let at = if name == "$end" { self.lexer.text.len() } else { at };
-        Some((number(name), at))
+        self.last = at;
+        Ok((number(name), at))
     }
 
-    fn code(&mut self) -> Option<(usize, usize)> {
-        let token = self.lexer.next();
+    fn code(&mut self) -> Result<(usize, usize), (String, usize)> {
+        let mut token = self.lexer.next();
+        if let (Tok::End, Some(at)) = (token.kind, self.path_at_end) {
+            token.start = at;
+        }
         match token.kind {
             Tok::Byte(b'{') | Tok::DollarCurly => self.modes.push(Mode::Code),
             Tok::Byte(b'}') => {
@@ -100,7 +111,17 @@ impl Tokens<'_> {
             Tok::Path | Tok::HomePath => self.modes.push(Mode::Path),
             _ => {}
         }
-        Some((number(&name_of(token)), token.start))
+        self.last = token.start;
+        let written = || String::from_utf8_lossy(&self.lexer.text[token.start..token.end]).into_owned();
+        match token.kind {
+            Tok::Int if written().parse::<i64>().is_err() => {
+                Err((format!("invalid integer '{}'", written()), token.start))
+            }
+            Tok::Float if crate::parser::float(&written()).is_none() => {
+                Err((format!("invalid float '{}'", written()), token.start))
+            }
+            _ => Ok((number(&name_of(token)), token.start)),
+        }
     }
 
     fn rest(&self) -> &[u8] {
@@ -171,21 +192,28 @@ impl Tokens<'_> {
         }
     }
 
-    fn path(&mut self) -> Option<&'static str> {
+    fn path(&mut self) -> Result<&'static str, (String, usize)> {
         if self.rest().starts_with(b"${") {
             self.modes.push(Mode::Code);
-            return Some(self.take(2, "${"));
+            return Ok(self.take(2, "${"));
         }
         let before = self.lexer.at.checked_sub(1).map(|i| self.lexer.text[i]);
         let (start, end) = self.lexer.path_run();
         if end > start {
-            return Some("STR");
+            // Repeated slashes are cut one by one.
+            let plain = self.lexer.text[start..end].iter().position(|c| *c == b'/').unwrap_or(end - start);
+            self.lexer.at = self.lexer.path_end(start).unwrap_or((start + plain + 1).min(end));
+            return Ok("STR");
         }
         if before == Some(b'/') {
-            return None;
+            let at = if start == self.lexer.text.len() { self.last } else { start };
+            return Err(("path has a trailing slash".into(), at));
+        }
+        if start == self.lexer.text.len() {
+            self.path_at_end = Some(self.last);
         }
         self.modes.pop();
-        Some("PATHEND")
+        Ok("PATHEND")
     }
 }
 

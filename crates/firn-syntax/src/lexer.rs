@@ -1,6 +1,8 @@
 //! Tokens, cut from the text on demand. Strings and paths are cut by the parser through the `*_part` methods,
 //! because what follows `${` is an expression again.
 
+use std::cell::Cell;
+
 /// Kinds of token. The names in messages are the reference's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Tok {
@@ -159,11 +161,15 @@ pub(crate) struct Lexer<'a> {
     pub(crate) text: &'a [u8],
     /// Where the next token is looked for.
     pub(crate) at: usize,
+    /// The runs of path and of scheme characters looked at last: each token of `a.b.c…` would look at all of
+    /// the rest again.
+    path_seen: Cell<(usize, usize)>,
+    scheme_seen: Cell<(usize, usize)>,
 }
 
 impl<'a> Lexer<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Self {
-        Lexer { text, at: 0 }
+        Lexer { text, at: 0, path_seen: Cell::new((0, 0)), scheme_seen: Cell::new((0, 0)) }
     }
 
     #[inline]
@@ -176,6 +182,17 @@ impl<'a> Lexer<'a> {
             i += 1;
         }
         i
+    }
+
+    /// [`Lexer::run`], where `seen` remembers the last one.
+    fn run_once(&self, from: usize, class: u8, seen: &Cell<(usize, usize)>) -> usize {
+        let (start, end) = seen.get();
+        if (start..end).contains(&from) {
+            return end;
+        }
+        let end = self.run(from, class);
+        seen.set((from, end));
+        end
     }
 
     /// Skips white space and comments.
@@ -244,8 +261,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// The end of the longest path token at `start`; `${` may follow a trailing slash.
-    fn path_end(&self, start: usize) -> Option<usize> {
-        let mut i = self.run(start, PATH_CHAR);
+    pub(crate) fn path_end(&self, start: usize) -> Option<usize> {
+        let mut i = self.run_once(start, PATH_CHAR, &self.path_seen);
         let mut matched = None;
         while self.byte(i) == b'/' {
             let end = self.run(i + 1, PATH_CHAR);
@@ -268,7 +285,7 @@ impl<'a> Lexer<'a> {
         if !self.text[start].is_ascii_alphabetic() {
             return None;
         }
-        let colon = self.run(start + 1, SCHEME_CHAR);
+        let colon = self.run_once(start + 1, SCHEME_CHAR, &self.scheme_seen);
         if self.byte(colon) != b':' {
             return None;
         }

@@ -94,6 +94,11 @@ enum Assoc {
     None,
 }
 
+/// The value of a literal; what is out of range has none.
+pub(crate) fn float(text: &str) -> Option<f64> {
+    text.parse::<f64>().ok().filter(|value| value.is_finite() && (*value == 0.0 || value.is_normal()))
+}
+
 fn operator(tok: Tok) -> Option<(BinOp, u8, Assoc)> {
     use Assoc::*;
     Some(match tok {
@@ -394,6 +399,15 @@ impl<'a> Parser<'a> {
             let pos = self.ast.pos(function) as usize;
             return self.add(Node::Call { function: inner, args }, pos);
         }
+        // These are calls too in the reference's tree.
+        let pos = match self.ast.node(function) {
+            Node::Negate(_)
+            | Node::SearchPath(_)
+            | Node::Binary {
+                op: BinOp::Sub | BinOp::Mul | BinOp::Div | BinOp::Less | BinOp::Greater, ..
+            } => self.ast.pos(function) as usize,
+            _ => pos,
+        };
         let args = self.add_list(args);
         self.add(Node::Call { function, args }, pos)
     }
@@ -570,11 +584,8 @@ impl<'a> Parser<'a> {
             }
             Tok::Float => {
                 let text = String::from_utf8_lossy(self.text_of(tok));
-                let value: f64 = match text.parse::<f64>() {
-                    Ok(value) if value.is_finite() && (value == 0.0 || value.is_normal()) => value,
-                    _ => {
-                        return Err(self.error_at(tok.start, format!("invalid float '{text}'")));
-                    }
+                let Some(value) = float(&text) else {
+                    return Err(self.error_at(tok.start, format!("invalid float '{text}'")));
                 };
                 self.advance()?;
                 Ok(self.add(Node::Float(value), tok.start))
@@ -590,7 +601,7 @@ impl<'a> Parser<'a> {
                     let text = self.add_text(&text);
                     return Ok(self.add(Node::Str(text), tok.start));
                 }
-                Ok(self.interpolation(InterpKind::String, parts, tok.start))
+                Ok(self.interpolation(InterpKind::String, parts, tok.end))
             }
             Tok::IndentOpen => {
                 let pieces = self.indented_parts()?;
@@ -709,7 +720,7 @@ impl<'a> Parser<'a> {
                     }
                     Some(last) => {
                         parts.push(last);
-                        Ok(AttrName::Dynamic(self.interpolation(InterpKind::String, parts, tok.start)))
+                        Ok(AttrName::Dynamic(self.interpolation(InterpKind::String, parts, tok.end)))
                     }
                 }
             }
@@ -743,6 +754,7 @@ impl<'a> Parser<'a> {
                         self.expect(Tok::Byte(b')'))?;
                         kind = AttrKind::InheritedFrom(set.inherit_from(from));
                     }
+                    let mut inherited = Vec::new();
                     while !self.at(b';') {
                         let pos = self.tok.start;
                         if !matches!(self.tok.kind, Tok::Id | Tok::OrKw | Tok::Quote | Tok::DollarCurly) {
@@ -759,9 +771,12 @@ impl<'a> Parser<'a> {
                             }
                             _ => self.add(Node::Var(name), pos),
                         };
-                        set.inherit(self, AttrDef { name, pos: pos as u32, kind, value })?;
+                        inherited.push(AttrDef { name, pos: pos as u32, kind, value });
                     }
                     self.advance()?;
+                    for def in inherited {
+                        set.inherit(self, def)?;
+                    }
                 }
                 Tok::Id | Tok::OrKw | Tok::Quote | Tok::DollarCurly => {
                     let path = self.attr_path()?;

@@ -226,8 +226,22 @@ impl Shower<'_> {
             }
             Node::Lambda(index) => self.lambda(&ast.lambdas[index as usize]),
             Node::Call { function, args } => {
-                self.put("(");
+                let from = self.out.len();
                 self.expr(function);
+                // Searches and arithmetic are calls too, which take further arguments.
+                let is_call = matches!(
+                    ast.node(function),
+                    Node::SearchPath(_)
+                        | Node::Negate(_)
+                        | Node::Binary {
+                            op: BinOp::Sub | BinOp::Mul | BinOp::Div | BinOp::Less | BinOp::Greater,
+                            ..
+                        }
+                );
+                match is_call {
+                    true => self.out.truncate(self.out.len() - 1),
+                    false => self.out.insert(from, b'('),
+                }
                 for arg in ast.list(args) {
                     self.put(" ");
                     self.expr(*arg);

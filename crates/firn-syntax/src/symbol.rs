@@ -85,6 +85,11 @@ impl Sym {
         get(self.0.get())
     }
 
+    /// The name as messages show it: quoted where it is no identifier.
+    pub fn shown(self) -> Shown {
+        Shown(self)
+    }
+
     /// A small dense number.
     pub fn index(self) -> u32 {
         self.0.get()
@@ -116,6 +121,17 @@ fn get(index: u32) -> &'static [u8] {
         .and_then(OnceLock::get)
         .copied()
         .unwrap_or_default()
+}
+
+/// A name for messages.
+pub struct Shown(Sym);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = Vec::new();
+        crate::show::write_name(&mut out, self.0.as_bytes());
+        f.write_str(&String::from_utf8_lossy(&out))
+    }
 }
 
 impl fmt::Display for Sym {

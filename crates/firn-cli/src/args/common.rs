@@ -177,6 +177,15 @@ impl LowArgs {
                 }
             }
         }
+        // A flag, other than a line of a file, needs its feature.
+        for entry in &self.overrides {
+            if let Override::Flag { flag, .. } = entry {
+                let (SettingFlag::Value { setting, .. } | SettingFlag::Fixed { setting, .. }) = flag;
+                if let Some(feature) = setting.feature.filter(|feature| !settings.has_feature(*feature)) {
+                    return Err(SettingsError::FeatureDisabled { feature });
+                }
+            }
+        }
         settings.read_only_mode |= self.read_only_mode;
         if self.offline {
             settings.substitute = false;

@@ -51,10 +51,13 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
     let mut args: Vec<OsString> = args.collect();
     let by_name = |name: &[u8]| PROGRAMS.iter().find(|program| program.name.as_bytes() == name);
     let mut program = by_name(name).unwrap_or(&PROGRAMS[1]);
+    // Messages name the program as it was called.
+    let mut shown = called.to_string_lossy().into_owned();
     // `firn nix-store …` is the same as `nix-store …`, for use without links.
     if program.name == "firn" {
         if let Some(named) = args.first().and_then(|arg| by_name(arg.as_bytes())) {
             program = named;
+            shown = named.name.to_owned();
             args.remove(0);
         }
     }
@@ -67,7 +70,7 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
                 print_build_logs: true,
                 json_log: None,
             };
-            error.report(program.name, &*logger::make(&colours));
+            error.report(&shown, &*logger::make(&colours));
             error.status()
         }
     }

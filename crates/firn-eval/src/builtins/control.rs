@@ -2,7 +2,7 @@
 
 use super::{Entry, entry};
 use crate::attrs::AttrsBuilder;
-use crate::coerce::Coerce;
+use crate::coerce::{Coerce, CopyToStore};
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::source::Pos;
 use crate::value::{Kind, Value, ValueVec};
@@ -24,7 +24,8 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 fn message(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult<Vec<u8>> {
-    let (text, _) = vm.coerce(value, Coerce::PLAIN, pos, what)?;
+    // Paths are copied to the store, as into any string.
+    let (text, _) = vm.coerce(value, Coerce { more: false, copy: CopyToStore::Yes }, pos, what)?;
     Ok(text)
 }
 
@@ -44,7 +45,7 @@ fn add_error_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value>
         Ok(value) => Ok(value),
         Err(error) => {
             let what = "while evaluating the error message passed to builtins.addErrorContext";
-            let text = message(vm, args[0], pos, what)?;
+            let (text, _) = vm.coerce(args[0], Coerce::PLAIN, pos, what)?;
             Err(error.trace(Pos::NONE, TraceKind::Context(text.into())))
         }
     }
@@ -109,9 +110,9 @@ fn warn(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 /// Without a debugger, `break` is the identity.
-fn break_(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+fn break_(vm: &mut Vm, args: &[Value], _: Pos) -> EvalResult<Value> {
     vm.breakpoint()?;
-    vm.force_at(args[0], pos)
+    Ok(args[0])
 }
 
 fn seq(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

@@ -143,7 +143,7 @@ fn check_input(vm: &mut Vm, value: Value, pos: Pos, who: &str) -> EvalResult<()>
         match value.kind() {
             Kind::Path(_) | Kind::Str(_) | Kind::Bool(_) => {}
             Kind::Int(n) if n < 0 => {
-                let message = format!("negative value given for '{who}' argument '{key}': {n}");
+                let message = format!("negative value given for '{who}' argument '{}': {n}", key.shown());
                 return Err(EvalError::at(ErrorKind::Eval, pos, message));
             }
             Kind::Int(_) => {}
@@ -153,7 +153,8 @@ fn check_input(vm: &mut Vm, value: Value, pos: Pos, who: &str) -> EvalResult<()>
                 return Err(EvalError::new(
                     ErrorKind::Type,
                     format!(
-                        "argument '{key}' to '{who}' is {found} while a string, Boolean or integer is expected"
+                        "argument '{}' to '{who}' is {found} while a string, Boolean or integer is expected",
+                        key.shown()
                     ),
                 ));
             }

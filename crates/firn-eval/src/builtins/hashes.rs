@@ -19,7 +19,11 @@ fn algo(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult<H
     let name = String::from_utf8_lossy(name.as_bytes());
     let algo = HashAlgo::parse_opt(&name)
         .filter(|a| *a != HashAlgo::Blake3 || vm.settings.has_feature("blake3-hashes"));
-    algo.ok_or_else(|| EvalError::at(ErrorKind::Eval, pos, format!("unknown hash algorithm '{name}'")))
+    algo.ok_or_else(|| EvalError::at(ErrorKind::Usage, pos, unknown_algorithm(&name)))
+}
+
+fn unknown_algorithm(name: &str) -> String {
+    format!("unknown hash algorithm '{name}', expect 'blake3', 'md5', 'sha1', 'sha256', or 'sha512'")
 }
 
 fn hash_string(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

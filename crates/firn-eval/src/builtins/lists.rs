@@ -117,7 +117,9 @@ fn concat_lists(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating a value of the list passed to builtins.concatLists";
     let mut forced = ValueVec::with_capacity(lists.len());
     for list in lists.iter() {
-        forced.push(vm.force_at(list, pos).context(pos, what)?);
+        let list = vm.force_at(list, pos)?;
+        vm.force_list(list, pos, what)?;
+        forced.push(list);
     }
     vm.concat_lists(forced.as_slice(), pos, what)
 }
@@ -131,8 +133,10 @@ fn concat_map(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let mut parts = ValueVec::with_capacity(list.len());
     for item in list.iter() {
         let part = vm.call(f, &[item], pos)?;
-        vm.force_list(part, pos, what)?;
-        parts.push(vm.force(part)?);
+        if part.as_list().is_none() {
+            vm.force_list(part, crate::coerce::function_place(f), what)?;
+        }
+        parts.push(part);
     }
     vm.concat_lists(parts.as_slice(), pos, what)
 }

@@ -24,14 +24,6 @@ enum Pair {
     Floats(f64, f64),
 }
 
-fn number(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult<Value> {
-    let value = vm.force_at(value, pos).map_err(|e| e.context(pos, what))?;
-    match value.kind() {
-        Kind::Int(_) | Kind::Float(_) => Ok(value),
-        _ => Err(vm.type_error(value, "an integer", Pos::NONE).context(pos, what)),
-    }
-}
-
 fn pair(
     vm: &mut Vm,
     args: &[Value],
@@ -39,8 +31,7 @@ fn pair(
     first: &'static str,
     second: &'static str,
 ) -> EvalResult<Pair> {
-    let a = vm.force_at(args[0], pos).map_err(|e| e.context(pos, first))?;
-    let b = vm.force_at(args[1], pos).map_err(|e| e.context(pos, second))?;
+    let (a, b) = (vm.force_at(args[0], pos)?, vm.force_at(args[1], pos)?);
     match (a.kind(), b.kind()) {
         (Kind::Int(a), Kind::Int(b)) => Ok(Pair::Ints(a, b)),
         (Kind::Int(a), Kind::Float(b)) => Ok(Pair::Floats(a as f64, b)),
@@ -51,7 +42,7 @@ fn pair(
             let expected = if float { "a float" } else { "an integer" };
             let bad_first = !matches!(x, Kind::Int(_) | Kind::Float(_));
             let (bad, what) = if bad_first { (a, first) } else { (b, second) };
-            Err(vm.type_error(bad, expected, Pos::NONE).context(pos, what))
+            Err(vm.type_error(bad, expected, pos).context(pos, what))
         }
     }
 }
@@ -87,11 +78,14 @@ pub(crate) fn sub(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 }
 
 pub(crate) fn mul(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let what = (
-        "while evaluating the first of the multiplication",
-        "while evaluating the second argument of the multiplication",
-    );
-    match pair(vm, args, pos, what.0, what.1)? {
+    let (a, b) = (vm.force_at(args[0], pos)?, vm.force_at(args[1], pos)?);
+    // With floats the reference says it in other words.
+    let first = match matches!(a.kind(), Kind::Float(_)) || matches!(b.kind(), Kind::Float(_)) {
+        true => "while evaluating the first of the multiplication",
+        false => "while evaluating the first argument of the multiplication",
+    };
+    let second = "while evaluating the second argument of the multiplication";
+    match pair(vm, &[a, b], pos, first, second)? {
         Pair::Ints(a, b) => {
             a.checked_mul(b).map(Value::int).ok_or_else(|| overflow(pos, "multiplying", a, '*', b))
         }
@@ -105,11 +99,11 @@ pub(crate) fn div(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         "while evaluating the second operand of the division",
     );
     // The divisor is looked at first.
-    let divisor = number(vm, args[1], pos, second)?;
+    let (_, divisor) = (vm.force_at(args[0], pos)?, vm.force_at(args[1], pos)?);
     let zero = match divisor.kind() {
         Kind::Int(n) => n == 0,
         Kind::Float(f) => f == 0.0,
-        _ => false,
+        _ => return Err(vm.type_error(divisor, "a float", pos).context(pos, second)),
     };
     if zero {
         return Err(EvalError::at(ErrorKind::Eval, pos, "division by zero"));
@@ -161,7 +155,7 @@ fn bit_xor(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 fn round(vm: &mut Vm, value: Value, pos: Pos, what: &'static str, op: fn(f64) -> f64) -> EvalResult<Value> {
     let value = vm.force_at(value, pos).map_err(|e| e.context(pos, what))?;
     match value.kind() {
-        Kind::Int(_) => Ok(value),
+        Kind::Int(n) => round_int(n, pos).map(|()| value),
         Kind::Float(f) => {
             let rounded = op(f);
             // The bounds of 64-bit integers that floats can hold.
@@ -176,8 +170,26 @@ fn round(vm: &mut Vm, value: Value, pos: Pos, what: &'static str, op: fn(f64) ->
                 ))
             }
         }
-        _ => Err(vm.type_error(value, "a float", Pos::NONE).context(pos, what)),
+        _ => Err(vm.type_error(value, "a float", pos).context(pos, what)),
     }
+}
+
+/// Integers that older versions of the reference spoiled by making floats of them are errors.
+fn round_int(n: i64, pos: Pos) -> EvalResult<()> {
+    let as_float = n as f64;
+    let bug = "Due to a bug (see https://github.com/NixOS/nix/issues/12899)";
+    let future = "\n\tFuture Nix versions might implement the correct behavior.";
+    let message = if as_float >= 9_223_372_036_854_775_808.0 {
+        format!("{bug} the NixInt argument {n} caused undefined behavior in previous Nix versions.{future}")
+    } else if as_float as i64 != n {
+        format!(
+            "{bug} a loss of precision occurred in previous Nix versions because the NixInt argument {n} was rounded to {}.{future}",
+            as_float as i64
+        )
+    } else {
+        return Ok(());
+    };
+    Err(EvalError::at(ErrorKind::Eval, pos, message))
 }
 
 fn ceil(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

@@ -235,7 +235,7 @@ fn path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
                 expected = Some(parse_hash_or_empty(vm, text.as_bytes(), Some(HashAlgo::Sha256))?);
             }
             _ => {
-                let message = format!("unsupported argument '{key}' to 'builtins.path'");
+                let message = format!("unsupported argument '{}' to 'builtins.path'", key.shown());
                 return Err(EvalError::at(ErrorKind::Eval, at, message));
             }
         }

@@ -60,7 +60,7 @@ fn get_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 /// An attribute that has to be there.
 pub(super) fn required(attrs: Attrs, name: Sym, what: &'static str) -> EvalResult<Value> {
     attrs.find(name).ok_or_else(|| {
-        EvalError::new(ErrorKind::MissingAttribute, format!("attribute '{name}' missing"))
+        EvalError::new(ErrorKind::MissingAttribute, format!("attribute '{}' missing", name.shown()))
             .context(Pos::NONE, what)
     })
 }

@@ -1,7 +1,7 @@
 //! Derivations and store paths.
 
 use super::{Entry, entry, experimental};
-use crate::coerce::{Coerce, canonical};
+use crate::coerce::canonical;
 use crate::context::{Context, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::source::Pos;
@@ -52,25 +52,58 @@ fn store_path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn output_of(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the first argument to builtins.outputOf";
-    let (text, context) = vm.coerce(args[0], Coerce::PLAIN, pos, what)?;
-    let elems = context.elems();
+    let string = vm.force_string(args[0], pos, what)?;
+    let (text, elems) = (string.as_bytes(), string.context().elems());
     let drv = match &elems[..] {
         [ContextElem::Opaque(path)] => SingleDerivedPath::Opaque(path.clone()),
         [ContextElem::Built { drv, output }] => {
             SingleDerivedPath::Built { drv: drv.clone(), output: output.clone() }
         }
-        _ => {
-            let shown = String::from_utf8_lossy(&text);
-            return Err(EvalError::at(
+        [ContextElem::DrvDeep(_)] => {
+            let shown = String::from_utf8_lossy(text);
+            return Err(EvalError::new(
                 ErrorKind::Eval,
-                pos,
+                format!(
+                    "string '{shown}' has a context which refers to a complete source and binary closure. This is not supported at this time"
+                ),
+            )
+            .context(pos, what));
+        }
+        _ => {
+            let shown = String::from_utf8_lossy(text);
+            return Err(EvalError::new(
+                ErrorKind::Eval,
                 format!(
                     "string '{shown}' has {} entries in its context. It should only have exactly one entry",
                     elems.len()
                 ),
-            ));
+            )
+            .context(pos, what));
         }
     };
+    let dir = vm.host.store_dir().clone();
+    let (expected, message) = match &drv {
+        SingleDerivedPath::Opaque(path) => {
+            let expected = dir.display(path).to_string();
+            let shown = String::from_utf8_lossy(text);
+            let message = format!("path string '{shown}' has context with the different path '{expected}'");
+            (expected, message)
+        }
+        SingleDerivedPath::Built { drv, output } => {
+            let expected = firn_derivation::DownstreamPlaceholder::of(drv, output).render();
+            let shown = String::from_utf8_lossy(text);
+            let message = format!(
+                "string '{shown}' has context with the output '{output}' from derivation '{}', but the string is not the right placeholder for this derivation output. It should be '{expected}'",
+                drv.render(&dir)
+            );
+            (expected, message)
+        }
+    };
+    // Outputs whose path is known stand in the string by that path.
+    let known = matches!(&drv, SingleDerivedPath::Built { .. }) && text.starts_with(dir.as_str().as_bytes());
+    if text != expected.as_bytes() && !known {
+        return Err(EvalError::new(ErrorKind::Eval, message).context(pos, what));
+    }
     let output =
         vm.string_no_context(args[1], pos, "while evaluating the second argument to builtins.outputOf")?;
     let output = String::from_utf8_lossy(output.as_bytes()).into_owned();

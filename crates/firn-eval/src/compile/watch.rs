@@ -44,7 +44,7 @@ impl Compiler<'_> {
         for name in chain.into_iter().rev() {
             match name.name {
                 Some(sym) => self.bindings.entry(sym).or_default().push((name.level, name.slot)),
-                None => self.withs.push((name.level, name.slot)),
+                None => self.withs.push((name.level, name.slot, Pos::NONE)),
             }
         }
         self.names = outer.names;

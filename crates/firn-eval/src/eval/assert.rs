@@ -132,9 +132,12 @@ impl Vm {
             if left != right {
                 let (x, y) = self.shown_pair(a.value(), b.value());
                 return Err(assertion(if b.find(left).is_none() {
-                    format!("attribute name '{left}' is contained in '{x}', but not in '{y}'")
+                    format!("attribute name '{}' is contained in '{x}', but not in '{y}'", left.shown())
                 } else {
-                    format!("attribute name '{right}' is missing in '{x}', but is contained in '{y}'")
+                    format!(
+                        "attribute name '{}' is missing in '{x}', but is contained in '{y}'",
+                        right.shown()
+                    )
                 }));
             }
             if let Err(mut error) = self.assert_equal(a.get(i), b.get(i), pos) {
@@ -145,7 +148,7 @@ impl Vm {
                 if !places.0.is_none() {
                     error = error.context(places.0, "where left hand side is");
                 }
-                return Err(error.trace(pos, text(format!("while comparing attribute '{left}'"))));
+                return Err(error.trace(pos, text(format!("while comparing attribute '{}'", left.shown()))));
             }
         }
         Ok(())

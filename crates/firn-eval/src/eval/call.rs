@@ -72,7 +72,7 @@ impl Vm {
             }
             Some(formals) => {
                 // It is needed at once.
-                let value = self.eval(last, env).map_err(|e| argument_trace(e, lambda, call.pos))?;
+                let value = self.eval(last, env).map_err(|e| call_site(e, call.pos))?;
                 self.bind_formals(lambda, formals, value, frame, call.pos)?;
             }
         }
@@ -262,7 +262,7 @@ impl Vm {
                 frame.set(slot, *value);
                 slot += 1;
             }
-            let value = self.force_at(*last, lambda.pos).map_err(|e| argument_trace(e, lambda, pos))?;
+            let value = self.force_at(*last, lambda.pos).map_err(|e| call_site(e, pos))?;
             self.bind_formals(lambda, formals, value, frame, pos)?;
         } else {
             for value in args {
@@ -334,7 +334,11 @@ impl Vm {
                     return Err(EvalError::at(
                         ErrorKind::MissingArgument,
                         lambda.pos,
-                        format!("function '{}' called without required argument '{}'", name(), formal.name),
+                        format!(
+                            "function '{}' called without required argument '{}'",
+                            name(),
+                            formal.name.shown()
+                        ),
                     ));
                 }
             }
@@ -346,7 +350,7 @@ impl Vm {
                     return Err(EvalError::at(
                         ErrorKind::Type,
                         lambda.pos,
-                        format!("function '{}' called with unexpected argument '{sym}'", name()),
+                        format!("function '{}' called with unexpected argument '{}'", name(), sym.shown()),
                     )
                     .with_suggestions(crate::fmt::suggest::best_matches(names, sym.as_bytes())));
                 }

@@ -1,7 +1,7 @@
 //! Set expressions.
 
 use crate::attrs::AttrsBuilder;
-use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
+use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::source::Pos;
 use crate::value::{Attrs, Env, Thunk, Value};
@@ -25,7 +25,7 @@ impl Vm {
             // With `__overrides`, a variable must not be copied before it is known what it stands for.
             let value = match expr {
                 Expr::Local { .. } if set.overrides.is_some() => Thunk::new(expr, env).value(),
-                _ => self.delay(expr, env),
+                _ => self.delay_element(expr, env),
             };
             if set.recursive {
                 env.set(i as u32, value);
@@ -42,7 +42,7 @@ impl Vm {
     fn finish_set(&mut self, set: &'static SetExpr, mut attrs: Attrs, env: Env) -> EvalResult<Value> {
         if let Some(place) = set.overrides {
             let what = "while evaluating the `__overrides` attribute";
-            let overrides = self.force(attrs.get(place as usize)).context(Pos::NONE, what)?;
+            let overrides = self.force(attrs.get(place as usize))?;
             let Some(overrides) = overrides.as_attrs() else {
                 return Err(self.type_error(overrides, "a set", Pos::NONE).context(Pos::NONE, what));
             };
@@ -76,11 +76,11 @@ impl Vm {
                 return Err(EvalError::at(
                     ErrorKind::Eval,
                     attr.pos,
-                    format!("dynamic attribute '{name}' already defined at {place}"),
+                    format!("dynamic attribute '{}' already defined at {place}", name.shown()),
                 ));
             }
             added.push((name, attr.pos));
-            let value = self.delay(&attr.value, env);
+            let value = self.delay_element(&attr.value, env);
             builder.push_at(name, value, attr.pos);
         }
         Ok(builder.finish())

@@ -127,8 +127,9 @@ fn write(
                 out.string(name.as_bytes());
                 out.put(b":");
                 let at = attrs.position_of(name);
-                nested(vm, value, copy, out, context, at)
-                    .traced(at, || TraceKind::Text(format!("while evaluating attribute '{name}'").into()))?;
+                nested(vm, value, copy, out, context, at).traced(at, || {
+                    TraceKind::Text(format!("while evaluating attribute '{}'", name.shown()).into())
+                })?;
             }
             out.put(b"}");
         }

@@ -239,7 +239,7 @@ impl Printer<'_> {
                 self.put("«lambda");
                 if let Some(name) = closure.next().0 {
                     self.put(" ");
-                    self.out.extend_from_slice(name.as_bytes());
+                    show::write_name(&mut self.out, name.as_bytes());
                 }
                 let host = self.vm.host().clone();
                 if let Some(place) = closure.next().1.place(&*host) {

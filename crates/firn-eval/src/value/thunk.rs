@@ -168,7 +168,7 @@ impl Thunk {
         }
     }
 
-    /// The function that a suspended application applies.
+    /// The function that a suspended application applies, where it is known to be one.
     #[cold]
     pub fn applied_function(self) -> Option<Value> {
         let head = self.head().load(Ordering::Acquire);
@@ -177,7 +177,12 @@ impl Thunk {
         }
         // SAFETY: suspended native thunks hold a payload, as `native` wrote it.
         let payload = unsafe { Payload(NonNull::new_unchecked((head & !STATE) as *mut u64)) };
-        payload.as_slice().first().copied()
+        match payload.as_slice() {
+            [function, _] => Some(*function),
+            // Of `zipAttrsWith`; `mapAttrs` does not look at its function.
+            [function, _, list] if list.as_list().is_some() => Some(*function),
+            _ => None,
+        }
     }
 
     /// Takes the computation, so that nobody else starts it; `None` when it is not (or no longer) suspended.

@@ -1,5 +1,6 @@
 //! The evaluator from outside, on a host that holds everything in memory. Cases are data: `cases/*.txt`.
 
+mod bad_input;
 mod cases;
 mod host;
 mod laziness;

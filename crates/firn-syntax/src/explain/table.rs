@@ -1,4 +1,4 @@
-//! LALR(1) tables for the grammar, made when the first syntax error is to be explained.
+//! LALR(1) tables for the grammar, made when the first syntax error is to be explained. Sets of tokens are bits.
 
 use super::grammar::{Assoc, PRECEDENCE, RULES, TOKENS};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -41,7 +41,7 @@ struct Grammar {
     rules: Vec<Rule>,
     /// Rules of each symbol that is no token.
     by_left: HashMap<usize, Vec<usize>>,
-    first: Vec<BTreeSet<usize>>,
+    first: Vec<u128>,
     nullable: Vec<bool>,
     strengths: HashMap<usize, (usize, Assoc)>,
 }
@@ -55,7 +55,7 @@ impl Table {
             .iter()
             .enumerate()
             .map(|(number, kernel)| {
-                let items = kernel.iter().map(|item| (*item, lookaheads[&(number, *item)].clone()));
+                let items = kernel.iter().map(|item| (*item, lookaheads[&(number, *item)]));
                 grammar.state(&grammar.closure(items.collect()), &gotos[number])
             })
             .collect();
@@ -96,7 +96,7 @@ impl Grammar {
         let mut grammar = Grammar {
             rules,
             by_left,
-            first: (0..numbers.len()).map(|s| BTreeSet::from_iter((s < TOKENS.len()).then_some(s))).collect(),
+            first: (0..numbers.len()).map(|s| if s < TOKENS.len() { 1 << s } else { 0 }).collect(),
             nullable: vec![false; numbers.len()],
             strengths,
         };
@@ -111,10 +111,9 @@ impl Grammar {
             for rule in &self.rules {
                 let mut all_nullable = true;
                 for symbol in &rule.right {
-                    let new = self.first[*symbol].clone();
-                    let before = self.first[rule.left].len();
-                    self.first[rule.left].extend(new);
-                    changed |= self.first[rule.left].len() != before;
+                    let before = self.first[rule.left];
+                    self.first[rule.left] |= self.first[*symbol];
+                    changed |= self.first[rule.left] != before;
                     if !self.nullable[*symbol] {
                         all_nullable = false;
                         break;
@@ -167,31 +166,31 @@ impl Grammar {
     }
 
     /// All items of a state with the tokens that may follow each, from those of its kernel.
-    fn closure(&self, kernel: Vec<(Item, BTreeSet<usize>)>) -> BTreeMap<Item, BTreeSet<usize>> {
-        let mut all: BTreeMap<Item, BTreeSet<usize>> = kernel.iter().cloned().collect();
+    fn closure(&self, kernel: Vec<(Item, u128)>) -> BTreeMap<Item, u128> {
+        let mut all: BTreeMap<Item, u128> = kernel.iter().cloned().collect();
         let mut todo: Vec<Item> = kernel.into_iter().map(|(item, _)| item).collect();
         while let Some((rule, dot)) = todo.pop() {
             let right = &self.rules[rule].right;
             let Some(rules) = right.get(dot).and_then(|s| self.by_left.get(s)) else { continue };
-            let mut follow = BTreeSet::new();
+            let mut follow = 0;
             let mut open = true;
             for symbol in &right[dot + 1..] {
-                follow.extend(&self.first[*symbol]);
+                follow |= self.first[*symbol];
                 if !self.nullable[*symbol] {
                     open = false;
                     break;
                 }
             }
             if open {
-                follow.extend(&all[&(rule, dot)]);
+                follow |= all[&(rule, dot)];
             }
             for rule in rules {
                 let known = all.entry((*rule, 0));
                 let is_new = matches!(known, std::collections::btree_map::Entry::Vacant(_));
                 let known = known.or_default();
-                let before = known.len();
-                known.extend(&follow);
-                if is_new || known.len() != before {
+                let before = *known;
+                *known |= follow;
+                if is_new || *known != before {
                     todo.push((*rule, 0));
                 }
             }
@@ -204,34 +203,33 @@ impl Grammar {
         &self,
         kernels: &[BTreeSet<Item>],
         gotos: &[HashMap<usize, usize>],
-    ) -> HashMap<(usize, Item), BTreeSet<usize>> {
+    ) -> HashMap<(usize, Item), u128> {
         // Stands for "whatever follows the kernel item".
-        const PASSED: usize = usize::MAX;
-        let mut found: HashMap<(usize, Item), BTreeSet<usize>> = HashMap::new();
+        const PASSED: u128 = 1 << 127;
+        let mut found: HashMap<(usize, Item), u128> = HashMap::new();
         let mut passed: HashMap<(usize, Item), Vec<(usize, Item)>> = HashMap::new();
         for (number, kernel) in kernels.iter().enumerate() {
             for item in kernel {
                 found.entry((number, *item)).or_default();
-                for ((rule, dot), tokens) in self.closure(vec![(*item, BTreeSet::from([PASSED]))]) {
+                for ((rule, dot), tokens) in self.closure(vec![(*item, PASSED)]) {
                     let Some(symbol) = self.rules[rule].right.get(dot) else { continue };
                     let Some(to) = gotos[number].get(symbol) else { continue };
                     let target = (*to, (rule, dot + 1));
-                    if tokens.contains(&PASSED) {
+                    if tokens & PASSED != 0 {
                         passed.entry((number, *item)).or_default().push(target);
                     }
-                    let own = tokens.into_iter().filter(|t| *t != PASSED);
-                    found.entry(target).or_default().extend(own);
+                    *found.entry(target).or_default() |= tokens & !PASSED;
                 }
             }
         }
         let mut todo: Vec<(usize, Item)> = found.keys().copied().collect();
         while let Some(from) = todo.pop() {
-            let tokens = found[&from].clone();
+            let tokens = found[&from];
             for target in passed.get(&from).into_iter().flatten() {
                 let known = found.entry(*target).or_default();
-                let before = known.len();
-                known.extend(&tokens);
-                if known.len() != before {
+                let before = *known;
+                *known |= tokens;
+                if *known != before {
                     todo.push(*target);
                 }
             }
@@ -239,7 +237,7 @@ impl Grammar {
         found
     }
 
-    fn state(&self, items: &BTreeMap<Item, BTreeSet<usize>>, gotos: &HashMap<usize, usize>) -> State {
+    fn state(&self, items: &BTreeMap<Item, u128>, gotos: &HashMap<usize, usize>) -> State {
         let mut state = State::default();
         for (symbol, to) in gotos {
             if *symbol == END {
@@ -254,13 +252,13 @@ impl Grammar {
             if *dot < self.rules[*rule].right.len() {
                 continue;
             }
-            for token in tokens {
-                let action = match state.actions.get(token) {
-                    Some(Action::Shift(_)) => self.resolve(*rule, *token),
+            for token in (0..TOKENS.len()).filter(|token| *tokens & (1 << token) != 0) {
+                let action = match state.actions.get(&token) {
+                    Some(Action::Shift(_)) => self.resolve(*rule, token),
                     _ => Some(Action::Reduce(*rule)),
                 };
                 if let Some(action) = action {
-                    state.actions.insert(*token, action);
+                    state.actions.insert(token, action);
                 }
             }
         }

@@ -253,7 +253,10 @@ impl Parser<'_> {
             }
         }
         if end > 0 && self.lexer.at == end && self.lexer.text[end - 1] == b'/' {
-            return Err(self.error_at(end, "path has a trailing slash"));
+            // At the end of the text the reference names the last part of the path.
+            let last = parts.last().map_or(tok.start, |(pos, _)| *pos as usize);
+            let at = if end == self.lexer.text.len() { last } else { end };
+            return Err(self.error_at(at, "path has a trailing slash"));
         }
         let span = self.add_text(&literal);
         let first = self.add(if home { Node::HomePath(span) } else { Node::Path(span) }, tok.start);

@@ -45,3 +45,45 @@ fn warnings_of_expressions() {
     let run = world.run("nix-instantiate", &["--eval", "-E", expression]).success();
     assert_eq!(run.stderr_text(), "evaluation warning: one\n                      two\n");
 }
+
+#[test]
+fn flake_references() {
+    let world = World::new().conf("extra-experimental-features = flakes");
+    let eval = |expression: &str| world.run("nix-instantiate", &["--eval", "--strict", "-E", expression]);
+    let parsed =
+        eval("builtins.parseFlakeRef \"github:NixOS/nixpkgs/23.05?dir=lib\"").success().stdout_text();
+    let attrs =
+        "{ dir = \"lib\"; owner = \"NixOS\"; ref = \"23.05\"; repo = \"nixpkgs\"; type = \"github\"; }";
+    assert_eq!(parsed, format!("{attrs}\n"));
+    let shown = eval(&format!("builtins.flakeRefToString {attrs}")).success().stdout_text();
+    assert_eq!(shown, "\"github:NixOS/nixpkgs/23.05?dir=lib\"\n");
+    for (expression, message) in [
+        ("builtins.parseFlakeRef \"./x\"", "flake reference './x' is not an absolute path"),
+        ("builtins.flakeRefToString { a = [ ]; }", "but attribute 'a' is a list"),
+        ("builtins.flakeRefToString { a = -1; }", "negative value given for flake ref attr a: -1"),
+    ] {
+        let text = eval(expression).fails(1).stderr_text();
+        assert!(text.contains(message), "{expression}: {text}");
+    }
+    let warned = eval("builtins.parseFlakeRef \"github:a/b?x\"").success().stderr_text();
+    assert!(warned.contains("dubious URI query 'x' is missing equal sign '=', ignoring"), "{warned}");
+}
+
+#[test]
+fn values_as_files() {
+    let world = World::new();
+    let write = |expression: &str| world.run("nix", &["eval", "--write-to", "out", "--expr", expression]);
+    write("{ x = \"foo\"; y.z = \"bla\"; }").success();
+    let read = |name: &str| std::fs::read_to_string(world.work_dir().join(name)).expect("a file");
+    assert_eq!((read("out/x"), read("out/y/z")), ("foo".to_owned(), "bla".to_owned()));
+    assert!(write("\"x\"").fails(1).stderr_text().contains("path 'out' already exists"));
+    for (expression, message) in [
+        ("{ x = 1; }", "value at '«string»:1:3' is not a string or an attribute set"),
+        ("{ \"..\" = \"x\"; }", "invalid file name '..'"),
+        ("{ \"a/b\" = \"x\"; }", "invalid file name 'a/b'"),
+    ] {
+        std::fs::remove_dir_all(world.work_dir().join("out")).expect("a folder");
+        let text = write(expression).fails(1).stderr_text();
+        assert!(text.contains(message) && text.contains("while evaluating the attribute"), "{text}");
+    }
+}

@@ -3,10 +3,12 @@
 use super::NixCommand;
 use crate::args::{FlagSink, Values};
 use crate::context::Context;
-use crate::error::{CliError, CliResult};
-use crate::evaluation::Evaluation;
+use crate::error::{CliError, CliResult, os_message};
 use crate::installables::InstallableArgs;
-use firn_eval::{Coerce, CopyToStore, Kind, Pos, PrintOptions, Value, empty_context, print_value, to_json};
+use firn_eval::{
+    Coerce, CopyToStore, ErrorKind, EvalError, EvalResult, Kind, Pos, PrintOptions, TraceKind, Value, Vm,
+    empty_context, print_value, to_json,
+};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -64,7 +66,7 @@ impl NixCommand for Eval {
             if path.symlink_metadata().is_ok() {
                 return Err(CliError::failed(format!("path '{}' already exists", path.display())));
             }
-            write_to(&mut evaluation, value, path)?;
+            evaluation.run(|vm| write_to(vm, value, Pos::NONE, path))?;
         } else if self.raw {
             let what = "while generating the eval command output";
             let how = Coerce { more: false, copy: CopyToStore::Yes };
@@ -87,24 +89,35 @@ impl NixCommand for Eval {
 }
 
 /// Writes a string as a file, a set of such as a directory.
-fn write_to(evaluation: &mut Evaluation, value: Value, path: &Path) -> CliResult<()> {
-    let value = evaluation.run(|vm| vm.force(value))?;
+fn write_to(vm: &mut Vm, value: Value, pos: Pos, path: &Path) -> EvalResult<()> {
+    let io = |doing: &str, error: &std::io::Error| {
+        let message = format!("{doing} '{}': {}", path.display(), os_message(error));
+        EvalError::new(ErrorKind::Host { exit: 1 }, message)
+    };
+    let value = vm.force(value)?;
     match value.kind() {
-        Kind::Str(text) => std::fs::write(path, text.as_bytes()).map_err(CliError::io("writing", path)),
+        Kind::Str(text) => std::fs::write(path, text.as_bytes()).map_err(|e| io("writing", &e)),
         Kind::Attrs(attrs) => {
-            std::fs::create_dir(path).map_err(CliError::io("creating directory", path))?;
+            std::fs::create_dir(path).map_err(|e| io("creating directory", &e))?;
             for (name, value) in attrs.sorted() {
+                let at = attrs.position_of(name);
                 let bytes = name.as_bytes();
-                if matches!(bytes, b"" | b"." | b"..") || bytes.contains(&b'/') {
-                    return Err(CliError::failed(format!("invalid file name '{name}'")));
-                }
-                write_to(evaluation, value, &path.join(OsStr::from_bytes(bytes)))?;
+                let result = if matches!(bytes, b"" | b"." | b"..") || bytes.contains(&b'/') {
+                    Err(EvalError::new(ErrorKind::Eval, format!("invalid file name '{name}'")))
+                } else {
+                    write_to(vm, value, at, &path.join(OsStr::from_bytes(bytes)))
+                };
+                result.map_err(|error| {
+                    let text = format!("while evaluating the attribute '{name}'");
+                    error.trace(at, TraceKind::Text(text.into()))
+                })?;
             }
             Ok(())
         }
-        _ => Err(CliError::failed(format!(
-            "value for '{}' is not a string or an attribute set",
-            path.display()
-        ))),
+        _ => {
+            let place = pos.place(&**vm.host()).map_or("«none»:0".to_owned(), |place| place.display());
+            let message = format!("value at '{place}' is not a string or an attribute set");
+            Err(EvalError::new(ErrorKind::Type, message))
+        }
     }
 }
