@@ -533,6 +533,7 @@ impl Vm {
         let mut warnings = Vec::new();
         let parsed = firn_syntax::parse_warning(text, options, &mut warnings);
         for warning in warnings {
+            self.in_turn()?;
             self.parser_warning(base, text, warning);
         }
         let ast = parsed.map_err(|e| self.syntax_error(base, e))?;

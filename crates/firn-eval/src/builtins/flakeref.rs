@@ -25,6 +25,7 @@ fn with_context<T>(
     let mut context = ParseContext { has_feature: &has_feature, warnings: Vec::new() };
     let result = f(&mut context);
     for warning in &context.warnings {
+        vm.in_turn()?;
         vm.host.warn(warning);
     }
     result.map_err(|error| EvalError::new(ErrorKind::Eval, error.message))

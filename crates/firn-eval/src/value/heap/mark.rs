@@ -67,7 +67,7 @@ impl Marker {
         let (slot, bytes) = match state {
             SMALL => {
                 let size = SIZES[kind / 2] as usize * 8;
-                let slot = ((offset % BLOCK_BYTES) as u64 * RECIPROCALS[kind / 2] >> 32) as usize;
+                let slot = (((offset % BLOCK_BYTES) as u64 * RECIPROCALS[kind / 2]) >> 32) as usize;
                 if slot * size + size > BLOCK_BYTES {
                     return;
                 }
@@ -110,7 +110,7 @@ mod tests {
         for (size, reciprocal) in SIZES.iter().zip(RECIPROCALS) {
             let size = u64::from(*size) * 8;
             for offset in 0..BLOCK_BYTES as u64 {
-                assert_eq!(offset * reciprocal >> 32, offset / size);
+                assert_eq!((offset * reciprocal) >> 32, offset / size);
             }
         }
     }
