@@ -4,6 +4,7 @@ mod bad_input;
 mod command_line;
 mod evaluation_access;
 mod evaluation_builds;
+mod evaluation_cores;
 mod evaluation_output;
 mod evaluation_watch;
 mod nix_build_command;

@@ -1,0 +1,70 @@
+//! Evaluation on several cores and with a heap that is collected all the time: what is printed, in which order, and
+//! how it ends do not depend on either.
+
+use firn_testkit::World;
+
+/// Packages that need each other, tell of themselves, fail, and go in circles.
+const PACKAGES: &str = r#"
+let
+  package = n: inputs: derivation {
+    name = "p${toString n}-1.${toString n}";
+    system = "x86_64-linux";
+    builder = "/bin/sh";
+    text = builtins.concatStringsSep " " (builtins.genList (i: "${toString (i * n)}") 200);
+    buildInputs = inputs;
+  };
+  name = n: "p${toString n}";
+  all = builtins.listToAttrs (builtins.genList (n: {
+    name = name n;
+    value =
+      if n - n / 97 * 97 == 50 then builtins.trace "at ${toString n}" (package n [ ])
+      else package n (map (i: all.${name (n / i)}) (if n > 8 then [ 2 3 5 7 ] else [ ]));
+  }) 700);
+in
+all // {
+  failing = package 1000 [ all.p1 (throw "no inputs") ];
+  circle = let a = package 1001 [ b ]; b = package 1002 [ a ]; in a;
+}
+"#;
+
+/// How a command ended and all that it said.
+fn outcome(world: &World, cores: &str, args: &[&str]) -> String {
+    let flags = ["--readonly-mode", "--option", "eval-cores", cores];
+    let run = world.run(args[0], &[&args[1..], &flags].concat());
+    format!("{:?}\n{}\n{}", run.code(), run.stdout_text(), run.stderr_text())
+}
+
+#[track_caller]
+fn check(args: &[&str]) {
+    let mut world = World::new().env("FIRN_GC_GROWTH", "5");
+    world.write("p.nix", PACKAGES);
+    let expected = outcome(&world, "1", args);
+    for heap in ["1G", "1M", "1M"] {
+        world = world.env("GC_INITIAL_HEAP_SIZE", heap);
+        for cores in ["1", "2", "8"] {
+            let got = outcome(&world, cores, args);
+            // Not `assert_eq`: the texts are long.
+            let differs = got.lines().zip(expected.lines()).find(|(a, b)| a != b);
+            assert!(got == expected, "{args:?} with {cores} cores and a heap of {heap}: {differs:?}");
+        }
+    }
+}
+
+#[test]
+fn packages_are_the_same() {
+    check(&["nix-env", "-f", "p.nix", "-qaP", "--drv-path", "p.*"]);
+}
+
+#[test]
+fn errors_are_the_same() {
+    check(&["nix-instantiate", "p.nix", "-A", "failing"]);
+    check(&["nix-instantiate", "p.nix", "-A", "circle"]);
+    check(&["nix-instantiate", "p.nix"]);
+}
+
+#[test]
+fn values_are_the_same() {
+    let walk = "builtins.mapAttrs (n: p: builtins.tryEval p.drvPath) \
+        (removeAttrs (import ./p.nix) [ \"circle\" ])";
+    check(&["nix-instantiate", "--eval", "--strict", "--json", "-E", walk]);
+}
