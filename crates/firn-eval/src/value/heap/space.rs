@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
 /// The smallest object has two words.
 const MARK_WORDS: usize = BLOCK_BYTES / 16 / 64;
-/// Blocks are touched first in groups of this many bytes, which the system may serve with huge pages.
-const HUGE: usize = 2 << 20;
+/// What the reserved space is aligned to.
+const ALIGNMENT: usize = 2 << 20;
 
 /// What a block is used for.
 pub(super) const FREE: u8 = 0;
@@ -86,12 +86,12 @@ pub(super) fn region() -> &'static Region {
         // Address space costs nothing, but may be limited.
         let mut bytes = 64 << 30;
         loop {
-            if let Some(memory) = reserve(bytes + HUGE) {
+            if let Some(memory) = reserve(bytes + ALIGNMENT) {
                 if let Some(blocks) = reserve(bytes / BLOCK_BYTES * size_of::<Block>()) {
-                    return Region { base: memory.next_multiple_of(HUGE), bytes, blocks };
+                    return Region { base: memory.next_multiple_of(ALIGNMENT), bytes, blocks };
                 }
                 // SAFETY: the mapping was made just now, and nobody knows of it.
-                let _ = unsafe { rustix::mm::munmap(memory as *mut std::ffi::c_void, bytes + HUGE) };
+                let _ = unsafe { rustix::mm::munmap(memory as *mut std::ffi::c_void, bytes + ALIGNMENT) };
             }
             if bytes <= 64 << 20 {
                 out_of_memory(bytes);
@@ -206,22 +206,7 @@ fn take_blocks(space: &mut Space, count: usize) -> usize {
         out_of_memory(count * BLOCK_BYTES);
     }
     USED.store(first + count, Ordering::Release);
-    advise(region, first, count);
     first
-}
-
-/// Asks for huge pages for what is about to be touched, once the heap is not small any more: a page fault costs more
-/// than the memory at the edges.
-fn advise(region: &Region, first: usize, count: usize) {
-    const FROM: usize = 8 << 20;
-    let end = (first + count) * BLOCK_BYTES;
-    let start = (first * BLOCK_BYTES).next_multiple_of(HUGE).max(FROM);
-    if start < end {
-        let address = (region.base + start) as *mut std::ffi::c_void;
-        let bytes = end.next_multiple_of(HUGE).min(region.bytes) - start;
-        // SAFETY: advice on a part of our own mapping.
-        let _ = unsafe { rustix::mm::madvise(address, bytes, rustix::mm::Advice::LinuxHugepage) };
-    }
 }
 
 /// Whether so much has been taken that collecting is worth its time.
