@@ -6,7 +6,6 @@
 
 use crate::canonicalise::{CanonicaliseOptions, canonicalise_metadata, has_foreign_attributes};
 use crate::ingest::{IngestSink, Keep, TeeSink, dump_flat};
-use crate::path_locks::PathLocks;
 use crate::register::Registration;
 use crate::remove::remove_tree;
 use crate::staging::Staging;
@@ -16,6 +15,7 @@ use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, ValidPathInfo};
 use firn_nar::fs::{Canonical, DumpOptions, Filter, RestoreOptions, dump_path, restore};
 use firn_nar::{Event, HashReader, HashSink, NarError, NarReader, NarWriter, Node};
+use firn_store::locks::PathLocks;
 use firn_store::{StoreError, StoreResult};
 use std::collections::BTreeSet;
 use std::io::{BufReader, Cursor, Read, Write};

@@ -1,9 +1,9 @@
 //! The local store as the target of builds.
 
 use crate::canonicalise::{CanonicaliseOptions, InodesSeen, canonicalise_metadata};
-use crate::path_locks::PathLocks;
 use crate::store::LocalStore;
 use firn_core::{StoreDir, StorePath, ValidPathInfo};
+use firn_store::locks::PathLocks;
 use firn_store::{BuildTarget, OutputTree, Realisation, StoreResult};
 use std::any::Any;
 use std::collections::BTreeSet;

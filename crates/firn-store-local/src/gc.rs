@@ -4,13 +4,13 @@
 //! from each name in the store directory, everything that refers to it is visited; if no root is among what was
 //! visited, all of it goes, referrers first.
 
-use crate::flock::{self, Kind};
 use crate::gc_server::{Server, Shared};
 use crate::remove::remove_tree;
 use crate::roots::Roots;
 use crate::store::LocalStore;
 use crate::temp_roots::open_gc_lock;
 use firn_core::StorePath;
+use firn_store::locks::flock::{self, Kind};
 use firn_store::{GcAction, GcOptions, GcResults, StoreError, StoreResult};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeSet;

@@ -2,9 +2,9 @@
 
 use crate::config::LocalStoreConfig;
 use crate::db::{Db, OpenMode};
-use crate::flock::{self, Kind};
 use crate::schema;
 use firn_store::activity::{Logger, Verbosity};
+use firn_store::locks::flock::{self, Kind};
 use firn_store::{StoreError, StoreResult};
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;

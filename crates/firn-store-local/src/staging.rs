@@ -29,7 +29,8 @@ impl Staging {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             // A collector may take it before it is locked.
             let Ok(fd) = rustix::fs::open(&path, flags, Mode::empty()) else { continue };
-            crate::flock::lock(&fd, crate::flock::Kind::Exclusive, &|| ()).map_err(io("locking"))?;
+            firn_store::locks::flock::lock(&fd, firn_store::locks::flock::Kind::Exclusive, &|| ())
+                .map_err(io("locking"))?;
             if path.exists() {
                 return Ok(Staging { path, _lock: fd });
             }

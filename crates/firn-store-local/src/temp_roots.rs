@@ -4,9 +4,9 @@
 //! full paths. Adding to it needs the shared GC lock; while a collector holds that lock, it takes new roots over a
 //! socket instead, one line each, and answers `1` once the path cannot be deleted any more.
 
-use crate::flock::{self, Kind};
 use firn_core::{StoreDir, StorePath};
 use firn_store::activity::{Logger, Verbosity};
+use firn_store::locks::flock::{self, Kind};
 use firn_store::{StoreError, StoreResult};
 use parking_lot::Mutex;
 use rustc_hash::FxHashSet;

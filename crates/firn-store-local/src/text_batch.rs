@@ -1,13 +1,13 @@
 //! Adding many small files at once, as evaluation does with derivations.
 
 use crate::derivations;
-use crate::path_locks::PathLocks;
 use crate::register::Registration;
 use crate::remove::remove_tree;
 use crate::store::LocalStore;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, ValidPathInfo};
 use firn_nar::fs::restore_flat;
 use firn_nar::{file_archive_len, padding};
+use firn_store::locks::PathLocks;
 use firn_store::{StoreError, StoreResult};
 use std::collections::BTreeSet;
 

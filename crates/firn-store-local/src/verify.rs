@@ -1,11 +1,11 @@
 //! Checking the store against its database.
 
-use crate::flock::{self, Kind};
 use crate::store::LocalStore;
 use crate::temp_roots::open_gc_lock;
 use firn_core::{Hash, HashAlgo, HashFormat, StorePath};
 use firn_nar::HashSink;
 use firn_nar::fs::{DumpOptions, dump_path};
+use firn_store::locks::flock::{self, Kind};
 use firn_store::{StoreError, StoreResult};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -13,6 +13,7 @@ pub mod closure;
 pub mod copy;
 pub mod error;
 pub mod export;
+pub mod locks;
 pub mod memory;
 pub mod source;
 pub mod traits;

@@ -1,5 +1,6 @@
 //! Builders that are part of the program. They run in the sandbox of their build, as its user.
 
+pub mod buildenv;
 mod fetchurl;
 
 use crate::config::BuildConfig;
@@ -75,6 +76,7 @@ pub fn run(call: &BuiltinCall, _env: &[Bytes]) -> Result<(), String> {
     let context: Context = serde_json::from_slice(&call.payload)
         .map_err(|e| format!("the builder's context is damaged: {e}"))?;
     match call.name.as_str() {
+        "buildenv" => buildenv::run(&context),
         "fetchurl" => fetchurl::run(&context),
         other => Err(format!("unsupported builtin builder '{other}'")),
     }

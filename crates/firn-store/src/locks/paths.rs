@@ -3,8 +3,8 @@
 //! Protocol, shared with the reference: create, flock exclusively, and look whether the file is still empty. Whoever
 //! removes a lock file writes a byte into it while holding it, so that those who waited see that it is stale.
 
-use crate::flock::{self, Kind};
-use firn_store::{StoreError, StoreResult};
+use super::flock::{self, Kind};
+use crate::error::{StoreError, StoreResult};
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

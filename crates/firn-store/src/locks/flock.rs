@@ -1,25 +1,25 @@
 //! flock(2) as the reference uses it, on lock files that stay where they are.
 
-use firn_store::{StoreError, StoreResult};
+use crate::error::{StoreError, StoreResult};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
     Shared,
     Exclusive,
 }
 
 /// Opens or creates a lock file.
-pub(crate) fn open_lock_file(path: &Path) -> StoreResult<OwnedFd> {
+pub fn open_lock_file(path: &Path) -> StoreResult<OwnedFd> {
     open(path, OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC, Mode::from_raw_mode(0o600))
         .map_err(|e| StoreError::io("opening lock file", path)(e.into()))
 }
 
 /// Takes the lock unless that would block.
-pub(crate) fn try_lock(fd: impl AsFd, kind: Kind) -> Result<bool, Errno> {
+pub fn try_lock(fd: impl AsFd, kind: Kind) -> Result<bool, Errno> {
     let operation = match kind {
         Kind::Shared => FlockOperation::NonBlockingLockShared,
         Kind::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -35,7 +35,7 @@ pub(crate) fn try_lock(fd: impl AsFd, kind: Kind) -> Result<bool, Errno> {
 }
 
 /// Takes the lock; calls `on_wait` if that has to wait.
-pub(crate) fn lock(fd: impl AsFd, kind: Kind, on_wait: &dyn Fn()) -> Result<(), Errno> {
+pub fn lock(fd: impl AsFd, kind: Kind, on_wait: &dyn Fn()) -> Result<(), Errno> {
     if try_lock(fd.as_fd(), kind)? {
         return Ok(());
     }
@@ -52,6 +52,6 @@ pub(crate) fn lock(fd: impl AsFd, kind: Kind, on_wait: &dyn Fn()) -> Result<(), 
     }
 }
 
-pub(crate) fn unlock(fd: impl AsFd) -> Result<(), Errno> {
+pub fn unlock(fd: impl AsFd) -> Result<(), Errno> {
     flock(fd, FlockOperation::Unlock)
 }
