@@ -40,6 +40,9 @@ pub fn build_store(
     eval_store: Option<&Arc<dyn Store>>,
     context: &Context,
 ) -> CliResult<Arc<dyn BuildStore>> {
+    if let Some(build) = &opened.build {
+        return Ok(Arc::clone(build));
+    }
     let scheduler = scheduler(opened, eval_store, &context.settings, &context.logger)?;
     let cancel = scheduler.cancellation().clone();
     // The first signal ends builds in order; programs that run nothing but us die from the second.

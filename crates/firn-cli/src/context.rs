@@ -172,6 +172,9 @@ impl Context {
         let opened = self.opened()?.clone();
         let (settings, logger) = (Arc::clone(&self.settings), Arc::clone(&self.logger));
         let eval_store = self.separate_eval_store().cloned();
+        if let Some(build) = opened.build {
+            return Ok(Box::new(move || Ok(Arc::clone(&build))));
+        }
         Ok(Box::new(move || match builds::scheduler(&opened, eval_store.as_ref(), &settings, &logger) {
             Ok(scheduler) => Ok(Arc::new(scheduler) as Arc<dyn firn_store::BuildStore>),
             Err(error) => Err(error.to_string()),

@@ -12,6 +12,7 @@ mod goals;
 pub mod missing;
 mod run;
 pub mod scheduler;
+mod single;
 pub mod status;
 
 pub use executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots, Substituter};

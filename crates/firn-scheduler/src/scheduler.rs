@@ -6,6 +6,7 @@ use crate::run::Run;
 use crate::status::ExitFlags;
 use async_trait::async_trait;
 use firn_core::{DerivedPath, StorePath};
+use firn_derivation::Derivation;
 use firn_store::activity::Logger;
 use firn_store::copy::copy_paths;
 use firn_store::{
@@ -136,6 +137,15 @@ impl Scheduler {
 impl BuildStore for Scheduler {
     async fn build_paths(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>> {
         Ok(self.run(paths, mode).await?.results)
+    }
+
+    async fn build_derivation(
+        &self,
+        drv_path: &StorePath,
+        drv: &Derivation,
+        mode: BuildMode,
+    ) -> StoreResult<BuildResult> {
+        crate::single::build(self, drv_path, drv, mode).await
     }
 
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {

@@ -50,6 +50,10 @@ impl BuildTarget for LocalStore {
         crate::remove::remove_tree(path).map(drop)
     }
 
+    fn import_output(&self, info: &ValidPathInfo, nar: &mut dyn std::io::Read) -> StoreResult<()> {
+        self.import_locked(info, nar, false)
+    }
+
     fn register_outputs(&self, infos: &[ValidPathInfo]) -> StoreResult<()> {
         self.register_valid_paths(infos)
     }

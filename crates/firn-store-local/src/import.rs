@@ -28,6 +28,16 @@ impl LocalStore {
         }
         self.ensure_writable()?;
         let _lock = self.lock_path(&info.path)?;
+        self.import_locked(info, input, repair)
+    }
+
+    /// As [`LocalStore::import`], for a caller who holds the path's lock and trusts the facts.
+    pub(crate) fn import_locked(
+        &self,
+        info: &ValidPathInfo,
+        input: impl Read,
+        repair: bool,
+    ) -> StoreResult<()> {
         if !repair && self.is_valid(&info.path)? {
             return Ok(());
         }

@@ -5,13 +5,14 @@ use crate::add::Ingestion;
 use crate::store::LocalStore;
 use crate::stream;
 use crate::text_batch::TextItem;
+use crate::verify::VerifyOptions;
 use async_trait::async_trait;
-use firn_core::{CaMethod, HashAlgo, StoreDir, StorePath, ValidPathInfo};
+use firn_core::{CaMethod, DerivedPath, HashAlgo, StoreDir, StorePath, ValidPathInfo};
 use firn_derivation::Derivation;
 use firn_nar::NarError;
 use firn_store::{
-    AddSource, GcOptions, GcResults, GcStore, LocalFsStore, LogStore, NarSink, NarSource, Realisation, Store,
-    StoreError, StoreResult, TextToAdd, Trust,
+    AddSource, BuildMode, BuildStore, GcOptions, GcResults, GcStore, LocalFsStore, LogStore, NarSink,
+    NarSource, Realisation, Store, StoreError, StoreResult, TextToAdd, Trust,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -217,6 +218,7 @@ impl Store for LocalStore {
     }
 }
 
+#[async_trait]
 impl LocalFsStore for LocalStore {
     fn real_store_dir(&self) -> &Path {
         &self.config().real_store_dir
@@ -230,7 +232,7 @@ impl LocalFsStore for LocalStore {
         &self.config().log_dir
     }
 
-    fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()> {
+    async fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()> {
         self.add_permanent_root(path, link).map(drop)
     }
 }
@@ -260,6 +262,31 @@ impl GcStore for LocalStore {
         blocking(move || {
             let mut results = GcResults::default();
             store.collect(&options, &mut results).map(|()| results)
+        })
+        .await
+    }
+
+    async fn add_root_link(&self, link: &Path) -> StoreResult<()> {
+        self.add_indirect_root_link(link)
+    }
+
+    async fn optimise(&self) -> StoreResult<()> {
+        let store = self.clone();
+        blocking(move || store.optimise().map(drop)).await
+    }
+
+    async fn verify(&self, check_contents: bool, repair: Option<Arc<dyn BuildStore>>) -> StoreResult<bool> {
+        let store = self.clone();
+        let runtime = tokio::runtime::Handle::current();
+        blocking(move || {
+            let again = repair.map(|builder| {
+                move |path: &StorePath| {
+                    let wanted = [DerivedPath::Opaque(path.clone())];
+                    runtime.block_on(builder.realise(&wanted, BuildMode::Repair)).map(drop)
+                }
+            });
+            let repair = again.as_ref().map(|again| again as &dyn Fn(&StorePath) -> StoreResult<()>);
+            store.verify(&VerifyOptions { check_contents, repair })
         })
         .await
     }

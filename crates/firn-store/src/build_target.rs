@@ -44,6 +44,10 @@ pub trait BuildTarget: Send + Sync {
     /// Removes a file or tree, whatever its modes; one that is not there is fine.
     fn remove_tree(&self, path: &Path) -> StoreResult<()>;
 
+    /// Reads the archive of an output that was built elsewhere and makes it valid. The caller holds the output's
+    /// lock and trusts the other machine; hash and size are checked. What it refers to is valid.
+    fn import_output(&self, info: &ValidPathInfo, nar: &mut dyn std::io::Read) -> StoreResult<()>;
+
     /// Makes `infos` valid in one transaction; what they refer to is valid or among them.
     fn register_outputs(&self, infos: &[ValidPathInfo]) -> StoreResult<()>;
 

@@ -2,8 +2,8 @@
 
 use crate::error::{StoreError, StoreResult};
 use crate::traits::Store;
-use firn_core::{StoreDir, StorePath};
-use std::collections::{BTreeMap, BTreeSet};
+use firn_core::{StoreDir, StorePath, ValidPathInfo};
+use std::collections::BTreeSet;
 
 /// Which way edges are followed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,14 +110,26 @@ pub async fn compute_fs_closure(
     start: &BTreeSet<StorePath>,
     options: ClosureOptions,
 ) -> StoreResult<BTreeSet<StorePath>> {
-    let mut todo: Vec<StorePath> = start.iter().cloned().collect();
+    if options.direction == Direction::References
+        && !options.include_derivers
+        && let Some(closure) = store.query_closure(start, options.include_outputs).await?
+    {
+        return Ok(closure);
+    }
     let mut reached = start.clone();
-    while let Some(path) = todo.pop() {
-        for next in edges(store, &path, options).await? {
-            if reached.insert(next.clone()) {
-                todo.push(next);
-            }
+    // Stores far away are asked for all paths of the same distance at once.
+    let mut frontier = start.clone();
+    while !frontier.is_empty() {
+        let infos = store.query_path_infos(&frontier).await?;
+        let mut next = BTreeSet::new();
+        for path in &frontier {
+            let Some(info) = infos.get(path) else {
+                return Err(StoreError::InvalidPath { path: store.store_dir().display(path) });
+            };
+            let edges = edges(store, path, info, options).await?;
+            next.extend(edges.into_iter().filter(|edge| reached.insert(edge.clone())));
         }
+        frontier = next;
     }
     Ok(reached)
 }
@@ -125,11 +137,9 @@ pub async fn compute_fs_closure(
 async fn edges(
     store: &dyn Store,
     path: &StorePath,
+    info: &ValidPathInfo,
     options: ClosureOptions,
 ) -> StoreResult<BTreeSet<StorePath>> {
-    let Some(info) = store.query_path_info(path).await? else {
-        return Err(StoreError::InvalidPath { path: store.store_dir().display(path) });
-    };
     let (with_outputs, mut next) = match options.direction {
         Direction::References => {
             let mut next = info.references.clone();
@@ -161,12 +171,7 @@ async fn edges(
 
 /// As [`topo_sort`], with the references that the store knows; paths that are not valid have none.
 pub async fn topo_sort_paths(store: &dyn Store, paths: &BTreeSet<StorePath>) -> StoreResult<Vec<StorePath>> {
-    let mut known = BTreeMap::new();
-    for path in paths {
-        if let Some(info) = store.query_path_info(path).await? {
-            known.insert(path, info);
-        }
-    }
+    let known = store.query_path_infos(paths).await?;
     topo_sort(paths, |path| Ok(known.get(path).map(|info| info.references.clone()).unwrap_or_default()))?
         .map_err(|cycle| cycle.into_error(store.store_dir()))
 }
@@ -174,6 +179,7 @@ pub async fn topo_sort_paths(store: &dyn Store, paths: &BTreeSet<StorePath>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     fn path(n: char) -> StorePath {
         StorePath::from_base_name(&format!("{}-{n}", n.to_string().repeat(32))).unwrap()

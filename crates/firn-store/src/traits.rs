@@ -92,6 +92,20 @@ pub trait Store: Send + Sync {
 
     async fn query_path_info(&self, path: &StorePath) -> StoreResult<Option<Arc<ValidPathInfo>>>;
 
+    /// What is known of those of `paths` that are valid. Stores far away answer many at once.
+    async fn query_path_infos(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, Arc<ValidPathInfo>>> {
+        let mut infos = BTreeMap::new();
+        for path in paths {
+            if let Some(info) = self.query_path_info(path).await? {
+                infos.insert(path.clone(), info);
+            }
+        }
+        Ok(infos)
+    }
+
     async fn is_valid_path(&self, path: &StorePath) -> StoreResult<bool> {
         Ok(self.query_path_info(path).await?.is_some())
     }
@@ -114,6 +128,17 @@ pub trait Store: Send + Sync {
 
     /// Valid derivations that have `path` as an output.
     async fn query_valid_derivers(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>>;
+
+    /// Everything that valid `paths` refer to, themselves included, and with derivations their valid outputs if
+    /// `include_outputs`: `None` where the store has no quicker way than asking path by path.
+    async fn query_closure(
+        &self,
+        paths: &BTreeSet<StorePath>,
+        include_outputs: bool,
+    ) -> StoreResult<Option<BTreeSet<StorePath>>> {
+        let _ = (paths, include_outputs);
+        Ok(None)
+    }
 
     /// The outputs of a valid derivation; `None` where an output's path is not known (yet).
     async fn query_derivation_outputs(
@@ -201,6 +226,12 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// The version that the program behind a remote store says it has; `None` for stores without such a program.
+    /// Fails if the store cannot be reached.
+    async fn server_version(&self) -> StoreResult<Option<String>> {
+        Ok(None)
+    }
+
     /// Reads and parses a valid derivation.
     async fn read_derivation(&self, path: &StorePath) -> StoreResult<Derivation>;
 
@@ -222,6 +253,7 @@ pub trait Store: Send + Sync {
 }
 
 /// A store whose objects are files on this machine.
+#[async_trait]
 pub trait LocalFsStore: Send + Sync {
     /// Where the files really are; differs from the store directory in chroot stores.
     fn real_store_dir(&self) -> &Path;
@@ -234,7 +266,7 @@ pub trait LocalFsStore: Send + Sync {
 
     /// Makes the symlink `link` to a store path and registers it as a garbage-collector root. Fails where
     /// `link` exists and is not a symlink into the store.
-    fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()>;
+    async fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()>;
 }
 
 /// Build logs, keyed by derivation.
@@ -277,6 +309,16 @@ pub trait GcStore: Send + Sync {
     /// Roots: the link (or `{lsof}`, `{temp:pid}`-like source) for each store path.
     async fn find_roots(&self, censor: bool) -> StoreResult<BTreeMap<StorePath, BTreeSet<String>>>;
     async fn collect_garbage(&self, options: &GcOptions) -> StoreResult<GcResults>;
+
+    /// Registers `link`, a symlink that somebody else made, as a root of what it points to.
+    async fn add_root_link(&self, link: &Path) -> StoreResult<()>;
+
+    /// Links files of the same content to one.
+    async fn optimise(&self) -> StoreResult<()>;
+
+    /// Checks the store against its database, with all contents if `check_contents`; what is damaged is built or
+    /// fetched again by `repair`. Whether errors remain.
+    async fn verify(&self, check_contents: bool, repair: Option<Arc<dyn BuildStore>>) -> StoreResult<bool>;
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,6 +382,15 @@ pub trait BuildStore: Send + Sync {
     /// As `build_paths`, but a failed request is an error of the call ([`StoreError::Build`] with the exit status
     /// that it leads to). Errors of dependencies, and of all but one request, are logged.
     async fn realise(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>>;
+
+    /// Builds a derivation that need not be in the store and whose inputs (`input_srcs`, all of them) are valid.
+    /// A failed build is a result, not an error of the call.
+    async fn build_derivation(
+        &self,
+        drv_path: &StorePath,
+        drv: &Derivation,
+        mode: BuildMode,
+    ) -> StoreResult<BuildResult>;
 
     /// What `build_paths` would do.
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing>;
