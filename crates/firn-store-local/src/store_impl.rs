@@ -218,7 +218,6 @@ impl Store for LocalStore {
     }
 }
 
-#[async_trait]
 impl LocalFsStore for LocalStore {
     fn real_store_dir(&self) -> &Path {
         &self.config().real_store_dir
@@ -232,7 +231,7 @@ impl LocalFsStore for LocalStore {
         &self.config().log_dir
     }
 
-    async fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()> {
+    fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()> {
         self.add_permanent_root(path, link).map(drop)
     }
 }

@@ -253,7 +253,6 @@ pub trait Store: Send + Sync {
 }
 
 /// A store whose objects are files on this machine.
-#[async_trait]
 pub trait LocalFsStore: Send + Sync {
     /// Where the files really are; differs from the store directory in chroot stores.
     fn real_store_dir(&self) -> &Path;
@@ -266,7 +265,7 @@ pub trait LocalFsStore: Send + Sync {
 
     /// Makes the symlink `link` to a store path and registers it as a garbage-collector root. Fails where
     /// `link` exists and is not a symlink into the store.
-    async fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()>;
+    fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()>;
 }
 
 /// Build logs, keyed by derivation.

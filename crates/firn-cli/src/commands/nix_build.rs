@@ -255,7 +255,7 @@ fn link_outputs(
                 name.push(format!("-{}", w.output));
             }
             let link = std::path::absolute(&name).map_err(CliError::io("resolving", &name))?;
-            context.block_on(local.add_indirect_root(&path, &link))??;
+            local.add_indirect_root(&path, &link)?;
         }
         paths.push(path);
     }

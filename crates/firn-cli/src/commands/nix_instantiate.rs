@@ -254,7 +254,7 @@ fn derivations(
                         store.uri()
                     )));
                 };
-                context.block_on(local.add_indirect_root(&path, &link))??;
+                local.add_indirect_root(&path, &link)?;
                 shown = link.display().to_string();
             }
         }

@@ -88,7 +88,7 @@ impl NixCommand for Build {
             context.print_line(super::json_text(&Value::Array(value), Some(false)))?;
         }
         if let Some(prefix) = &self.out_link {
-            link(context, &*store, &built, prefix)?;
+            link(&*store, &built, prefix)?;
         }
         if self.print_out_paths {
             for path in built.iter().flat_map(|built| built.outputs.values()) {
@@ -131,7 +131,7 @@ fn planned(context: &Context, store: &dyn Store, path: &DerivedPath) -> CliResul
 }
 
 /// Makes `result`, `result-dev`, and `result-1` and so on for further installables.
-fn link(context: &Context, store: &dyn Store, built: &[Built], prefix: &std::path::Path) -> CliResult<()> {
+fn link(store: &dyn Store, built: &[Built], prefix: &std::path::Path) -> CliResult<()> {
     let Some(local) = store.as_local_fs() else { return Ok(()) };
     for (index, built) in built.iter().enumerate() {
         for (output, path) in &built.outputs {
@@ -143,7 +143,7 @@ fn link(context: &Context, store: &dyn Store, built: &[Built], prefix: &std::pat
                 name.push(format!("-{output}"));
             }
             let link = std::path::absolute(&name).map_err(CliError::io("resolving", &name))?;
-            context.block_on(local.add_indirect_root(path, &link))??;
+            local.add_indirect_root(path, &link)?;
         }
     }
     Ok(())

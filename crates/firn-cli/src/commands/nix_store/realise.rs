@@ -138,7 +138,7 @@ impl<'a> Roots<'a> {
             name.push(format!("-{output}"));
         }
         let link = std::path::absolute(Path::new(&name)).map_err(CliError::io("resolving", &name))?;
-        self.context.block_on(local.add_indirect_root(path, &link))??;
+        local.add_indirect_root(path, &link)?;
         Ok(link)
     }
 }
