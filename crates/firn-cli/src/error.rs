@@ -3,6 +3,7 @@
 //! Exit codes: 1 for any error; for builds 100 (failed), 101 (timed out), 102 (hash mismatch), 104 (not
 //! deterministic), which [`StoreError::Build`] carries.
 
+use firn_profile::ProfileError;
 use firn_settings::SettingsError;
 use firn_store::StoreError;
 use firn_store::activity::{Logger, Verbosity};
@@ -25,6 +26,8 @@ pub enum CliError {
     Settings(#[from] SettingsError),
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Profile(#[from] ProfileError),
     #[error("{operation} '{}': {source}", path.display())]
     Io { operation: &'static str, path: PathBuf, source: std::io::Error },
     /// The whole message is the text.
@@ -57,7 +60,10 @@ impl CliError {
         match self {
             Self::Failed { status, .. } | Self::Rendered { status, .. } | Self::Exit(status) => *status,
             Self::Store(StoreError::Build { status, .. }) => u8::try_from(*status).unwrap_or(1),
-            Self::Usage { .. } | Self::Settings(_) | Self::Store(_) | Self::Io { .. } => 1,
+            Self::Profile(ProfileError::Store(StoreError::Build { status, .. })) => {
+                u8::try_from(*status).unwrap_or(1)
+            }
+            Self::Usage { .. } | Self::Settings(_) | Self::Store(_) | Self::Profile(_) | Self::Io { .. } => 1,
         }
     }
 
@@ -79,7 +85,7 @@ impl CliError {
         }
         let usage = match self {
             Self::Rendered { usage, .. } => *usage,
-            Self::Usage { .. } => true,
+            Self::Usage { .. } | Self::Profile(ProfileError::Usage(_)) => true,
             Self::Settings(error) => error.is_usage(),
             _ => false,
         };
@@ -93,7 +99,9 @@ impl CliError {
 fn describe(error: &CliError) -> String {
     let (operation, path, source) = match error {
         CliError::Io { operation, path, source } => (operation, path, source),
-        CliError::Store(StoreError::Io { operation, path, source }) => (operation, path, source),
+        CliError::Store(StoreError::Io { operation, path, source })
+        | CliError::Profile(ProfileError::Store(StoreError::Io { operation, path, source }))
+        | CliError::Profile(ProfileError::Io { operation, path, source }) => (operation, path, source),
         other => return other.to_string(),
     };
     format!("{operation} '{}': {}", path.display(), os_message(source))

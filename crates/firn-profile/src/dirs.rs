@@ -9,6 +9,11 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether there is anything, be it a link to nowhere: a profile that was chosen may not be there yet.
+fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
+}
+
 fn make_dirs(dir: &Path) -> ProfileResult<()> {
     std::fs::create_dir_all(dir).map_err(ProfileError::io("creating directory", dir))
 }
@@ -59,12 +64,12 @@ pub fn default_profile(settings: &Settings) -> ProfileResult<PathBuf> {
     let link = profile_link(settings)?;
     let prepare = || -> ProfileResult<PathBuf> {
         let profile = profiles(settings)?.join("profile");
-        if !link.exists() {
+        if !is_there(&link) {
             switch_link(&link, &profile)?;
         }
         // Where NixOS and boot scripts expect root's profile.
         let global = settings.dirs.state.join("profiles/default");
-        if is_root() && !global.exists() {
+        if is_root() && !is_there(&global) {
             switch_link(&global, &profile)?;
         }
         let target = std::fs::read_link(&link).map_err(ProfileError::io("reading symbolic link", &link))?;
@@ -95,7 +100,7 @@ pub fn default_expression(settings: &Settings) -> ProfileResult<PathBuf> {
 /// The same, made with links to the user's and root's channels if it is missing.
 pub fn prepared_default_expression(settings: &Settings) -> ProfileResult<PathBuf> {
     let path = default_expression(settings)?;
-    if !path.exists() {
+    if !is_there(&path) {
         make_dirs(&path)?;
         switch_link(&path.join("channels"), &channels(settings)?)?;
         if !is_root() {

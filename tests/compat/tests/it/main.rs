@@ -10,3 +10,4 @@ mod evaluation_watch;
 mod nix_build_command;
 mod nix_env_queries;
 mod nix_store_commands;
+mod profiles;

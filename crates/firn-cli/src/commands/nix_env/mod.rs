@@ -1,16 +1,21 @@
-//! `nix-env`: queries of packages. What changes profiles is not there yet and says so.
+//! `nix-env`: what is installed in profiles, and what could be.
 
 mod columns;
+mod element;
 mod elements;
+mod install;
+mod install_source;
 mod json;
 mod order;
 mod output;
 mod query;
 mod selectors;
 mod source;
+mod switching;
+mod user_env;
 
 use crate::args::{EvalArgs, FlagSink, Values};
-use crate::context::{Context, Start};
+use crate::context::Start;
 use crate::error::{CliError, CliResult};
 use firn_store::activity::Verbosity;
 use std::collections::VecDeque;
@@ -18,56 +23,87 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 const HELP: &str = "
-Usage: nix-env --query [--installed | --available] [FLAGS...] [NAMES...]
+Usage: nix-env OPERATION [FLAGS...] [ARGUMENTS...]
 
-Lists packages: those of a profile, or with --available those of an expression. NAMES choose among them:
-a name, a name with a version, a regular expression for the name, or '*'.
+Changes and lists what is installed in a profile.
 
-  -a, --available         packages of the expression
-      --installed         packages of the profile; this is so without --available
+Operations:
+  -i, --install PACKAGES...      install packages: names, store paths, with -A attributes
+        -A, --attr               the arguments are attribute paths
+        -E, --from-expression    the arguments are functions on the expression
+            --from-profile PATH  packages of another profile
+        -P, --preserve-installed keep packages of the same name
+        -r, --remove-all         remove everything else
+            --priority N         smaller numbers win where packages have files of the same name
+  -u, --upgrade [PACKAGES...]    upgrade to newer versions: --lt (default), --leq, --eq, --always
+  -e, --uninstall PACKAGES...    remove packages
+      --set PACKAGE              let the profile be just this
+      --set-flag NAME VALUE PACKAGES...
+                                 set priority, active or keep of installed packages
+  -q, --query [PACKAGES...]      list packages: those of the profile, or with --available those of an expression
+  -S, --switch-profile PATH      let ~/.nix-profile point to another profile
+  -G, --switch-generation N      go to a generation of the profile
+      --rollback                 go to the one before the current
+      --list-generations         list them
+      --delete-generations (old | Nd | +N | NUMBERS...)
+                                 delete all but the current; those older than N days; all but N; these
+
+PACKAGES are a name, a name with a version, a regular expression for the name, or '*'.
+
   -f, --file FILE         the expression, or a folder of expressions; otherwise ~/.nix-defexpr
-  -A, --attr PATH         with --available, only look at this attribute and below
   -p, --profile PATH      the profile; otherwise NIX_PROFILE, or ~/.nix-profile
-      --system-filter S   with --available, only packages for system S; '*' for all
+      --system-filter S   only packages for system S; '*' for all
   -b, --prebuilt-only     only packages that are valid or can be substituted
-  -s, --status            a column: installed (I), valid (P), substitutable (S)
-  -P, --attr-path         a column: the attribute path
-      --no-name           no column for the name
-  -c, --compare-versions  a column: how the version compares with installed or available ones
-      --system, --drv-path, --out-path, --description   columns
-      --json, --xml       structured output; with --meta, all meta attributes
+      --dry-run           say what would be done, and stop
       --arg NAME EXPR, --argstr NAME STRING             arguments for functions in the expression
 
-Operations that change profiles or list generations are not supported yet by this version of firn.
+Columns of --query:
+  -a, --available         packages of the expression
+      --installed         packages of the profile; this is so without --available
+  -A, --attr PATH         with --available, only look at this attribute and below
+  -s, --status            installed (I), valid (P), substitutable (S)
+  -P, --attr-path         the attribute path
+      --no-name           no column for the name
+  -c, --compare-versions  how the version compares with installed or available ones
+      --system, --drv-path, --out-path, --description
+      --json, --xml       structured output; with --meta, all meta attributes
 ";
 
 /// Operations by their names, long and short.
 const OPERATIONS: &[(&str, Operation)] = &[
     ("--query", Operation::Query),
     ("-q", Operation::Query),
-    ("--install", Operation::Missing("--install")),
-    ("-i", Operation::Missing("--install")),
-    ("--uninstall", Operation::Missing("--uninstall")),
-    ("-e", Operation::Missing("--uninstall")),
-    ("--upgrade", Operation::Missing("--upgrade")),
-    ("-u", Operation::Missing("--upgrade")),
-    ("--set-flag", Operation::Missing("--set-flag")),
-    ("--set", Operation::Missing("--set")),
-    ("--switch-profile", Operation::Missing("--switch-profile")),
-    ("-S", Operation::Missing("--switch-profile")),
-    ("--switch-generation", Operation::Missing("--switch-generation")),
-    ("-G", Operation::Missing("--switch-generation")),
-    ("--rollback", Operation::Missing("--rollback")),
-    ("--list-generations", Operation::Missing("--list-generations")),
-    ("--delete-generations", Operation::Missing("--delete-generations")),
+    ("--install", Operation::Install),
+    ("-i", Operation::Install),
+    ("--uninstall", Operation::Uninstall),
+    ("-e", Operation::Uninstall),
+    ("--upgrade", Operation::Upgrade),
+    ("-u", Operation::Upgrade),
+    ("--set-flag", Operation::SetFlag),
+    ("--set", Operation::Set),
+    ("--switch-profile", Operation::SwitchProfile),
+    ("-S", Operation::SwitchProfile),
+    ("--switch-generation", Operation::SwitchGeneration),
+    ("-G", Operation::SwitchGeneration),
+    ("--rollback", Operation::Rollback),
+    ("--list-generations", Operation::ListGenerations),
+    ("--delete-generations", Operation::DeleteGenerations),
 ];
 
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Query,
-    /// One that firn does not have yet, by its long name.
-    Missing(&'static str),
+    Install,
+    Uninstall,
+    Upgrade,
+    SetFlag,
+    Set,
+    SwitchProfile,
+    SwitchGeneration,
+    Rollback,
+    ListGenerations,
+    DeleteGenerations,
 }
 
 /// The command line, before the operation has looked at its flags.
@@ -80,6 +116,9 @@ struct Line {
     system_filter: Option<Vec<u8>>,
     prebuilt_only: bool,
     dry_run: bool,
+    repair: bool,
+    /// The name that installed packages get.
+    force_name: Option<String>,
     /// Flags (and their arguments) that are the operation's.
     flags: VecDeque<OsString>,
     args: Vec<OsString>,
@@ -112,17 +151,15 @@ impl FlagSink for Line {
             "--system-filter" => self.system_filter = Some(values.next(flag)?.into_encoded_bytes()),
             "-b" | "--prebuilt-only" => self.prebuilt_only = true,
             "--dry-run" => self.dry_run = true,
-            "--repair" => {}
-            "--force-name" => {
-                values.next(flag)?;
-                self.flags.push_back(flag.into());
-            }
+            "--repair" => self.repair = true,
+            "--force-name" => self.force_name = Some(values.next_text(flag)?).filter(|name| !name.is_empty()),
             _ if self.eval_args.flag(flag, values)? => {}
             // The operation may not be known yet; it says later what it does not know.
             _ => {
                 self.flags.push_back(flag.into());
                 let query_attr = self.operation == Some(Operation::Query) && matches!(flag, "-A" | "--attr");
-                if query_attr || flag == "--from-profile" {
+                let priority = self.operation == Some(Operation::Install) && flag == "--priority";
+                if query_attr || priority || flag == "--from-profile" {
                     self.flags.push_back(values.next(flag)?);
                 }
             }
@@ -147,16 +184,19 @@ pub fn main(start: Start) -> CliResult<u8> {
     if line.dry_run {
         context.logger.log(Verbosity::Info, b"(dry run; not doing anything)");
     }
+    source::prepare_default_expression(&context);
     match line.operation {
         None => Err(CliError::usage("no operation specified")),
         Some(Operation::Query) => query::query(&context, line),
-        Some(Operation::Missing(name)) => Err(missing(&context, name)),
+        Some(Operation::Install) => install::install(&context, line),
+        Some(Operation::Uninstall) => install::uninstall(&context, line),
+        Some(Operation::Upgrade) => install::upgrade(&context, line),
+        Some(Operation::SetFlag) => install::set_flag(&context, line),
+        Some(Operation::Set) => install::set(&context, line),
+        Some(Operation::SwitchProfile) => switching::switch_profile(&context, line),
+        Some(Operation::SwitchGeneration) => switching::switch_generation(&context, line),
+        Some(Operation::Rollback) => switching::rollback(&context, line),
+        Some(Operation::ListGenerations) => switching::list_generations(&context, line),
+        Some(Operation::DeleteGenerations) => switching::delete_generations(&context, line),
     }
-}
-
-fn missing(context: &Context, operation: &str) -> CliError {
-    CliError::failed(format!(
-        "operation '{operation}' of '{}' is not supported yet by this version of firn; see COMPATIBILITY.md",
-        context.program
-    ))
 }

@@ -43,25 +43,71 @@ pub fn select(names: &[&str], args: &[Vec<u8>]) -> CliResult<Vec<usize>> {
     if args.is_empty() {
         return Ok((0..names.len()).collect());
     }
+    select_by(names, args, &mut Ok)
+}
+
+/// As [`select`], with `choose` taking some of the places that a selector matches.
+pub fn select_by(
+    names: &[&str],
+    args: &[Vec<u8>],
+    choose: &mut dyn FnMut(Vec<usize>) -> CliResult<Vec<usize>>,
+) -> CliResult<Vec<usize>> {
     let mut chosen = Vec::new();
     let mut done = vec![false; names.len()];
     for arg in args {
         let selector = Selector::new(arg)?;
-        let mut hit = false;
+        let mut matches = Vec::new();
         for (place, full) in names.iter().enumerate() {
             let (name, version) = split_package_name(full.as_bytes());
             if selector.matches(name, version)? {
-                hit = true;
-                if !std::mem::replace(&mut done[place], true) {
-                    chosen.push(place);
-                }
+                matches.push(place);
             }
         }
-        if !hit && selector.full != b"*" {
+        if matches.is_empty() && selector.full != b"*" {
             return Err(no_match(&selector, names));
+        }
+        for place in choose(matches)? {
+            if !std::mem::replace(&mut done[place], true) {
+                chosen.push(place);
+            }
         }
     }
     Ok(chosen)
+}
+
+/// Selectors for packages that are looked at one by one.
+pub struct Selectors<'a>(Vec<Selector<'a>>);
+
+impl<'a> Selectors<'a> {
+    pub fn new(args: &'a [Vec<u8>]) -> CliResult<Self> {
+        args.iter().map(|arg| Selector::new(arg)).collect::<CliResult<_>>().map(Self)
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The first selector that matches `full`.
+    pub fn first_match(&self, full: &str) -> CliResult<Option<usize>> {
+        let (name, version) = split_package_name(full.as_bytes());
+        for (at, selector) in self.0.iter().enumerate() {
+            if selector.matches(name, version)? {
+                return Ok(Some(at));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Fails if a selector matched nothing.
+    pub fn check_use(&self, used: &[bool]) -> CliResult<()> {
+        for (selector, used) in self.0.iter().zip(used) {
+            if !used && selector.full != b"*" {
+                let shown = String::from_utf8_lossy(selector.full);
+                return Err(CliError::failed(format!("selector '{shown}' matches no derivations")));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn no_match(selector: &Selector<'_>, names: &[&str]) -> CliError {

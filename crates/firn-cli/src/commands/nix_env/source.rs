@@ -4,26 +4,32 @@ use super::Line;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
-use firn_eval::{Attrs, FoundDerivation};
-use rustix::process::geteuid;
+use firn_eval::{Attrs, FoundDerivation, Value};
+use firn_profile::dirs;
+use firn_store::activity::Verbosity;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// Packages of the expression that the command line names, at `attr_path`.
+/// The expression that the command line names: a file, a folder of expressions, or `~/.nix-defexpr`.
+pub fn expression(context: &Context, evaluation: &mut Evaluation, line: &Line) -> CliResult<Value> {
+    let path = match &line.file {
+        Some(file) => evaluation.file_argument(Path::new(file))?,
+        None => dirs::default_expression(&context.settings)?.as_os_str().as_bytes().to_vec(),
+    };
+    let path = firn_eval::canonical_path(&path);
+    evaluation.run(|vm| vm.eval_source_tree(&path)).map(Value::keep)
+}
+
+/// Packages of that expression, at `attr_path`.
 pub fn available(
     context: &Context,
     evaluation: &mut Evaluation,
     line: &Line,
     attr_path: &str,
 ) -> CliResult<Vec<FoundDerivation>> {
-    let path = match &line.file {
-        Some(file) => evaluation.file_argument(Path::new(file))?,
-        None => default_expression(context)?.as_os_str().as_bytes().to_vec(),
-    };
-    let path = firn_eval::canonical_path(&path);
+    let root = expression(context, evaluation, line)?;
     let args = evaluation.auto_args;
     let mut found = evaluation.run(|vm| {
-        let root = vm.eval_source_tree(&path)?;
         let (value, _) = vm.find_along_path(attr_path, args, root)?;
         vm.find_derivations(value, attr_path, args, true)
     })?;
@@ -45,10 +51,11 @@ pub fn installed(
     evaluation: &mut Evaluation,
     line: &Line,
 ) -> CliResult<Vec<FoundDerivation>> {
-    let profile = match &line.profile {
-        Some(profile) => profile.clone(),
-        None => default_profile(context)?,
-    };
+    of_profile(evaluation, &profile(context, line)?)
+}
+
+/// Packages of a profile; none if it is not there.
+pub fn of_profile(evaluation: &mut Evaluation, profile: &Path) -> CliResult<Vec<FoundDerivation>> {
     if profile.join("manifest.json").exists() {
         return Err(CliError::failed(format!(
             "profile \"{}\" is incompatible with 'nix-env'; please use 'nix profile' instead",
@@ -66,55 +73,20 @@ pub fn installed(
     })
 }
 
-fn default_profile(context: &Context) -> CliResult<PathBuf> {
-    if let Some(profile) = std::env::var_os("NIX_PROFILE").filter(|profile| !profile.is_empty()) {
-        return Ok(profile.into());
+/// The profile that the operation works on.
+pub fn profile(context: &Context, line: &Line) -> CliResult<PathBuf> {
+    if let Some(profile) = &line.profile {
+        return Ok(profile.clone());
     }
-    let link = match context.settings.use_xdg_base_directories {
-        true => state_home(context)?.join("profile"),
-        false => context.settings.dirs.require_home()?.join(".nix-profile"),
-    };
-    Ok(match (std::fs::read_link(&link), link.parent()) {
-        (Ok(target), Some(folder)) => folder.join(target),
-        _ => link,
-    })
-}
-
-fn state_home(context: &Context) -> CliResult<PathBuf> {
-    let dirs = &context.settings.dirs;
-    match &dirs.state_home {
-        Some(state) => Ok(state.clone()),
-        None => Ok(dirs.require_home()?.join(".local/state/nix")),
+    match std::env::var_os("NIX_PROFILE").filter(|profile| !profile.is_empty()) {
+        Some(profile) => Ok(profile.into()),
+        None => Ok(dirs::default_profile(&context.settings)?),
     }
 }
 
-/// `~/.nix-defexpr`. Where it is missing it is made, with links to the channels; that this fails is no error yet.
-fn default_expression(context: &Context) -> CliResult<PathBuf> {
-    let path = match context.settings.use_xdg_base_directories {
-        true => state_home(context)?.join("defexpr"),
-        false => context.settings.dirs.require_home()?.join(".nix-defexpr"),
-    };
-    if !path.exists() {
-        let root_channels = context.settings.dirs.state.join("profiles/per-user/root/channels");
-        let is_root = geteuid().is_root();
-        let own = match is_root {
-            true => root_channels.clone(),
-            false => state_home(context)?.join("profiles/channels"),
-        };
-        let make = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&path)?;
-            std::os::unix::fs::symlink(&own, path.join("channels"))?;
-            if !is_root {
-                std::os::unix::fs::symlink(&root_channels, path.join("channels_root"))?;
-            }
-            Ok(())
-        };
-        if let Err(error) = make() {
-            context.logger.log(
-                firn_store::activity::Verbosity::Debug,
-                format!("making '{}': {error}", path.display()).as_bytes(),
-            );
-        }
+/// Makes `~/.nix-defexpr` with links to the channels where it is missing; that this fails is no error yet.
+pub fn prepare_default_expression(context: &Context) {
+    if let Err(error) = dirs::prepared_default_expression(&context.settings) {
+        context.logger.log(Verbosity::Debug, error.to_string().as_bytes());
     }
-    Ok(path)
 }
