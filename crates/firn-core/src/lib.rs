@@ -8,6 +8,7 @@ pub mod content_address;
 pub mod derived_path;
 pub mod flake_ref;
 pub mod hash;
+pub mod narinfo;
 pub mod path_info;
 pub mod signature;
 pub mod store_path;
@@ -16,6 +17,7 @@ pub mod url;
 pub use content_address::{CaMethod, ContentAddress};
 pub use derived_path::{DerivedPath, OutputsSpec, SingleDerivedPath};
 pub use hash::{Hash, HashAlgo, HashFormat, Hasher};
+pub use narinfo::NarInfo;
 pub use path_info::ValidPathInfo;
 pub use store_path::{StoreDir, StorePath, StorePathError};
 

@@ -95,6 +95,14 @@ impl StorePath {
         Ok(StorePath(base.into()))
     }
 
+    /// A path of which only the hash part is known; its name is [`StorePath::UNKNOWN_NAME`].
+    pub fn of_hash_part(hash_part: &str) -> Result<StorePath, StorePathError> {
+        StorePath::from_base_name(&format!("{hash_part}-{}", StorePath::UNKNOWN_NAME))
+    }
+
+    /// The name that stands for one that is not known.
+    pub const UNKNOWN_NAME: &str = "x";
+
     /// A path from the 20 bytes of its hash part and its name.
     pub fn new(hash: [u8; 20], name: &str) -> Result<StorePath, NameError> {
         check_name(name)?;

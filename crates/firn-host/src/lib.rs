@@ -21,7 +21,7 @@ use firn_eval::{
     ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind, HostError, HostResult,
 };
 use firn_store::activity::{Logger, Verbosity};
-use firn_store::copy::copy_paths;
+use firn_store::copy::{CopyOptions, copy_paths};
 use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, compute_fs_closure};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
@@ -119,7 +119,8 @@ impl StoreHost {
         let Some(from) = &self.parts.build_store else { return Ok(()) };
         let copy = async {
             let closure = compute_fs_closure(&**from, &paths, ClosureOptions::default()).await?;
-            copy_paths(&**from, &*self.parts.store, &closure, true, |_| {}).await
+            let options = CopyOptions::CHECKED;
+            copy_paths(&**from, &*self.parts.store, &closure, options, &self.parts.logger).await
         };
         self.block_on(copy)?.map_err(host_error).map(drop)
     }

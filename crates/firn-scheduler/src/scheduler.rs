@@ -8,10 +8,9 @@ use async_trait::async_trait;
 use firn_core::{DerivedPath, StorePath};
 use firn_derivation::Derivation;
 use firn_store::activity::Logger;
-use firn_store::copy::copy_paths;
 use firn_store::{
-    BuildMode, BuildResult, BuildStore, ClosureOptions, Missing, Store, StoreError, StoreResult,
-    compute_fs_closure,
+    BuildMode, BuildResult, BuildStore, ClosureOptions, CopyOptions, Missing, Store, StoreError, StoreResult,
+    compute_fs_closure, copy_paths,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -118,7 +117,7 @@ impl Scheduler {
         let Some(from) = &self.eval_store else { return Ok(()) };
         let known = from.query_valid_paths(sources).await?;
         let closure = compute_fs_closure(&**from, &known, ClosureOptions::default()).await?;
-        copy_paths(&**from, &*self.store, &closure, true, |_| {}).await.map(drop)
+        copy_paths(&**from, &*self.store, &closure, CopyOptions::CHECKED, &self.logger).await.map(drop)
     }
 
     /// Fires to end all builds, as on SIGINT.

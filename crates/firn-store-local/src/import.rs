@@ -5,7 +5,7 @@ use crate::store::LocalStore;
 use firn_core::{CaMethod, Hash, HashAlgo, HashFormat, ValidPathInfo};
 use firn_nar::fs::{DumpOptions, dump_path, restore};
 use firn_nar::{HashReader, ModuloHasher, NarReader};
-use firn_store::{StoreError, StoreResult};
+use firn_store::{StoreError, StoreResult, TrustPolicy};
 use std::io::Read;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ impl LocalStore {
         repair: bool,
         check_signatures: bool,
     ) -> StoreResult<()> {
-        if check_signatures && !self.is_trusted_info(info) {
+        if check_signatures && !self.trust().accepts_path(self.dir(), info) {
             return Err(StoreError::Untrusted { path: self.display(&info.path) });
         }
         self.add_temp_roots([&info.path])?;
@@ -93,16 +93,10 @@ impl LocalStore {
         )))
     }
 
-    /// Whether the facts need not be taken on trust, or come from a trusted key.
-    pub fn is_trusted_info(&self, info: &ValidPathInfo) -> bool {
+    /// Whose word this store takes.
+    pub fn trust(&self) -> TrustPolicy {
         let config = &self.inner.config;
-        if !config.require_sigs || self.is_content_addressed(info) {
-            return true;
-        }
-        let fingerprint = info.fingerprint(self.dir());
-        info.signatures.iter().any(|signature| {
-            config.trusted_public_keys.iter().any(|key| key.verifies(fingerprint.as_bytes(), signature))
-        })
+        TrustPolicy { require_signatures: config.require_sigs, keys: config.trusted_public_keys.clone() }
     }
 
     /// Writes the archive of a valid path.

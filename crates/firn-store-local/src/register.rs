@@ -3,7 +3,6 @@
 use crate::db::TxnError;
 use crate::derivations;
 use crate::store::LocalStore;
-use firn_core::store_path::References;
 use firn_core::{HashFormat, StorePath, ValidPathInfo};
 use firn_store::{StoreError, StoreResult};
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -88,23 +87,13 @@ impl LocalStore {
 
     /// Checks that a path with a content address is the one that the address gives.
     fn check_content_address(&self, info: &ValidPathInfo) -> StoreResult<()> {
-        let Some(ca) = &info.ca else { return Ok(()) };
-        let mut references = References { others: info.references.clone(), self_reference: false };
-        references.self_reference = references.others.remove(&info.path);
-        if self.dir().make_fixed_output_path(ca, info.path.name(), &references).ok().as_ref()
-            == Some(&info.path)
-        {
+        if info.ca.is_none() || info.is_content_addressed(self.dir()) {
             return Ok(());
         }
         Err(StoreError::Other(format!(
             "cannot add path '{}' to the Nix store because it claims to be content-addressed but isn't",
             self.display(&info.path)
         )))
-    }
-
-    /// Whether the path follows from its content address, so that nobody needs to be trusted for it.
-    pub(crate) fn is_content_addressed(&self, info: &ValidPathInfo) -> bool {
-        info.ca.is_some() && self.check_content_address(info).is_ok()
     }
 
     /// Writes changed facts (hash, size, signatures, ultimate, content address) of a valid path.

@@ -111,7 +111,14 @@ impl Store for LocalStore {
         self.realisation(id)
     }
 
-    async fn register_realisation(&self, realisation: &Realisation) -> StoreResult<()> {
+    async fn register_realisation(
+        &self,
+        realisation: &Realisation,
+        check_signatures: bool,
+    ) -> StoreResult<()> {
+        if check_signatures && !self.trust().accepts_realisation(realisation) {
+            return Err(StoreError::UntrustedRealisation { id: realisation.id.clone() });
+        }
         self.add_realisation(realisation)
     }
 

@@ -1,58 +1,294 @@
-//! Copying objects from one store to another.
+//! Copying objects and realisations from one store to another.
 
-use crate::closure::topo_sort_paths;
+use crate::activity::{Activity, ActivityType, Logger, ResultType, Verbosity};
+use crate::closure::topo_sort;
 use crate::error::{StoreError, StoreResult};
-use crate::traits::Store;
-use firn_core::StorePath;
-use std::collections::BTreeSet;
+use crate::traits::{Realisation, Store};
+use firn_core::{StorePath, ValidPathInfo};
+use futures::stream::{FuturesUnordered, StreamExt};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::io::AsyncWrite;
 
-/// How much of an archive is on its way between the stores, in bytes.
-const IN_FLIGHT: usize = 1 << 20;
+/// How much of one archive is on its way between the stores, in bytes.
+const IN_FLIGHT: usize = 256 * 1024;
 
-/// Copies those of `paths` that `to` lacks, each after what it refers to. Returns the paths that were copied.
-/// `paths` should be closed under references: an object whose references `to` does not have is refused by it.
+/// Archives on their way at once.
+const AT_ONCE: usize = 12;
+
+/// How paths are copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    /// Replace the content of paths that are valid.
+    pub repair: bool,
+    /// Whether the destination asks for signatures.
+    pub check_signatures: bool,
+    /// Let the destination substitute what it can first.
+    pub substitute: bool,
+    /// Go on with other paths when one fails; the first error is still the result.
+    pub keep_going: bool,
+}
+
+impl CopyOptions {
+    /// Copies what is missing, with signatures checked.
+    pub const CHECKED: CopyOptions =
+        CopyOptions { repair: false, check_signatures: true, substitute: false, keep_going: false };
+}
+
+/// Copies those of `paths` that `to` lacks, each after what it refers to, several at once. Returns where each path
+/// is in `to`: content-addressed ones may have another name there. `paths` should be closed under references: an
+/// object whose references `to` does not have is refused by it.
 pub async fn copy_paths(
     from: &dyn Store,
     to: &dyn Store,
     paths: &BTreeSet<StorePath>,
-    check_signatures: bool,
-    mut before: impl FnMut(&StorePath),
-) -> StoreResult<Vec<StorePath>> {
-    if from.store_dir() != to.store_dir() {
-        return Err(StoreError::Other(format!(
-            "cannot copy from store '{}' to store '{}': their store directories are '{}' and '{}'",
-            from.uri(),
-            to.uri(),
-            from.store_dir(),
-            to.store_dir()
-        )));
+    options: CopyOptions,
+    logger: &Arc<dyn Logger>,
+) -> StoreResult<BTreeMap<StorePath, StorePath>> {
+    let present = match options.substitute {
+        true => to.query_valid_paths_substituting(paths).await?,
+        false => to.query_valid_paths(paths).await?,
+    };
+    let missing: BTreeSet<StorePath> = match options.repair {
+        true => paths.clone(),
+        false => paths.difference(&present).cloned().collect(),
+    };
+    let mut places: BTreeMap<StorePath, StorePath> =
+        present.iter().map(|path| (path.clone(), path.clone())).collect();
+    if missing.is_empty() {
+        return Ok(places);
     }
-    let present = to.query_valid_paths(paths).await?;
-    let missing: BTreeSet<StorePath> = paths.difference(&present).cloned().collect();
-    let mut order = topo_sort_paths(from, &missing).await?;
-    // Sorted so that users of a path come before it; they are copied after it.
+    let count = missing.len();
+    let all = Activity::start(
+        logger,
+        Verbosity::Info,
+        ActivityType::CopyPaths,
+        &format!("copying {count} paths"),
+        &[],
+        0,
+    );
+    let infos = from.query_path_infos(&missing).await?;
+    if let Some(gone) = missing.iter().find(|path| !infos.contains_key(*path)) {
+        return Err(StoreError::InvalidPath { path: from.store_dir().display(gone) });
+    }
+    let references = |path: &StorePath| Ok(infos[path].references.clone());
+    let mut order = topo_sort(&missing, references)?.map_err(|c| c.into_error(from.store_dir()))?;
     order.reverse();
+    let mut targets = BTreeMap::new();
     for path in &order {
-        before(path);
-        to.add_temp_root(path).await?;
-        let info = from
-            .query_path_info(path)
-            .await?
-            .ok_or_else(|| StoreError::InvalidPath { path: from.store_dir().display(path) })?;
-        let mut info = (*info).clone();
-        // That it was built there says nothing here.
-        info.ultimate = false;
-        let (mut reader, mut writer) = tokio::io::duplex(IN_FLIGHT);
-        let read = async {
-            let result = from.nar_from_path(path, &mut writer).await;
-            drop(writer);
-            result
-        };
-        let write = to.add_nar(&info, &mut reader, false, check_signatures);
-        let (sent, added) = tokio::join!(read, write);
-        // What the source says is the cause of what the other side saw.
-        sent?;
-        added?;
+        let target = info_for(from, to, &infos[path])?;
+        places.insert(path.clone(), target.path.clone());
+        targets.insert(path.clone(), target);
     }
-    Ok(order)
+    let expected: u64 = infos.values().map(|info| info.nar_size).sum();
+    all.set_expected(ActivityType::CopyPath, expected);
+
+    // How many of its references each path still waits for, and who waits for it.
+    let mut waits: HashMap<&StorePath, usize> = HashMap::new();
+    let mut dependents: HashMap<&StorePath, Vec<&StorePath>> = HashMap::new();
+    for path in &order {
+        let needed = infos[path].references.iter().filter(|r| *r != path && missing.contains(*r));
+        let mut number = 0;
+        for reference in needed {
+            dependents.entry(reference).or_default().push(path);
+            number += 1;
+        }
+        waits.insert(path, number);
+    }
+    let mut ready: std::collections::VecDeque<&StorePath> =
+        order.iter().filter(|path| waits[*path] == 0).collect();
+    let mut running = FuturesUnordered::new();
+    let (mut done, mut failed, mut first_error) = (0, 0, None);
+    loop {
+        while running.len() < AT_ONCE
+            && let Some(path) = ready.pop_front()
+        {
+            let (target, all) = (&targets[path], all.id());
+            running.push(async move { (path, copy_one(from, to, path, target, options, logger, all).await) });
+        }
+        all.progress(done, count as u64, running.len() as u64, failed);
+        let Some((path, result)) = running.next().await else { break };
+        match result {
+            Ok(()) => {
+                done += 1;
+                for dependent in dependents.remove(path).unwrap_or_default() {
+                    if let Some(number) = waits.get_mut(dependent) {
+                        *number -= 1;
+                        if *number == 0 {
+                            ready.push_back(dependent);
+                        }
+                    }
+                }
+            }
+            Err(error) if options.keep_going => {
+                failed += 1;
+                logger.error(&format!("could not copy {}: {error}", from.store_dir().display(path)));
+                first_error.get_or_insert(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match first_error {
+        None => Ok(places),
+        Some(error) => Err(error),
+    }
+}
+
+/// Copies one path that `to` lacks and whose references it has.
+pub async fn copy_path(
+    from: &dyn Store,
+    to: &dyn Store,
+    path: &StorePath,
+    options: CopyOptions,
+    logger: &Arc<dyn Logger>,
+) -> StoreResult<()> {
+    let info = from
+        .query_path_info(path)
+        .await?
+        .ok_or_else(|| StoreError::InvalidPath { path: from.store_dir().display(path) })?;
+    let target = info_for(from, to, &info)?;
+    copy_one(from, to, path, &target, options, logger, 0).await
+}
+
+/// The facts of a path as the other store will have them.
+fn info_for(from: &dyn Store, to: &dyn Store, info: &ValidPathInfo) -> StoreResult<ValidPathInfo> {
+    let mut info = info.clone();
+    // That it was built there says nothing here.
+    info.ultimate = false;
+    if from.store_dir() != to.store_dir() {
+        // A content address without references gives a path in every store.
+        match info.references.is_empty().then(|| info.path_of_ca(to.store_dir())).flatten() {
+            Some(path) => info.path = path?,
+            None => {
+                return Err(StoreError::Other(format!(
+                    "cannot copy '{}' from store '{}' to store '{}': their store directories are '{}' and '{}'",
+                    from.store_dir().display(&info.path),
+                    shown_uri(from),
+                    shown_uri(to),
+                    from.store_dir(),
+                    to.store_dir()
+                )));
+            }
+        }
+    }
+    Ok(info)
+}
+
+async fn copy_one(
+    from: &dyn Store,
+    to: &dyn Store,
+    path: &StorePath,
+    target: &ValidPathInfo,
+    options: CopyOptions,
+    logger: &Arc<dyn Logger>,
+    parent: u64,
+) -> StoreResult<()> {
+    to.add_temp_root(&target.path).await?;
+    if !options.repair && to.is_valid_path(&target.path).await? {
+        return Ok(());
+    }
+    let shown = from.store_dir().display(path);
+    let (source, destination) = (shown_uri(from), shown_uri(to));
+    let text = match (is_shorthand(from), is_shorthand(to)) {
+        (true, _) => format!("copying path '{shown}' to '{destination}'"),
+        (_, true) => format!("copying path '{shown}' from '{source}'"),
+        _ => format!("copying path '{shown}' from '{source}' to '{destination}'"),
+    };
+    let fields = [shown.clone().into(), source.clone().into(), destination.into()];
+    let activity = Activity::start(logger, Verbosity::Info, ActivityType::CopyPath, &text, &fields, parent);
+    let (reader, writer) = tokio::io::duplex(IN_FLIGHT);
+    let mut counting = Counting { inner: writer, total: 0, shown: 0, expected: target.nar_size, activity };
+    let read = async move {
+        let result = from.nar_from_path(path, &mut counting).await;
+        (result, counting.total)
+    };
+    // The archive's reader ends with the destination, so that a source whose bytes nobody wants any more stops.
+    let write = async move {
+        let mut reader = reader;
+        to.add_nar(target, &mut reader, options.repair, options.check_signatures).await
+    };
+    let ((sent, total), added) = tokio::join!(read, write);
+    match (sent, added) {
+        (Ok(()), added) => {
+            if let Err(StoreError::Nar(_)) = &added
+                && total < target.nar_size
+            {
+                return Err(StoreError::Other(format!(
+                    "NAR for '{shown}' fetched from '{source}' is incomplete"
+                )));
+            }
+            added
+        }
+        // The destination went away first: what it says is the cause.
+        (Err(StoreError::Nar(firn_nar::NarError::Write(_))), added) => added,
+        // What the source says is the cause of what the other side saw.
+        (Err(error), _) => Err(error),
+    }
+}
+
+/// Copies realisations. A destination that does not know of them is left alone.
+pub async fn copy_realisations(
+    to: &dyn Store,
+    realisations: &[Realisation],
+    check_signatures: bool,
+) -> StoreResult<()> {
+    for realisation in realisations {
+        match to.register_realisation(realisation, check_signatures).await {
+            Err(StoreError::Unsupported { .. }) => return Ok(()),
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// A store's URI without its parameters, as messages have it.
+pub fn shown_uri(store: &dyn Store) -> String {
+    let uri = store.uri();
+    match uri.split_once('?') {
+        Some((base, _)) => base.to_owned(),
+        None => uri,
+    }
+}
+
+/// Whether the store is the one on this machine, which messages do not name.
+fn is_shorthand(store: &dyn Store) -> bool {
+    matches!(shown_uri(store).as_str(), "local" | "daemon" | "local://" | "unix://")
+}
+
+/// Counts what passes and tells the activity.
+struct Counting {
+    inner: tokio::io::DuplexStream,
+    total: u64,
+    shown: u64,
+    expected: u64,
+    activity: Activity,
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.inner).poll_write(cx, data);
+        if let Poll::Ready(Ok(n)) = written {
+            self.total += n as u64;
+            if self.total - self.shown >= IN_FLIGHT as u64 || self.total == self.expected {
+                self.shown = self.total;
+                self.activity.result(
+                    ResultType::Progress,
+                    &[self.total.into(), self.expected.into(), 0.into(), 0.into()],
+                );
+            }
+        }
+        written
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
 }

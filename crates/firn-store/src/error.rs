@@ -20,6 +20,8 @@ pub enum StoreError {
     SizeMismatch { path: String, expected: u64, got: u64 },
     #[error("cannot add path '{path}' because it lacks a signature by a trusted key")]
     Untrusted { path: String },
+    #[error("cannot register realisation '{id}' because it lacks a signature by a trusted key")]
+    UntrustedRealisation { id: String },
     #[error("operation '{operation}' is not supported by store '{store}'")]
     Unsupported { operation: &'static str, store: String },
     #[error("{0}")]

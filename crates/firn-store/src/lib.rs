@@ -15,18 +15,22 @@ pub mod error;
 pub mod export;
 pub mod locks;
 pub mod memory;
+mod realisation;
 pub mod source;
 pub mod traits;
+pub mod trust;
 pub mod uri;
 pub mod validity;
 
 pub use build_target::{BuildTarget, OutputTree};
 pub use closure::{ClosureOptions, compute_fs_closure, topo_sort_paths};
+pub use copy::{CopyOptions, copy_paths, copy_realisations};
 pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
     LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,
-    TextToAdd, Trust,
+    SubstituterProperties, TextToAdd, Trust,
 };
+pub use trust::TrustPolicy;
 pub use uri::{StoreKind, StoreUri};

@@ -118,7 +118,7 @@ impl Store for MemoryStore {
         Ok(self.realisations.lock().get(id).cloned())
     }
 
-    async fn register_realisation(&self, realisation: &Realisation) -> StoreResult<()> {
+    async fn register_realisation(&self, realisation: &Realisation, _: bool) -> StoreResult<()> {
         self.realisations.lock().insert(realisation.id.clone(), realisation.clone());
         Ok(())
     }

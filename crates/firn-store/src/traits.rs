@@ -2,7 +2,9 @@
 
 use crate::error::{StoreError, StoreResult};
 use async_trait::async_trait;
-use firn_core::{CaMethod, ContentAddress, DerivedPath, HashAlgo, StoreDir, StorePath, ValidPathInfo};
+use firn_core::{
+    CaMethod, ContentAddress, DerivedPath, HashAlgo, NarInfo, StoreDir, StorePath, ValidPathInfo,
+};
 use firn_derivation::Derivation;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -51,6 +53,17 @@ pub struct SubstitutablePathInfo {
     pub nar_size: u64,
 }
 
+/// What a store is as a substituter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SubstituterProperties {
+    /// Smaller is asked first.
+    pub priority: i64,
+    /// Whether it may be asked about many paths only to know whether they are there.
+    pub want_mass_query: bool,
+    /// Whether its paths are taken without signatures (the parameter `trusted` of its URI).
+    pub trusted: bool,
+}
+
 /// What would have to be done to make paths valid.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing {
@@ -85,9 +98,9 @@ pub trait Store: Send + Sync {
     /// The store's URI as a user would write it.
     fn uri(&self) -> String;
 
-    /// Smaller is asked first among substituters.
-    fn priority(&self) -> i64 {
-        0
+    /// What the store is as a substituter. A store on the net is reached for this; one that cannot be is an error.
+    async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
+        Ok(SubstituterProperties::default())
     }
 
     async fn query_path_info(&self, path: &StorePath) -> StoreResult<Option<Arc<ValidPathInfo>>>;
@@ -106,6 +119,12 @@ pub trait Store: Send + Sync {
         Ok(infos)
     }
 
+    /// As [`Store::query_path_info`], with the file that holds the archive: for binary caches.
+    async fn query_nar_info(&self, path: &StorePath) -> StoreResult<Option<Arc<NarInfo>>> {
+        let _ = path;
+        Ok(None)
+    }
+
     async fn is_valid_path(&self, path: &StorePath) -> StoreResult<bool> {
         Ok(self.query_path_info(path).await?.is_some())
     }
@@ -119,6 +138,14 @@ pub trait Store: Send + Sync {
             }
         }
         Ok(valid)
+    }
+
+    /// The same, after the store was asked to substitute what it lacks. Stores that cannot be asked only answer.
+    async fn query_valid_paths_substituting(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeSet<StorePath>> {
+        self.query_valid_paths(paths).await
     }
 
     async fn query_all_valid_paths(&self) -> StoreResult<BTreeSet<StorePath>>;
@@ -159,7 +186,12 @@ pub trait Store: Send + Sync {
     }
 
     async fn query_realisation(&self, id: &str) -> StoreResult<Option<Realisation>>;
-    async fn register_realisation(&self, realisation: &Realisation) -> StoreResult<()>;
+    /// Registers a realisation whose path is valid, if (unless `check_signatures` is off) a trusted key signed it.
+    async fn register_realisation(
+        &self,
+        realisation: &Realisation,
+        check_signatures: bool,
+    ) -> StoreResult<()>;
 
     /// Writes the NAR of a valid path.
     async fn nar_from_path(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()>;

@@ -14,6 +14,9 @@ struct Layer {
 
 const STORE: &[&str] = &["firn-core", "firn-nar", "firn-derivation", "firn-settings", "firn-store"];
 
+const STORE_AND_NET: &[&str] =
+    &["firn-archive", "firn-core", "firn-derivation", "firn-http", "firn-nar", "firn-settings", "firn-store"];
+
 const LAYERS: &[Layer] = &[
     Layer {
         name: "firn-core",
@@ -21,6 +24,12 @@ const LAYERS: &[Layer] = &[
         never: &["tokio", "rusqlite", "rustix", "libc", "nix", "fs-err"],
     },
     Layer { name: "firn-nar", may_use: &["firn-core"], never: &["tokio", "rusqlite"] },
+    Layer { name: "firn-archive", may_use: &[], never: &["tokio", "rusqlite", "reqwest"] },
+    Layer {
+        name: "firn-http",
+        may_use: &["firn-archive", "firn-core", "firn-settings"],
+        never: &["rusqlite"],
+    },
     Layer {
         name: "firn-derivation",
         may_use: &["firn-core"],
@@ -39,7 +48,7 @@ const LAYERS: &[Layer] = &[
         never: &["rusqlite", "reqwest", "hyper"],
     },
     Layer { name: "firn-store-local", may_use: STORE, never: &["reqwest", "hyper"] },
-    Layer { name: "firn-store-cache", may_use: STORE, never: &[] },
+    Layer { name: "firn-store-cache", may_use: STORE_AND_NET, never: &["reqwest"] },
     Layer { name: "firn-wire", may_use: &["firn-core", "firn-derivation"], never: &["rusqlite"] },
     Layer {
         name: "firn-store-remote",
@@ -55,6 +64,8 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "firn-build",
         may_use: &[
+            "firn-archive",
+            "firn-http",
             "firn-core",
             "firn-nar",
             "firn-derivation",
@@ -70,7 +81,7 @@ const LAYERS: &[Layer] = &[
         may_use: &["firn-core", "firn-derivation", "firn-settings", "firn-store"],
         never: &["rusqlite"],
     },
-    Layer { name: "firn-fetch", may_use: STORE, never: &["rusqlite"] },
+    Layer { name: "firn-fetch", may_use: STORE_AND_NET, never: &["reqwest"] },
     Layer {
         name: "firn-host",
         may_use: &[

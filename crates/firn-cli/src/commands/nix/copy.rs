@@ -6,8 +6,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
 use crate::stores;
-use firn_store::activity::Verbosity;
-use firn_store::{BuildMode, ClosureOptions, compute_fs_closure};
+use firn_store::{BuildMode, ClosureOptions, CopyOptions, compute_fs_closure};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
@@ -86,14 +85,8 @@ impl NixCommand for Copy {
                 }
             }
         };
-        let dir = from.store_dir().clone();
-        let destination = to.uri();
-        let logger = context.logger.clone();
-        let say = |path: &firn_core::StorePath| {
-            let text = format!("copying path '{}' to '{destination}'...", dir.display(path));
-            logger.log(Verbosity::Info, text.as_bytes());
-        };
-        let copy = firn_store::copy::copy_paths(&*from, &*to, &paths, !self.no_check_signatures, say);
+        let options = CopyOptions { check_signatures: !self.no_check_signatures, ..CopyOptions::default() };
+        let copy = firn_store::copy_paths(&*from, &*to, &paths, options, &context.logger);
         context.block_on(copy)??;
         Ok(0)
     }

@@ -1,0 +1,25 @@
+//! The error of this crate.
+
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+pub type ArchiveResult<T> = Result<T, ArchiveError>;
+
+/// Why something could not be compressed or unpacked.
+#[derive(Debug, Error)]
+pub enum ArchiveError {
+    #[error("unknown compression method '{0}'")]
+    UnknownMethod(String),
+    #[error("compression method '{0}' is not supported by this version of firn")]
+    Unsupported(&'static str),
+    #[error("compression level {level} is not one of method '{method}'")]
+    Level { method: &'static str, level: i32 },
+    /// The archive says something that cannot be; the text says what and in which member.
+    #[error("{0}")]
+    Malformed(String),
+    #[error("reading archive: {0}")]
+    Read(#[source] io::Error),
+    #[error("{operation} '{}': {source}", path.display())]
+    Disk { operation: &'static str, path: PathBuf, source: io::Error },
+}

@@ -1,0 +1,20 @@
+//! Compression by name, and unpacking of archives onto the disk.
+//!
+//! Invariants:
+//! - every decoder works in bounded memory, whatever its input says; how much may come out is for the caller to bound;
+//! - unpacking never leaves the directory it was given, by no name and no symlink;
+//! - no store, no network, no async runtime: what blocks is run where blocking is allowed.
+
+pub mod decode;
+pub mod encode;
+pub mod error;
+pub mod method;
+mod tar_headers;
+mod tree;
+pub mod unpack;
+
+pub use decode::{decoder, decoder_of_any};
+pub use encode::{Encoder, EncoderOptions, encoder};
+pub use error::{ArchiveError, ArchiveResult};
+pub use method::Method;
+pub use unpack::unpack;
