@@ -99,6 +99,12 @@ impl InstallableArgs {
         names.iter().map(|name| store_path(&*store, name)).collect()
     }
 
+    /// What `name` alone means, with the flags that were given.
+    pub fn resolve_only(&mut self, context: &Context, name: &OsStr) -> CliResult<Vec<DerivedPath>> {
+        self.names = vec![name.to_owned()];
+        self.resolve(context, None)
+    }
+
     /// The value of the one attribute that is asked for, with the machine to look at it.
     pub fn value(&mut self, context: &Context, read_only: bool) -> CliResult<(Evaluation, Value)> {
         if self.file.is_some() && self.expr.is_some() {

@@ -16,6 +16,7 @@ mod installables;
 mod local_time;
 mod logger;
 mod pager;
+mod mentions;
 mod statistics;
 mod stores;
 mod version;

@@ -10,6 +10,7 @@
 
 pub mod error;
 pub mod fs;
+pub mod git;
 pub mod hashing;
 pub mod listing;
 pub mod reader;

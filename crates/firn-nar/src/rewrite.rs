@@ -34,6 +34,11 @@ impl<W: Write> Rewriter<W> {
         Ok(Rewriter { out, rules: kept, longest, held: Vec::new(), position: 0, matches: Vec::new() })
     }
 
+    /// What was written so far goes here.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
     /// Writes what is held back and returns the sink, the positions of all matches and the number of bytes.
     pub fn finish(mut self) -> io::Result<(W, Vec<u64>, u64)> {
         let held = std::mem::take(&mut self.held);

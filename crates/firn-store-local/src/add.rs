@@ -5,7 +5,7 @@
 //! already canonical.
 
 use crate::canonicalise::{CanonicaliseOptions, canonicalise_metadata, has_foreign_attributes};
-use crate::ingest::{IngestSink, Keep, TeeSink, dump_flat};
+use crate::ingest::{IngestSink, Keep, OtherHash, TeeSink, dump_flat};
 use crate::register::Registration;
 use crate::remove::remove_tree;
 use crate::staging::Staging;
@@ -14,7 +14,7 @@ use crate::stream;
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, ValidPathInfo};
 use firn_nar::fs::{Canonical, DumpOptions, Filter, RestoreOptions, dump_path, restore};
-use firn_nar::{Event, HashReader, HashSink, NarError, NarReader, NarWriter, Node};
+use firn_nar::{Event, HashReader, HashSink, NarError, NarReader, NarWriter, Node, git};
 use firn_store::locks::PathLocks;
 use firn_store::{StoreError, StoreResult};
 use std::collections::BTreeSet;
@@ -83,7 +83,7 @@ impl LocalStore {
             CaMethod::Text | CaMethod::Flat => Hash::of(how.algo, bytes),
             CaMethod::NixArchive if how.algo == HashAlgo::Sha256 => nar_hash,
             CaMethod::NixArchive => Hash::of(how.algo, &nar),
-            CaMethod::Git => return Err(no_git()),
+            CaMethod::Git => git::hash_archive(&mut NarReader::new(&nar[..]), how.algo)?,
         };
         let ca = ContentAddress { method: how.method, hash };
         let nar_size = nar.len() as u64;
@@ -146,7 +146,7 @@ impl LocalStore {
             CaMethod::Flat | CaMethod::Text => contents.finish(),
             CaMethod::NixArchive if how.algo == HashAlgo::Sha256 => nar_hash,
             CaMethod::NixArchive => Hash::of(how.algo, nar),
-            CaMethod::Git => return Err(no_git()),
+            CaMethod::Git => git::hash_archive(&mut NarReader::new(nar), how.algo)?,
         };
         Ok((ContentAddress { method: how.method, hash }, nar_hash))
     }
@@ -162,15 +162,14 @@ impl LocalStore {
     ) -> StoreResult<Ingested> {
         let mut sink = IngestSink {
             sha256: HashSink::new(HashAlgo::Sha256),
-            other: (how.method == CaMethod::NixArchive && how.algo != HashAlgo::Sha256)
-                .then(|| Hasher::new(how.algo)),
+            other: OtherHash::of(how.method, how.algo)?,
             keep: Keep::Memory(Vec::new()),
             limit: self.inner.config.nar_buffer_size,
             staging: staging.map(|store| (store, how)),
             failed: None,
         };
         let dumped = self.dump_source(source, how, filter, &mut sink).map(|(_, flat)| flat);
-        if let Some(error) = sink.failed {
+        if let Some(error) = sink.failed.take() {
             return Err(error);
         }
         let content = match sink.keep {
@@ -190,7 +189,8 @@ impl LocalStore {
         };
         let flat = dumped?;
         let (nar_hash, nar_size) = sink.sha256.finish();
-        let hash = flat.or(sink.other.map(Hasher::finish)).unwrap_or(nar_hash);
+        let other = sink.other.map(OtherHash::finish).transpose()?;
+        let hash = flat.or(other).unwrap_or(nar_hash);
         Ok(Ingested { ca: ContentAddress { method: how.method, hash }, nar_hash, nar_size, content })
     }
 
@@ -213,7 +213,7 @@ impl LocalStore {
         sink: W,
     ) -> StoreResult<(W, Option<Hash>)> {
         match how.method {
-            CaMethod::NixArchive => {
+            CaMethod::NixArchive | CaMethod::Git => {
                 let mut call;
                 let filter: Option<Filter<'_>> = match filter {
                     Some(filter) => {
@@ -229,7 +229,6 @@ impl LocalStore {
                 let (sink, hash) = dump_flat(source, how.algo, sink)?;
                 Ok((sink, Some(hash)))
             }
-            CaMethod::Git => Err(no_git()),
         }
     }
 
@@ -363,10 +362,4 @@ impl LocalStore {
 pub(crate) fn sync_dir(dir: &Path) -> StoreResult<()> {
     let sync = || std::fs::File::open(dir)?.sync_all();
     sync().map_err(StoreError::io("syncing", dir))
-}
-
-fn no_git() -> StoreError {
-    StoreError::Other(
-        "experimental Nix feature 'git-hashing' is disabled; adding by git hash is not supported yet".into(),
-    )
 }

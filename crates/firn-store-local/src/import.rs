@@ -70,25 +70,35 @@ impl LocalStore {
     fn check_ca_content(&self, info: &ValidPathInfo, real: &Path) -> StoreResult<()> {
         let Some(ca) = &info.ca else { return Ok(()) };
         let hash_error = |e| StoreError::io("hashing", real)(e);
+        if ca.method == CaMethod::Git {
+            let options = DumpOptions { undo_case_hack: self.inner.config.use_case_hack, filter: None };
+            let got = firn_nar::git::hash_path(real, ca.hash.algo(), options)?;
+            return self.compare_ca(info, ca.hash, got);
+        }
         let hasher = ModuloHasher::new(ca.hash.algo(), info.path.hash_part()).map_err(hash_error)?;
         let options = DumpOptions { undo_case_hack: self.inner.config.use_case_hack, filter: None };
         let (got, _) = match ca.method {
-            CaMethod::NixArchive => dump_path(real, hasher, options)?.finish().map_err(hash_error)?,
+            CaMethod::NixArchive | CaMethod::Git => {
+                dump_path(real, hasher, options)?.finish().map_err(hash_error)?
+            }
             CaMethod::Flat | CaMethod::Text => {
                 let mut hasher = hasher;
                 let mut file = open_regular(real)?;
                 std::io::copy(&mut file, &mut hasher).map_err(hash_error)?;
                 hasher.finish().map_err(hash_error)?
             }
-            CaMethod::Git => return Err(StoreError::Other("git hashing is not supported yet".into())),
         };
-        if got == ca.hash {
+        self.compare_ca(info, ca.hash, got)
+    }
+
+    fn compare_ca(&self, info: &ValidPathInfo, specified: Hash, got: Hash) -> StoreResult<()> {
+        if got == specified {
             return Ok(());
         }
         Err(StoreError::Other(format!(
             "ca hash mismatch importing path '{}';\n  specified: {}\n  got:       {}",
             self.display(&info.path),
-            ca.hash.to_prefixed(HashFormat::Nix32),
+            specified.to_prefixed(HashFormat::Nix32),
             got.to_prefixed(HashFormat::Nix32)
         )))
     }

@@ -4,8 +4,9 @@ use crate::add::Ingestion;
 use crate::staging::Staging;
 use crate::store::LocalStore;
 use crate::stream;
-use firn_core::{Hash, HashAlgo, Hasher};
+use firn_core::{CaMethod, Hash, HashAlgo, Hasher};
 use firn_nar::fs::restore;
+use firn_nar::git::GitHasher;
 use firn_nar::{HashSink, NarError, NarReader, NarWriter};
 use firn_store::{StoreError, StoreResult};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
@@ -41,9 +42,41 @@ pub(crate) fn dump_flat<W: Write>(source: &Path, algo: HashAlgo, sink: W) -> Sto
     Ok((writer.finish()?, hasher.finish()))
 }
 
+/// A hash of the archive besides SHA-256.
+pub(crate) enum OtherHash {
+    Plain(Hasher),
+    Git(GitHasher),
+}
+
+impl OtherHash {
+    /// What a method needs that SHA-256 of the archive, or the bytes of a file, do not give.
+    pub(crate) fn of(method: CaMethod, algo: HashAlgo) -> StoreResult<Option<OtherHash>> {
+        Ok(match (method, algo) {
+            (CaMethod::NixArchive, HashAlgo::Sha256) | (CaMethod::Flat | CaMethod::Text, _) => None,
+            (CaMethod::NixArchive, algo) => Some(OtherHash::Plain(Hasher::new(algo))),
+            (CaMethod::Git, algo) => Some(OtherHash::Git(GitHasher::start(algo)?)),
+        })
+    }
+
+    fn update(&mut self, data: &[u8]) -> std::io::Result<()> {
+        match self {
+            OtherHash::Plain(hasher) => hasher.update(data),
+            OtherHash::Git(hasher) => hasher.write_all(data)?,
+        }
+        Ok(())
+    }
+
+    pub(crate) fn finish(self) -> StoreResult<Hash> {
+        Ok(match self {
+            OtherHash::Plain(hasher) => hasher.finish(),
+            OtherHash::Git(hasher) => hasher.finish()?,
+        })
+    }
+}
+
 pub(crate) struct IngestSink<'a> {
     pub(crate) sha256: HashSink,
-    pub(crate) other: Option<Hasher>,
+    pub(crate) other: Option<OtherHash>,
     pub(crate) keep: Keep,
     /// How much is kept in memory.
     pub(crate) limit: usize,
@@ -113,7 +146,7 @@ impl Write for IngestSink<'_> {
     fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
         self.sha256.update(data);
         if let Some(other) = &mut self.other {
-            other.update(data);
+            other.update(data)?;
         }
         self.keep(data)?;
         Ok(data.len())

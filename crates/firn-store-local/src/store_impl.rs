@@ -72,6 +72,14 @@ impl Store for LocalStore {
         self.config().uri.clone()
     }
 
+    async fn connect(&self) -> StoreResult<()> {
+        self.init()
+    }
+
+    async fn version(&self) -> StoreResult<Option<String>> {
+        Ok(Some(firn_core::REFERENCE_VERSION.to_owned()))
+    }
+
     async fn query_path_info(&self, path: &StorePath) -> StoreResult<Option<Arc<ValidPathInfo>>> {
         Ok(self.path_info(path)?.map(Arc::new))
     }

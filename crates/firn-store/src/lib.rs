@@ -16,6 +16,7 @@ pub mod export;
 pub mod locks;
 pub mod memory;
 mod realisation;
+pub mod readdress;
 pub mod source;
 pub mod traits;
 pub mod trust;

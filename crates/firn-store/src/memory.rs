@@ -182,7 +182,7 @@ impl Store for MemoryStore {
         let hash = match method {
             CaMethod::NixArchive => Hash::of(algo, &nar),
             CaMethod::Flat | CaMethod::Text => Hash::of(algo, &file_of_nar(&nar)?),
-            CaMethod::Git => return Err(self.unsupported("git hashing")),
+            CaMethod::Git => firn_nar::git::hash_archive(&mut NarReader::new(&nar[..]), algo)?,
         };
         let ca = ContentAddress { method, hash };
         let kept = References { others: references.clone(), self_reference: false };

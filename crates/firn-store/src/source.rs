@@ -20,16 +20,16 @@ pub fn path_of_source(
     undo_case_hack: bool,
 ) -> StoreResult<(StorePath, ContentAddress)> {
     let hash = match method {
-        CaMethod::NixArchive => {
+        CaMethod::NixArchive | CaMethod::Git => {
             let mut filter =
                 |file: &Path, _: firn_nar::fs::FileKind| Ok(keep.is_none_or(|k| k.contains(file)));
             let options = DumpOptions { undo_case_hack, filter: Some(&mut filter) };
-            dump_path(path, Hasher::new(algo), options)?.finish()
+            match method {
+                CaMethod::Git => firn_nar::git::hash_path(path, algo, options)?,
+                _ => dump_path(path, Hasher::new(algo), options)?.finish(),
+            }
         }
         CaMethod::Flat | CaMethod::Text => hash_file(path, algo)?,
-        CaMethod::Git => {
-            return Err(StoreError::Other("git hashing is not supported by this version of firn".into()));
-        }
     };
     let ca = ContentAddress { method, hash };
     let store_path = dir.make_fixed_output_path(&ca, name, &References::default())?;

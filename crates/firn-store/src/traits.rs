@@ -98,6 +98,16 @@ pub trait Store: Send + Sync {
     /// The store's URI as a user would write it.
     fn uri(&self) -> String;
 
+    /// Reaches the store, or fails; for the sake of knowing that it can be reached.
+    async fn connect(&self) -> StoreResult<()> {
+        Ok(())
+    }
+
+    /// The version of the program that keeps the store, where it is known.
+    async fn version(&self) -> StoreResult<Option<String>> {
+        Ok(None)
+    }
+
     /// What the store is as a substituter. A store on the net is reached for this; one that cannot be is an error.
     async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
         Ok(SubstituterProperties::default())

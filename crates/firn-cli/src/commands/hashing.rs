@@ -3,9 +3,10 @@
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::base::{base16_encode, base64_encode, nix32_encode};
-use firn_core::{Hash, HashAlgo, HashFormat};
+use firn_core::{CaMethod, Hash, HashAlgo, HashFormat};
 use firn_nar::HashSink;
 use firn_nar::fs::{DumpOptions, dump_path};
+use firn_settings::ExperimentalFeature;
 use firn_store::StoreError;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -18,9 +19,18 @@ pub enum Mode {
     Flat,
     /// Its archive.
     Nar,
+    /// As Git does.
+    Git,
 }
 
 pub fn hash_path(context: &Context, path: &OsStr, algo: HashAlgo, mode: Mode) -> CliResult<Hash> {
+    require_algo(context, algo)?;
+    if mode == Mode::Git {
+        context.require(ExperimentalFeature::GitHashing)?;
+        let options = DumpOptions { undo_case_hack: context.settings.use_case_hack, filter: None };
+        let hash = firn_nar::git::hash_path(Path::new(path), algo, options);
+        return Ok(hash.map_err(StoreError::from)?);
+    }
     let mut sink = HashSink::new(algo);
     if mode == Mode::Nar {
         let options = DumpOptions { undo_case_hack: context.settings.use_case_hack, filter: None };
@@ -61,4 +71,20 @@ pub fn parse_algo(name: &str) -> CliResult<HashAlgo> {
 /// Parses a hash that may lack its algorithm.
 pub fn parse_hash(text: &OsStr, algo: Option<HashAlgo>) -> CliResult<Hash> {
     Hash::parse_any(&text.to_string_lossy(), algo).map_err(|e| CliError::failed(e.to_string()))
+}
+
+/// Fails for an algorithm whose feature is off.
+pub fn require_algo(context: &Context, algo: HashAlgo) -> CliResult<()> {
+    match algo {
+        HashAlgo::Blake3 => context.require(ExperimentalFeature::Blake3Hashes),
+        _ => Ok(()),
+    }
+}
+
+/// The same for what content is addressed with.
+pub fn require_method(context: &Context, method: CaMethod, algo: HashAlgo) -> CliResult<()> {
+    if method == CaMethod::Git {
+        context.require(ExperimentalFeature::GitHashing)?;
+    }
+    require_algo(context, algo)
 }

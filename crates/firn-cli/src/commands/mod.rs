@@ -87,3 +87,15 @@ fn run(program: &Program, args: Vec<OsString>) -> CliResult<u8> {
         _ => (program.run)(start),
     }
 }
+
+/// 32 bytes that nobody can guess.
+fn random_seed() -> CliResult<[u8; 32]> {
+    let mut seed = [0; 32];
+    let mut filled = 0;
+    while filled < seed.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        filled += rustix::rand::getrandom(&mut seed[filled..], flags)
+            .map_err(|e| CliError::failed(format!("getting random numbers: {}", std::io::Error::from(e))))?;
+    }
+    Ok(seed)
+}

@@ -1,12 +1,13 @@
-//! `nix derivation show` and `nix log`.
+//! `nix derivation show` and `add`.
 
 use super::NixCommand;
 use crate::args::{FlagSink, Values};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
-use firn_core::DerivedPath;
-use firn_store::{ClosureOptions, compute_fs_closure};
+use firn_derivation::Derivation;
+use firn_derivation::modulo::{HashModuloError, Mask, ModuloMemo};
+use firn_store::{ClosureOptions, Store, StoreError, compute_fs_closure};
 use serde_json::{Map, json};
 use std::ffi::OsString;
 
@@ -61,40 +62,67 @@ impl NixCommand for Show {
     }
 }
 
-/// `nix log` as it was written.
+/// `nix derivation add` as it was written.
 #[derive(Default)]
-pub struct Log {
-    what: InstallableArgs,
+pub struct Add {
+    dry_run: bool,
 }
 
-impl FlagSink for Log {
-    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
-        self.what.flag(flag, values)
-    }
-
-    fn positional(&mut self, arg: OsString) -> CliResult<()> {
-        self.what.positional(arg);
-        Ok(())
+impl FlagSink for Add {
+    fn flag(&mut self, flag: &str, _: &mut Values) -> CliResult<bool> {
+        self.dry_run |= flag == "--dry-run";
+        Ok(flag == "--dry-run")
     }
 }
 
-impl NixCommand for Log {
-    fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
+impl NixCommand for Add {
+    fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
+        let text = crate::evaluation::read_stdin()?;
+        let value: serde_json::Value = serde_json::from_slice(&text).map_err(|error| {
+            CliError::failed(format!("reading a derivation from standard input: {error}"))
+        })?;
+        let mut drv = Derivation::from_json(&value).map_err(|error| CliError::failed(error.to_string()))?;
         let store = context.store()?;
-        let logs = store.as_log().ok_or_else(|| store.unsupported("reading build logs"))?;
-        for wanted in self.what.resolve(context, Some("."))? {
-            let path = match &wanted {
-                DerivedPath::Opaque(path) => path,
-                DerivedPath::Built { drv, .. } => drv.base(),
-            };
-            match context.block_on(logs.build_log(path))?? {
-                Some(log) => context.print(&log)?,
-                None => {
-                    let shown = wanted.render(store.store_dir());
-                    return Err(CliError::failed(format!("build log of '{shown}' is not available")));
-                }
-            }
+        let dir = store.store_dir();
+        drv.check_names().map_err(StoreError::from)?;
+        complete(context, &*store, &mut drv).map_err(|error| {
+            CliError::failed(format!("{error}\nwhile checking derivation from JSON with name '{}'", drv.name))
+        })?;
+        let (path, bytes) = drv.store_path(dir).map_err(StoreError::from)?;
+        if !self.dry_run && !context.settings.read_only_mode {
+            let name = format!("{}{}", drv.name, firn_core::store_path::DRV_EXTENSION);
+            context.block_on(store.add_text(&name, &bytes, &drv.references(), false))??;
         }
+        context.print_line(dir.display(&path))?;
         Ok(0)
+    }
+}
+
+/// Fills in what follows from the rest of a derivation, and checks what was given of it.
+fn complete(context: &Context, store: &dyn Store, drv: &mut Derivation) -> CliResult<()> {
+    let dir = store.store_dir();
+    let mut memo = ModuloMemo::default();
+    let masked = drv.hash_modulo(dir, Mask::Outputs, |input| {
+        memo.compute(dir, input, |path| -> Result<Derivation, Failed> {
+            Ok(context.block_on(store.read_derivation(path)).map_err(Failed)?.map_err(CliError::from)?)
+        })
+    });
+    let masked = masked.map_err(|Failed(error)| error)?;
+    drv.fill_output_paths(dir, &masked).map_err(StoreError::from)?;
+    drv.check_invariants(dir, &masked).map_err(|error| CliError::failed(error.to_string()))
+}
+
+/// The error of a command, where hashing a derivation can fail as well.
+struct Failed(CliError);
+
+impl From<CliError> for Failed {
+    fn from(error: CliError) -> Self {
+        Failed(error)
+    }
+}
+
+impl From<HashModuloError> for Failed {
+    fn from(error: HashModuloError) -> Self {
+        Failed(CliError::failed(error.to_string()))
     }
 }

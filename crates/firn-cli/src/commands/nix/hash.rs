@@ -55,9 +55,7 @@ impl FlagSink for HashPaths {
                 self.mode = match value()?.as_str() {
                     "flat" => Mode::Flat,
                     "nar" => Mode::Nar,
-                    "git" => {
-                        return Err(CliError::failed("hashing as git does is not supported yet by firn"));
-                    }
+                    "git" => Mode::Git,
                     other => {
                         return Err(CliError::usage(format!(
                             "unknown file ingestion method '{other}', expect `flat`, `nar`, or `git`"

@@ -1,13 +1,20 @@
 //! `nix`: the table of its commands, and how one is found on the command line.
 
+mod archives;
 mod build;
 mod config;
 mod copy;
 mod derivation;
 mod eval;
 mod hash;
+mod key;
+mod listing;
+mod log;
+mod nar;
 mod path_info;
 mod store;
+mod store_paths;
+mod why_depends;
 
 use crate::args::{self, FlagSink, LogFormat, LowArgs, Values};
 use crate::context::{Context, Start};
@@ -72,6 +79,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<config::Show>,
     },
     Entry {
+        path: &["derivation", "add"],
+        usage: "[--dry-run]",
+        summary: "add a derivation that is read as JSON from standard input",
+        make: boxed::<derivation::Add>,
+    },
+    Entry {
         path: &["derivation", "show"],
         usage: "[-r] INSTALLABLES...",
         summary: "show derivations as JSON",
@@ -120,10 +133,41 @@ const COMMANDS: &[Entry] = &[
         make: || Box::new(hash::ToBase::new(HashFormat::Sri)),
     },
     Entry {
-        path: &["log"],
-        usage: "INSTALLABLES...",
-        summary: "show build logs",
-        make: boxed::<derivation::Log>,
+        path: &["key", "convert-secret-to-public"],
+        usage: "",
+        summary: "print the public half of a secret key that is read from standard input",
+        make: boxed::<key::ConvertSecretToPublic>,
+    },
+    Entry {
+        path: &["key", "generate-secret"],
+        usage: "--key-name NAME",
+        summary: "make a secret key for signing store paths",
+        make: boxed::<key::GenerateSecret>,
+    },
+    Entry { path: &["log"], usage: "INSTALLABLE", summary: "show a build log", make: boxed::<log::Log> },
+    Entry {
+        path: &["nar", "cat"],
+        usage: "NAR PATH",
+        summary: "print a file in an archive",
+        make: boxed::<nar::Cat>,
+    },
+    Entry {
+        path: &["nar", "dump-path"],
+        usage: "PATH",
+        summary: "the same as pack",
+        make: || Box::new(nar::Pack::new(true)),
+    },
+    Entry {
+        path: &["nar", "ls"],
+        usage: "[-l] [-R] [-d] [--json] NAR PATH",
+        summary: "list files in an archive",
+        make: boxed::<nar::Ls>,
+    },
+    Entry {
+        path: &["nar", "pack"],
+        usage: "PATH",
+        summary: "write a file or directory as an archive",
+        make: || Box::new(nar::Pack::new(false)),
     },
     Entry {
         path: &["path-info"],
@@ -162,6 +206,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<store::garbage::Delete>,
     },
     Entry {
+        path: &["store", "diff-closures"],
+        usage: "BEFORE AFTER",
+        summary: "show which packages and versions two closures differ in",
+        make: boxed::<store::closures::DiffClosures>,
+    },
+    Entry {
         path: &["store", "dump-path"],
         usage: "INSTALLABLE",
         summary: "write a store path as an archive",
@@ -174,16 +224,64 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<store::garbage::Gc>,
     },
     Entry {
+        path: &["store", "info"],
+        usage: "[--json]",
+        summary: "say whether a store can be reached, and whether it trusts us",
+        make: boxed::<store::upkeep::Info>,
+    },
+    Entry {
         path: &["store", "ls"],
         usage: "[-l] [-R] [-d] [--json] PATH",
         summary: "list files in the store",
         make: boxed::<store::files::Ls>,
     },
     Entry {
+        path: &["store", "make-content-addressed"],
+        usage: "[--from STORE] [--to STORE] [--json] INSTALLABLES...",
+        summary: "rewrite closures to content-addressed form",
+        make: boxed::<store::closures::MakeContentAddressed>,
+    },
+    Entry {
+        path: &["store", "optimise"],
+        usage: "",
+        summary: "link files of the same contents",
+        make: boxed::<store::upkeep::Optimise>,
+    },
+    Entry {
         path: &["store", "path-from-hash-part"],
         usage: "HASH-PART",
         summary: "find a store path by its hash",
         make: boxed::<store::paths::PathFromHashPart>,
+    },
+    Entry {
+        path: &["store", "ping"],
+        usage: "[--json]",
+        summary: "the same as info",
+        make: boxed::<store::upkeep::Info>,
+    },
+    Entry {
+        path: &["store", "repair"],
+        usage: "INSTALLABLES...",
+        summary: "fetch or build damaged paths again",
+        make: boxed::<store::upkeep::Repair>,
+    },
+    Entry {
+        path: &["store", "sign"],
+        usage: "--key-file FILE INSTALLABLES...",
+        summary: "sign store paths",
+        make: boxed::<store::signatures::Sign>,
+    },
+    Entry {
+        path: &["store", "verify"],
+        usage: "[--no-contents] [--no-trust] [--sigs-needed N] [--substituter STORE] INSTALLABLES...",
+        summary: "check contents and signatures of store paths",
+        make: boxed::<store::signatures::Verify>,
+    },
+    Entry {
+        path: &["why-depends"],
+        usage: "[--all] [--precise] PACKAGE DEPENDENCY",
+        summary: "show why a package needs another one",
+        make: boxed::<why_depends::WhyDepends>,
     },
 ];
 
@@ -225,8 +323,6 @@ const MISSING: &[&str] = &[
     "formatter",
     "help",
     "help-stores",
-    "key",
-    "nar",
     "print-dev-env",
     "profile",
     "realisation",
@@ -236,7 +332,6 @@ const MISSING: &[&str] = &[
     "search",
     "shell",
     "upgrade-nix",
-    "why-depends",
 ];
 
 /// The command line of `nix` while it is read: words choose the command, which then gets everything else.

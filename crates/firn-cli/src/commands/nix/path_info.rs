@@ -1,11 +1,11 @@
 //! `nix path-info`.
 
 use super::NixCommand;
+use super::store_paths::{Realise, StorePathsArgs};
 use crate::args::{FlagSink, Values};
 use crate::commands::nix_store::render_size;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use crate::installables::{self, InstallableArgs};
 use firn_core::{StorePath, ValidPathInfo};
 use firn_store::{ClosureOptions, Store, compute_fs_closure};
 use serde_json::{Map, Value, json};
@@ -15,10 +15,7 @@ use std::ffi::OsString;
 /// The command as it was written.
 #[derive(Default)]
 pub struct PathInfo {
-    what: InstallableArgs,
-    all: bool,
-    recursive: bool,
-    derivation: bool,
+    what: StorePathsArgs,
     size: bool,
     closure_size: bool,
     human_readable: bool,
@@ -32,9 +29,6 @@ pub struct PathInfo {
 impl FlagSink for PathInfo {
     fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
         match flag {
-            "--all" => self.all = true,
-            "-r" | "--recursive" => self.recursive = true,
-            "--derivation" => self.derivation = true,
             "-s" | "--size" => self.size = true,
             "-S" | "--closure-size" => self.closure_size = true,
             "-h" | "--human-readable" => self.human_readable = true,
@@ -67,36 +61,6 @@ impl FlagSink for PathInfo {
 }
 
 impl PathInfo {
-    fn paths(&mut self, context: &Context, store: &dyn Store) -> CliResult<Vec<StorePath>> {
-        if self.all {
-            return Ok(context.block_on(store.query_all_valid_paths())??.into_iter().collect());
-        }
-        let wanted = self.what.resolve(context, Some("."))?;
-        let mut paths = Vec::new();
-        if self.derivation {
-            paths.extend(installables::derivations(context, &wanted)?);
-        } else {
-            // Only looked at, never built.
-            for path in &wanted {
-                match path {
-                    firn_core::DerivedPath::Opaque(path) => paths.push(path.clone()),
-                    firn_core::DerivedPath::Built { drv, outputs } => {
-                        let known = context.block_on(store.query_derivation_outputs(drv.base()))??;
-                        let known = known.into_iter().filter(|(name, _)| outputs.contains(name));
-                        paths.extend(known.filter_map(|(_, path)| path));
-                    }
-                }
-            }
-        }
-        if !self.recursive {
-            return Ok(paths);
-        }
-        let closure = closure(context, store, paths.into_iter().collect())?;
-        let mut sorted = context.block_on(firn_store::topo_sort_paths(store, &closure))??;
-        sorted.reverse();
-        Ok(sorted)
-    }
-
     fn as_json(&self, context: &Context, store: &dyn Store, paths: &[StorePath]) -> CliResult<Value> {
         let format = match self.format {
             Some(format) => format,
@@ -173,16 +137,22 @@ impl PathInfo {
 impl NixCommand for PathInfo {
     fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
         let store = context.store()?;
-        let paths = self.paths(context, &*store)?;
+        let paths = self.what.resolve(context, &*store, Realise::Nothing)?;
         if self.json {
             let value = self.as_json(context, &*store, &paths)?;
             context.print_line(super::json_text(&value, self.pretty))?;
             return Ok(0);
         }
         let width = paths.iter().map(|path| store.store_dir().display(path).len()).max().unwrap_or(0);
+        let mut lines = String::new();
         for path in &paths {
-            context.print_line(self.line(context, &*store, path, width)?)?;
+            lines += &self.line(context, &*store, path, width)?;
+            lines.push('\n');
+            if lines.len() > 1 << 16 {
+                context.print(std::mem::take(&mut lines).as_bytes())?;
+            }
         }
+        context.print(lines.as_bytes())?;
         Ok(0)
     }
 }

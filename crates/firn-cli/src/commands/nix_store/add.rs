@@ -26,6 +26,7 @@ pub fn add_fixed(context: &Context, mut line: Line) -> CliResult<u8> {
 }
 
 fn add_all(context: &Context, args: &[OsString], method: CaMethod, algo: HashAlgo) -> CliResult<u8> {
+    crate::commands::hashing::require_algo(context, algo)?;
     let store = context.store()?;
     for arg in args {
         let name = base_name(arg)?;

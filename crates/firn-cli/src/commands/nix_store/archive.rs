@@ -81,10 +81,7 @@ pub fn generate_key(_: &Context, line: Line) -> CliResult<u8> {
         return Err(CliError::usage("three arguments expected"));
     };
     let name = crate::args::text("key name", name.clone())?;
-    let mut seed = [0; 32];
-    rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| CliError::failed(format!("getting random numbers: {}", std::io::Error::from(e))))?;
-    let secret = SecretKey::from_seed(&name, &seed);
+    let secret = SecretKey::from_seed(&name, &crate::commands::random_seed()?);
     let write = |path: &Path, mode, text: String| {
         let open = File::options().write(true).create(true).truncate(true).mode(mode).open(path);
         open.and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))

@@ -10,9 +10,11 @@ mod realise;
 mod show;
 mod verify;
 
+pub use archive::raw_stdout;
 pub use garbage::{Report, collect, gc_options, render_size};
 pub use paths::follow_links;
 pub use realise::print_missing;
+pub use verify::{optimise_store, repair_one};
 
 use crate::args::{FlagSink, Values};
 use crate::context::{Context, Start};

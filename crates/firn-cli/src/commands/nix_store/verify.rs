@@ -76,7 +76,7 @@ pub fn repair_path(context: &Context, line: Line) -> CliResult<u8> {
 }
 
 /// Fetches the path again, or builds its deriver again.
-fn repair_one(context: &Context, path: &StorePath) -> CliResult<()> {
+pub fn repair_one(context: &Context, path: &StorePath) -> CliResult<()> {
     let store = context.store()?;
     let builder = context.build_store()?;
     let fetch = [DerivedPath::Opaque(path.clone())];
@@ -104,6 +104,11 @@ pub fn optimise(context: &Context, line: Line) -> CliResult<u8> {
     if !line.args.is_empty() || !line.flags.is_empty() {
         return Err(CliError::usage("no arguments expected"));
     }
+    optimise_store(context)
+}
+
+/// Links equal files of the whole store.
+pub fn optimise_store(context: &Context) -> CliResult<u8> {
     let stats = context.local_store()?.optimise()?;
     let message =
         format!("{} freed by hard-linking {} files", render_size(stats.bytes_freed), stats.files_linked);

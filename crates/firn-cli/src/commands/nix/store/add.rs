@@ -1,7 +1,7 @@
 //! `nix store add`, `add-file`, `add-path`.
 
 use crate::args::{self, FlagSink, Values};
-use crate::commands::hashing::parse_algo;
+use crate::commands::hashing::{parse_algo, require_method};
 use crate::commands::nix::NixCommand;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
@@ -40,6 +40,7 @@ impl FlagSink for Add {
                     Some("flat") => CaMethod::Flat,
                     Some("nar" | "recursive") => CaMethod::NixArchive,
                     Some("text") => CaMethod::Text,
+                    Some("git") => CaMethod::Git,
                     _ => {
                         return Err(CliError::usage(format!(
                             "unknown file ingestion method '{}', expect `flat`, `nar`, or `git`",
@@ -76,6 +77,7 @@ impl NixCommand for Add {
             Some(name) => name.clone(),
             None => args::text("file name", path.file_name().unwrap_or_default().to_owned())?,
         };
+        require_method(context, self.method, self.algo)?;
         let store = context.store()?;
         let added = if self.dry_run {
             let undo = context.settings.use_case_hack;

@@ -1,37 +1,33 @@
 //! `nix store ls` and `nix store cat`.
 
 use crate::args::{self, FlagSink, Values};
+use crate::commands::nix::archives::{Archive, read_archive};
+use crate::commands::nix::listing::{LsFlags, Shown};
+use crate::commands::nix::nar::{components, copy_file};
 use crate::commands::nix::{NixCommand, json_text};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
+use firn_core::StorePath;
+use firn_nar::listing::Listing;
+use firn_store::Store;
 use serde_json::{Map, Value, json};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// `nix store ls` as it was written.
 #[derive(Default)]
 pub struct Ls {
     path: Option<String>,
-    json: bool,
-    recursive: bool,
-    long: bool,
-    directory: bool,
+    flags: LsFlags,
 }
 
 impl FlagSink for Ls {
     fn flag(&mut self, flag: &str, _: &mut Values) -> CliResult<bool> {
-        match flag {
-            "--json" => self.json = true,
-            "--pretty" | "--no-pretty" => {}
-            "-R" | "--recursive" => self.recursive = true,
-            "-l" | "--long" => self.long = true,
-            "-d" | "--directory" => self.directory = true,
-            _ => return Ok(false),
-        }
-        Ok(true)
+        Ok(self.flags.flag(flag))
     }
 
     fn positional(&mut self, arg: OsString) -> CliResult<()> {
@@ -48,28 +44,40 @@ fn one_path(path: &mut Option<String>, arg: OsString) -> CliResult<()> {
     Ok(())
 }
 
-/// Where the file in the store really is. No symlink on the way to it is followed.
-fn locate(context: &Context, path: Option<&String>) -> CliResult<PathBuf> {
+/// A file in a store object.
+struct Located {
+    store: Arc<dyn Store>,
+    object: StorePath,
+    /// Below the object.
+    names: Vec<Vec<u8>>,
+    /// Where it is on this machine, if it is there.
+    real: Option<PathBuf>,
+}
+
+/// Finds the file. No symlink on the way to it is followed.
+fn locate(context: &Context, path: Option<&String>) -> CliResult<Located> {
     let path = path.ok_or_else(|| CliError::usage("more arguments are required"))?;
     let store = context.store()?;
-    let (store_path, rest) = store.store_dir().split(path).map_err(firn_store::StoreError::from)?;
-    if !context.block_on(store.is_valid_path(&store_path))?? {
-        let shown = store.store_dir().display(&store_path);
+    let (object, rest) = store.store_dir().split(path).map_err(firn_store::StoreError::from)?;
+    if !context.block_on(store.is_valid_path(&object))?? {
+        let shown = store.store_dir().display(&object);
         return Err(CliError::failed(format!("path '{shown}' is not a valid store path")));
     }
-    let local = store.as_local_fs().ok_or_else(|| store.unsupported("reading files"))?;
-    let mut real = local.real_path(&store_path);
-    let missing = || CliError::failed(format!("path '{path}' does not exist"));
-    for component in rest.split('/').filter(|component| !matches!(*component, "" | ".")) {
-        if component == ".." || !real.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+    let names: Vec<Vec<u8>> = components(rest.as_bytes()).into_iter().map(<[u8]>::to_vec).collect();
+    let mut real = store.as_local_fs().map(|local| local.real_path(&object));
+    if let Some(real) = &mut real {
+        let missing = || CliError::failed(format!("path '{path}' does not exist"));
+        for name in &names {
+            if !real.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+                return Err(missing());
+            }
+            real.push(OsStr::from_bytes(name));
+        }
+        if real.symlink_metadata().is_err() {
             return Err(missing());
         }
-        real.push(component);
     }
-    match real.symlink_metadata() {
-        Ok(_) => Ok(real),
-        Err(_) => Err(missing()),
-    }
+    Ok(Located { store, object, names, real })
 }
 
 fn metadata(path: &Path) -> CliResult<Metadata> {
@@ -95,7 +103,7 @@ impl Ls {
             let status = metadata(&path)?;
             if !list {
                 self.line(context, &path, &status, &shown)?;
-                if !(self.recursive && status.is_dir()) || self.directory {
+                if !(self.flags.recursive && status.is_dir()) || self.flags.directory {
                     continue;
                 }
             }
@@ -108,26 +116,17 @@ impl Ls {
     }
 
     fn line(&self, context: &Context, path: &Path, status: &Metadata, shown: &[u8]) -> CliResult<()> {
-        if !self.long {
-            return context.print_line(shown);
-        }
-        let (kind, size) = if status.is_symlink() {
-            ("lrwxrwxrwx", 0)
+        let target;
+        let file = if status.is_symlink() {
+            target = path.read_link().map_err(CliError::io("reading link", path))?;
+            Shown::Symlink { target: target.as_os_str().as_bytes() }
         } else if status.is_dir() {
-            ("dr-xr-xr-x", 0)
-        } else if status.permissions().mode() & 0o100 != 0 {
-            ("-r-xr-xr-x", status.len())
+            Shown::Directory
         } else {
-            ("-r--r--r--", status.len())
+            let executable = status.permissions().mode() & 0o100 != 0;
+            Shown::Regular { executable, size: status.len() }
         };
-        let mut line = format!("{kind} {size:>20} ").into_bytes();
-        line.extend_from_slice(shown);
-        if status.is_symlink() {
-            let target = path.read_link().map_err(CliError::io("reading link", path))?;
-            line.extend_from_slice(b" -> ");
-            line.extend_from_slice(target.as_os_str().as_bytes());
-        }
-        context.print_line(line)
+        context.print(&self.flags.line(&file, shown))
     }
 
     fn listing(&self, path: &Path, depth: usize) -> CliResult<Value> {
@@ -149,7 +148,7 @@ impl Ls {
         }
         let mut entries = Map::new();
         for name in names(path)? {
-            let value = match self.recursive {
+            let value = match self.flags.recursive {
                 true => self.listing(&path.join(&name), depth + 1)?,
                 false => json!({}),
             };
@@ -161,18 +160,22 @@ impl Ls {
 
 impl NixCommand for Ls {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
-        if self.json && self.directory {
-            return Err(CliError::usage("'--directory' is useless with '--json'"));
-        }
-        let path = locate(context, self.path.as_ref())?;
-        if self.json {
-            context.print_line(json_text(&self.listing(&path, 0)?, Some(false)))?;
+        self.flags.check()?;
+        let found = locate(context, self.path.as_ref())?;
+        let Some(path) = &found.real else {
+            let names: Vec<&[u8]> = found.names.iter().map(Vec::as_slice).collect();
+            let listing = read_archive(context, &*found.store, &found.object, Listing::read)?;
+            self.flags.show_listing(context, &listing, &names)?;
+            return Ok(0);
+        };
+        if self.flags.json {
+            context.print_line(json_text(&self.listing(path, 0)?, Some(false)))?;
             return Ok(0);
         }
         let given = self.path.as_deref().unwrap_or_default().trim_end_matches('/');
         let base = given.rsplit('/').next().unwrap_or_default();
-        let shown = if metadata(&path)?.is_dir() { "." } else { base };
-        self.show(context, &path, shown.as_bytes(), !self.directory)?;
+        let shown = if metadata(path)?.is_dir() { "." } else { base };
+        self.show(context, path, shown.as_bytes(), !self.flags.directory)?;
         Ok(0)
     }
 }
@@ -195,13 +198,26 @@ impl FlagSink for Cat {
 
 impl NixCommand for Cat {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let path = locate(context, self.path.as_ref())?;
-        if !metadata(&path)?.is_file() {
-            let given = self.path.as_deref().unwrap_or_default();
-            return Err(CliError::failed(format!("path '{given}' is not a regular file")));
+        let found = locate(context, self.path.as_ref())?;
+        let given = self.path.as_deref().unwrap_or_default();
+        let not_regular = || CliError::failed(format!("path '{given}' is not a regular file"));
+        let Some(path) = &found.real else {
+            let names: Vec<&[u8]> = found.names.iter().map(Vec::as_slice).collect();
+            let listing = read_archive(context, &*found.store, &found.object, Listing::read)?;
+            let file = listing.find(names.iter().copied());
+            let file = file.ok_or_else(|| CliError::failed(format!("path '{given}' does not exist")))?;
+            if !matches!(file, Listing::Regular { .. }) {
+                return Err(not_regular());
+            }
+            let copy = |archive: &mut Archive| Ok(copy_file(archive, &names, &mut std::io::stdout()));
+            read_archive(context, &*found.store, &found.object, copy)??;
+            return Ok(0);
+        };
+        if !metadata(path)?.is_file() {
+            return Err(not_regular());
         }
-        let mut file = std::fs::File::open(&path).map_err(CliError::io("opening", &path))?;
-        std::io::copy(&mut file, &mut std::io::stdout().lock()).map_err(CliError::io("copying", &path))?;
+        let mut file = std::fs::File::open(path).map_err(CliError::io("opening", path))?;
+        std::io::copy(&mut file, &mut std::io::stdout().lock()).map_err(CliError::io("copying", path))?;
         Ok(0)
     }
 }

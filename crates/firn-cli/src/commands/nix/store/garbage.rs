@@ -2,11 +2,10 @@
 
 use crate::args::{self, FlagSink, Values};
 use crate::commands::nix::NixCommand;
+use crate::commands::nix::store_paths::{Realise, StorePathsArgs};
 use crate::commands::nix_store::{Report, collect, gc_options};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use crate::installables::{self, InstallableArgs};
-use firn_core::DerivedPath;
 use firn_store::GcAction;
 use std::ffi::OsString;
 
@@ -47,7 +46,7 @@ impl NixCommand for Gc {
 /// `nix store delete` as it was written.
 #[derive(Default)]
 pub struct Delete {
-    what: InstallableArgs,
+    what: StorePathsArgs,
     ignore_liveness: bool,
 }
 
@@ -55,11 +54,6 @@ impl FlagSink for Delete {
     fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
         match flag {
             "--ignore-liveness" => self.ignore_liveness = true,
-            "--all" | "-r" | "--recursive" | "--derivation" => {
-                return Err(CliError::failed(format!(
-                    "flag '{flag}' is not supported yet; see COMPATIBILITY.md"
-                )));
-            }
             _ => return self.what.flag(flag, values),
         }
         Ok(true)
@@ -73,18 +67,8 @@ impl FlagSink for Delete {
 
 impl NixCommand for Delete {
     fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let wanted = self.what.resolve(context, None)?;
-        let is_there = |path: &DerivedPath| matches!(path, DerivedPath::Opaque(_));
-        let paths = match wanted.iter().all(is_there) {
-            true => wanted
-                .iter()
-                .filter_map(|path| match path {
-                    DerivedPath::Opaque(path) => Some(path.clone()),
-                    DerivedPath::Built { .. } => None,
-                })
-                .collect(),
-            false => installables::store_paths(context, &wanted)?,
-        };
+        let store = context.store()?;
+        let paths = self.what.resolve(context, &*store, Realise::Nothing)?;
         let mut options = gc_options(GcAction::DeleteSpecific);
         options.ignore_liveness = self.ignore_liveness;
         options.paths_to_delete = paths.into_iter().collect();

@@ -1,6 +1,9 @@
 //! `nix store …`.
 
 pub mod add;
+pub mod closures;
 pub mod files;
 pub mod garbage;
 pub mod paths;
+pub mod signatures;
+pub mod upkeep;

@@ -1,0 +1,79 @@
+//! `nix log`.
+
+use super::NixCommand;
+use crate::args::{FlagSink, Values};
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use crate::installables::InstallableArgs;
+use crate::stores;
+use firn_core::{DerivedPath, StorePath};
+use firn_store::activity::Verbosity;
+use firn_store::{Store, StoreResult};
+use std::ffi::OsString;
+
+/// The command as it was written.
+#[derive(Default)]
+pub struct Log {
+    what: InstallableArgs,
+    given: Option<OsString>,
+}
+
+impl FlagSink for Log {
+    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+        self.what.flag(flag, values)
+    }
+
+    fn positional(&mut self, arg: OsString) -> CliResult<()> {
+        if self.given.is_some() {
+            return Err(CliError::usage(format!("unexpected argument '{}'", arg.to_string_lossy())));
+        }
+        self.given = Some(arg.clone());
+        self.what.positional(arg);
+        Ok(())
+    }
+}
+
+impl NixCommand for Log {
+    fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
+        let wanted = self.what.resolve(context, Some("."))?;
+        let store = context.store()?;
+        let [wanted] = &wanted[..] else {
+            let shown = self.given.unwrap_or_default();
+            let shown = shown.to_string_lossy();
+            return Err(CliError::failed(format!("argument '{shown}' should evaluate to one store path")));
+        };
+        let path = match wanted {
+            DerivedPath::Opaque(path) => path,
+            DerivedPath::Built { drv, .. } => drv.base(),
+        };
+        let shown = wanted.render(store.store_dir());
+        if look(context, &*store, path, &shown)? {
+            return Ok(0);
+        }
+        for uri in &context.settings.substituters {
+            let found =
+                stores::open(uri, context).and_then(|there| look(context, &*there.store, path, &shown));
+            match found {
+                Ok(true) => return Ok(0),
+                Ok(false) => {}
+                // The log may be in the next one.
+                Err(error) => context.logger.warn(&format!("looking for a build log in '{uri}': {error}")),
+            }
+        }
+        Err(CliError::failed(format!("build log of '{shown}' is not available")))
+    }
+}
+
+/// Prints the log if the store has it.
+fn look(context: &Context, store: &dyn Store, path: &StorePath, shown: &str) -> CliResult<bool> {
+    let say = |text: String| context.logger.log(Verbosity::Info, text.as_bytes());
+    let Some(logs) = store.as_log() else {
+        say(format!("Skipped '{}' which does not support retrieving build logs", store.uri()));
+        return Ok(false);
+    };
+    let log: StoreResult<Option<Vec<u8>>> = context.block_on(logs.build_log(path))?;
+    let Some(log) = log? else { return Ok(false) };
+    say(format!("got build log for '{shown}' from '{}'", store.uri()));
+    context.print(&log)?;
+    Ok(true)
+}
