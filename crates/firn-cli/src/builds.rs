@@ -24,6 +24,7 @@ pub fn scheduler(
     let Some(local) = &opened.local else {
         return Err(CliError::Store(opened.store.unsupported("building")));
     };
+    local.watch_free_space();
     let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
     let executor = LocalExecutor::new(target, build_config(settings)?, Arc::clone(logger));
     let store = Arc::clone(&opened.store);

@@ -203,7 +203,8 @@ impl<'a> Run<'a> {
     async fn take_up_path(&mut self, id: GoalId, path: &StorePath) -> StoreResult<()> {
         let store = &self.scheduler.store;
         store.add_temp_root(path).await?;
-        if store.is_valid_path(path).await? {
+        // What is to be repaired is fetched again.
+        if self.mode_of(id) != BuildMode::Repair && store.is_valid_path(path).await? {
             self.succeed(id, BuildStatus::AlreadyValid, BTreeMap::new());
             return Ok(());
         }

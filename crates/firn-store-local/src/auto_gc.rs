@@ -4,7 +4,8 @@ use crate::store::LocalStore;
 use firn_store::{GcAction, GcOptions, GcResults, StoreError, StoreResult};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What the last look at the disk found.
 #[derive(Default)]
@@ -12,6 +13,8 @@ pub(crate) struct AutoGc {
     last_check: Option<Instant>,
     /// Free bytes after the last collection: another one is pointless until there is clearly less.
     free_after: Option<u64>,
+    /// Whether somebody looks in the background.
+    watched: bool,
 }
 
 impl LocalStore {
@@ -49,6 +52,27 @@ impl LocalStore {
         state.free_after = Some(self.free_space()?);
         state.last_check = Some(Instant::now());
         Ok(())
+    }
+
+    /// Looks at the disk in the background for as long as the store is open, since builds fill it while nothing is
+    /// added. Does nothing where `min-free` is 0.
+    pub fn watch_free_space(&self) {
+        let config = &self.inner.config;
+        if config.min_free == 0 || std::mem::replace(&mut self.inner.auto_gc.lock().watched, true) {
+            return;
+        }
+        let interval = config.min_free_check_interval.max(Duration::from_millis(100));
+        let inner = Arc::downgrade(&self.inner);
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(interval);
+                let Some(inner) = inner.upgrade() else { return };
+                let store = LocalStore { inner };
+                if let Err(error) = store.auto_gc() {
+                    store.complain(format!("error (ignored): {error}"));
+                }
+            }
+        });
     }
 
     /// Bytes that are free where the objects are. The reference's test-suite lies about them through a file.

@@ -2,11 +2,13 @@
 
 use super::NixCommand;
 use crate::args::{FlagSink, Values};
+use crate::commands::hashing::require_method;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
-use firn_derivation::Derivation;
 use firn_derivation::modulo::{HashModuloError, Mask, ModuloMemo};
+use firn_derivation::{Derivation, DerivationOutput};
+use firn_settings::ExperimentalFeature;
 use firn_store::{ClosureOptions, Store, StoreError, compute_fs_closure};
 use serde_json::{Map, json};
 use std::ffi::OsString;
@@ -82,6 +84,7 @@ impl NixCommand for Add {
             CliError::failed(format!("reading a derivation from standard input: {error}"))
         })?;
         let mut drv = Derivation::from_json(&value).map_err(|error| CliError::failed(error.to_string()))?;
+        require_features(context, &drv)?;
         let store = context.store()?;
         let dir = store.store_dir();
         drv.check_names().map_err(StoreError::from)?;
@@ -95,6 +98,23 @@ impl NixCommand for Add {
         }
         context.print_line(dir.display(&path))?;
         Ok(0)
+    }
+}
+
+/// Fails for kinds of derivations whose feature is off.
+fn require_features(context: &Context, drv: &Derivation) -> CliResult<()> {
+    use ExperimentalFeature::{CaDerivations, DynamicDerivations, ImpureDerivations};
+    for output in drv.outputs.values() {
+        match output {
+            DerivationOutput::CaFloating { .. } => context.require(CaDerivations)?,
+            DerivationOutput::Impure { .. } => context.require(ImpureDerivations)?,
+            DerivationOutput::CaFixed(ca) => require_method(context, ca.method, ca.hash.algo())?,
+            DerivationOutput::InputAddressed(_) | DerivationOutput::Deferred => {}
+        }
+    }
+    match drv.has_dynamic_inputs() {
+        true => context.require(DynamicDerivations),
+        false => Ok(()),
     }
 }
 
