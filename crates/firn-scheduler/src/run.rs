@@ -289,7 +289,14 @@ impl<'a> Run<'a> {
             .filter(|path| !valid.contains(path))
             .collect();
         let all_known = outputs.iter().all(|(name, path)| !goal.wants(name) || path.is_some());
-        if all_known && missing.is_empty() && mode == BuildMode::Normal {
+        let mut done = all_known && missing.is_empty() && mode != BuildMode::Check;
+        if done && mode == BuildMode::Repair {
+            // Only what is damaged is built again.
+            for path in &paths {
+                done = done && crate::repair::is_intact(self.scheduler, path).await?;
+            }
+        }
+        if done {
             let status = match goal.substitution_tried && self.scheduler.substituter.is_some() {
                 true => BuildStatus::Substituted,
                 false => BuildStatus::AlreadyValid,

@@ -128,7 +128,11 @@ impl Scheduler {
     /// Builds or substitutes all of `paths`. Failures of dependencies are logged as they happen; those of the
     /// requests themselves are in the results only.
     pub async fn run(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Outcome> {
-        Run::new(self, mode).execute(paths).await
+        let mut outcome = Run::new(self, mode).execute(paths).await?;
+        if mode == BuildMode::Repair {
+            crate::repair::repair_closures(self, &mut outcome).await?;
+        }
+        Ok(outcome)
     }
 }
 

@@ -31,6 +31,9 @@ impl JsonLogger {
     }
 
     fn write(&self, value: &Value) {
+        // Scripts look for parts of lines, so members come in the reference's order.
+        let mut value = value.clone();
+        value.sort_all_objects();
         match &self.target {
             Target::Stderr => write_stderr(format!("@nix {value}\n").as_bytes()),
             Target::File(file) => {
