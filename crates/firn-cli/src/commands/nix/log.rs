@@ -74,6 +74,6 @@ fn look(context: &Context, store: &dyn Store, path: &StorePath, shown: &str) -> 
     let log: StoreResult<Option<Vec<u8>>> = context.block_on(logs.build_log(path))?;
     let Some(log) = log? else { return Ok(false) };
     say(format!("got build log for '{shown}' from '{}'", store.uri()));
-    context.print(&log)?;
+    crate::pager::print(context, &log)?;
     Ok(true)
 }

@@ -13,6 +13,7 @@ use firn_store::activity::Verbosity;
 use firn_store::{ClosureOptions, Store, compute_fs_closure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 const GREY: &str = "\x1b[38;5;244m";
@@ -215,7 +216,7 @@ impl Show<'_> {
             let pad = format!("{pad}{}", if last { EMPTY } else { LINE });
             ended = !self.enter(&mut stack, &path, pad.clone(), &pad)?;
         }
-        self.flush()
+        crate::pager::print(self.context, &self.out)
     }
 
     /// Shows a path and prepares what it refers to; `false` where the walk ends.
@@ -268,14 +269,11 @@ impl Show<'_> {
     fn line(&mut self, line: &[u8]) -> CliResult<()> {
         self.out.extend_from_slice(line);
         self.out.push(b'\n');
-        if self.out.len() > 1 << 16 {
-            self.flush()?;
+        // A pager gets all of it at once; what goes elsewhere need not wait.
+        if self.out.len() > 1 << 16 && !std::io::stdout().is_terminal() {
+            return self.context.print(&std::mem::take(&mut self.out));
         }
         Ok(())
-    }
-
-    fn flush(&mut self) -> CliResult<()> {
-        self.context.print(&std::mem::take(&mut self.out))
     }
 }
 

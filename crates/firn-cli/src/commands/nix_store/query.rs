@@ -104,7 +104,7 @@ pub fn query(context: &Context, mut line: Line) -> CliResult<u8> {
         }
         _ => {
             let text = query.run(kind, &args)?;
-            context.print(text.as_bytes())?;
+            crate::pager::print(context, text.as_bytes())?;
         }
     }
     Ok(0)

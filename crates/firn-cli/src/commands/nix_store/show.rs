@@ -31,10 +31,11 @@ pub fn read_log(context: &Context, line: Line) -> CliResult<u8> {
     line.no_flags()?;
     let store = context.store()?;
     let logs = store.as_log().ok_or_else(|| store.unsupported("reading build logs"))?;
+    let mut all = Vec::new();
     for arg in &line.args {
         let path = follow_links(store.store_dir(), arg)?;
         match context.block_on(logs.build_log(&path))?? {
-            Some(log) => context.print(&log)?,
+            Some(log) => all.extend(log),
             None => {
                 return Err(CliError::failed(format!(
                     "build log of derivation '{}' is not available",
@@ -43,6 +44,7 @@ pub fn read_log(context: &Context, line: Line) -> CliResult<u8> {
             }
         }
     }
+    crate::pager::print(context, &all)?;
     Ok(0)
 }
 
