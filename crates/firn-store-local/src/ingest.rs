@@ -44,7 +44,7 @@ pub(crate) fn dump_flat<W: Write>(source: &Path, algo: HashAlgo, sink: W) -> Sto
 
 /// A hash of the archive besides SHA-256.
 pub(crate) enum OtherHash {
-    Plain(Hasher),
+    Plain(Box<Hasher>),
     Git(GitHasher),
 }
 
@@ -53,7 +53,7 @@ impl OtherHash {
     pub(crate) fn of(method: CaMethod, algo: HashAlgo) -> StoreResult<Option<OtherHash>> {
         Ok(match (method, algo) {
             (CaMethod::NixArchive, HashAlgo::Sha256) | (CaMethod::Flat | CaMethod::Text, _) => None,
-            (CaMethod::NixArchive, algo) => Some(OtherHash::Plain(Hasher::new(algo))),
+            (CaMethod::NixArchive, algo) => Some(OtherHash::Plain(Box::new(Hasher::new(algo)))),
             (CaMethod::Git, algo) => Some(OtherHash::Git(GitHasher::start(algo)?)),
         })
     }

@@ -151,7 +151,7 @@ mod tests {
         let input = StorePath::from_base_name(&format!("{}-input", "1".repeat(32))).unwrap();
         let user = StorePath::from_base_name(&format!("{}-user", "2".repeat(32))).unwrap();
         let dir = store.store_dir().clone();
-        let mut add = async |path: &StorePath, text: String, references: BTreeSet<StorePath>| {
+        let add = async |path: &StorePath, text: String, references: BTreeSet<StorePath>| {
             let mut writer = NarWriter::new(Vec::new());
             writer.regular(b"", false, text.as_bytes()).unwrap();
             let nar = writer.finish().unwrap();
