@@ -26,3 +26,4 @@ mod trees;
 
 pub use config::{BuildConfig, SandboxMode, SandboxPath};
 pub use executor::LocalExecutor;
+pub use structured::shell as structured_shell;

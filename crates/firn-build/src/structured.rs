@@ -5,7 +5,7 @@
 use serde_json::{Map, Value};
 
 /// A shell script that declares a variable for each attribute that the shell can hold.
-pub(crate) fn shell(attrs: &Map<String, Value>) -> String {
+pub fn shell(attrs: &Map<String, Value>) -> String {
     let mut out = String::new();
     for (name, value) in attrs {
         if !is_variable(name) {

@@ -64,6 +64,7 @@ impl Evaluation {
         let current_dir =
             std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
         let current_dir = current_dir.as_os_str().as_bytes().to_vec();
+        let arguments_dir = args.base_dir.clone().unwrap_or_else(|| current_dir.clone());
         let absolute = |target: &[u8]| -> Vec<u8> {
             if target.first() == Some(&b'/') || is_url(target) {
                 target.to_vec()
@@ -149,16 +150,16 @@ impl Evaluation {
             show_trace: settings.show_trace,
             current_dir,
         };
-        evaluation.auto_args = evaluation.auto_args(args)?;
+        evaluation.auto_args = evaluation.auto_args(args, &arguments_dir)?;
         Ok(evaluation)
     }
 
-    fn auto_args(&mut self, args: &EvalArgs) -> CliResult<Attrs> {
+    fn auto_args(&mut self, args: &EvalArgs, dir: &[u8]) -> CliResult<Attrs> {
         let mut out = AttrsBuilder::new();
         // Of several under one name the last counts, and the builder keeps the first.
         for (name, arg) in args.auto_args.iter().rev() {
             let value = match arg {
-                AutoArg::Expr(text) => self.expression(text.as_bytes())?,
+                AutoArg::Expr(text) => self.expression_in(text.as_bytes(), dir)?,
                 AutoArg::Text(text) => Value::str(text.as_bytes()),
                 AutoArg::File(path) => {
                     let text = std::fs::read(path).map_err(CliError::io("reading", path.clone()))?;
@@ -193,6 +194,23 @@ impl Evaluation {
     pub fn expression(&mut self, text: &[u8]) -> CliResult<Value> {
         let dir = self.current_dir.clone();
         self.run(|vm| vm.eval_text(text, Origin::String, &dir))
+    }
+
+    /// The same, relative to the folder `dir`.
+    pub fn expression_in(&mut self, text: &[u8], dir: &[u8]) -> CliResult<Value> {
+        let dir = dir.to_vec();
+        self.run(|vm| vm.eval_text(text, Origin::String, &dir))
+    }
+
+    /// The arguments for functions with one more.
+    pub fn auto_args_with(&self, name: &'static str, value: Value) -> Attrs {
+        let mut args = AttrsBuilder::from_attrs(self.auto_args);
+        if self.auto_args.find(Sym::from_static(name)).is_none() {
+            args.push(Sym::from_static(name), value);
+        }
+        let args = args.finish_attrs();
+        args.value().keep();
+        args
     }
 
     /// The value of the expression on the standard input.

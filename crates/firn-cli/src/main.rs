@@ -12,6 +12,7 @@ mod context;
 mod debugger;
 mod error;
 mod evaluation;
+mod exec;
 mod installables;
 mod local_time;
 mod logger;

@@ -90,6 +90,14 @@ impl Vm {
         self.call(function, &[given], Pos::NONE)
     }
 
+    /// Whether `value` is a function that names `argument` among its formal arguments.
+    pub fn names_argument(&mut self, value: Value, argument: &'static str) -> EvalResult<bool> {
+        let value = self.force(value)?;
+        let formals = value.as_closure().and_then(|closure| closure.formals());
+        let argument = Sym::from_static(argument);
+        Ok(formals.is_some_and(|formals| formals.formals.iter().any(|formal| formal.name == argument)))
+    }
+
     /// The value at an attribute path; functions on the way are called with `args`.
     pub fn find_along_path(&mut self, path: &str, args: Attrs, root: Value) -> EvalResult<(Value, Pos)> {
         let steps = parse_attr_path(path).map_err(|e| EvalError::new(ErrorKind::Eval, e))?;

@@ -31,6 +31,8 @@ pub struct EvalArgs {
     pub debugger: bool,
     /// `--eval-store URI`: where derivations and sources go.
     pub eval_store: Option<String>,
+    /// The folder that `--arg` is relative to, if that is not the current one.
+    pub base_dir: Option<Vec<u8>>,
 }
 
 impl EvalArgs {

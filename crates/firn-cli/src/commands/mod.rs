@@ -7,6 +7,7 @@ mod nix_collect_garbage;
 mod nix_env;
 mod nix_hash;
 mod nix_instantiate;
+mod nix_shell;
 pub mod nix_store;
 mod unsupported;
 
@@ -38,7 +39,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-hash", run: nix_hash::main },
     Program { name: "nix-instantiate", run: nix_instantiate::main },
     Program { name: "nix-prefetch-url", run: unsupported::main },
-    Program { name: "nix-shell", run: unsupported::main },
+    Program { name: "nix-shell", run: nix_shell::main },
     Program { name: "nix-store", run: nix_store::main },
 ];
 

@@ -81,9 +81,9 @@ impl FlagSink for Flags {
 }
 
 /// One derivation's output that was asked for.
-struct Wanted {
-    drv: StorePath,
-    output: String,
+pub(super) struct Wanted {
+    pub drv: StorePath,
+    pub output: String,
 }
 
 pub fn main(start: Start) -> CliResult<u8> {
@@ -179,7 +179,7 @@ fn evaluate(context: &Context, flags: &Flags) -> CliResult<Vec<Wanted>> {
 }
 
 /// An argument that is a derivation in the store (`/nix/store/….drv`, `….drv!out,dev`), or leads to one.
-fn derivation_argument(context: &Context, arg: &OsString) -> CliResult<Option<Vec<Wanted>>> {
+pub(super) fn derivation_argument(context: &Context, arg: &OsString) -> CliResult<Option<Vec<Wanted>>> {
     let Some(text) = arg.to_str() else { return Ok(None) };
     let (file, outputs) = match text.rsplit_once('!') {
         Some((file, outputs)) => (file, Some(outputs)),
