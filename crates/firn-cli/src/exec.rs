@@ -1,6 +1,8 @@
 //! Becoming another program.
 
 use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use firn_sandbox::StoreView;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -27,10 +29,39 @@ pub fn exec(
     command.exec()
 }
 
+/// As [`exec`], with the store at its logical place also where it really lies elsewhere.
+pub fn exec_in_store(
+    context: &Context,
+    program: &Path,
+    name: &OsStr,
+    args: &[OsString],
+    env: &BTreeMap<OsString, OsString>,
+    system: Option<&str>,
+) -> CliResult<u8> {
+    let store = context.store()?;
+    let local = store.as_local_fs().ok_or_else(|| {
+        CliError::failed(format!(
+            "store '{}' is not a local store so it does not support command execution",
+            store.uri()
+        ))
+    })?;
+    let logical = Path::new(store.store_dir().as_str());
+    let real = local.real_store_dir();
+    let own_system = &context.settings.system;
+    let system = system.filter(|system| system != own_system).unwrap_or_default();
+    let error = if logical == real && system.is_empty() {
+        exec(context, program, name, args, env)
+    } else {
+        let view = StoreView { logical, real, system, program, name, args };
+        exec(context, Path::new("/proc/self/exe"), OsStr::new("nix"), &view.arguments(), env)
+    };
+    Err(CliError::io("unable to execute", program)(error))
+}
+
 /// A program in one of the folders of this process's PATH.
 pub fn find(name: &Path) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| {
-        rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file()
-    })
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| rustix::fs::access(file, rustix::fs::Access::EXEC_OK).is_ok() && file.is_file())
 }

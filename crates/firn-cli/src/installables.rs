@@ -105,6 +105,30 @@ impl InstallableArgs {
         self.resolve(context, None)
     }
 
+    /// The store paths that another installable of the same expression stands for, without building it.
+    pub fn store_paths_of(&self, context: &Context, name: &OsStr) -> CliResult<Vec<StorePath>> {
+        let mut other = InstallableArgs {
+            eval: self.eval.clone(),
+            file: self.file.clone(),
+            expr: self.expr.clone(),
+            stdin: false,
+            names: vec![name.to_owned()],
+        };
+        let store = context.eval_store()?;
+        let mut found = Vec::new();
+        for path in other.resolve(context, None)? {
+            match path {
+                DerivedPath::Opaque(path) => found.push(path),
+                DerivedPath::Built { drv, outputs } => {
+                    let known = context.block_on(store.query_derivation_outputs(drv.base()))??;
+                    let wanted = known.into_iter().filter(|(name, _)| outputs.contains(name));
+                    found.extend(wanted.filter_map(|(_, path)| path));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     /// The value of the one attribute that is asked for, with the machine to look at it.
     pub fn value(&mut self, context: &Context, read_only: bool) -> CliResult<(Evaluation, Value)> {
         if self.file.is_some() && self.expr.is_some() {

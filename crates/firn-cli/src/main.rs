@@ -10,6 +10,7 @@ mod builds;
 mod commands;
 mod context;
 mod debugger;
+mod environment;
 mod error;
 mod evaluation;
 mod exec;
@@ -18,6 +19,7 @@ mod local_time;
 mod logger;
 mod mentions;
 mod pager;
+mod profile_flag;
 mod statistics;
 mod stores;
 mod version;
@@ -31,6 +33,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Builds start by executing this program again; that must come before anything makes a thread.
     firn_sandbox::run_init_if_requested(&firn_build::builtins::run);
+    firn_sandbox::run_in_store_if_requested();
     let args: Vec<OsString> = std::env::args_os().collect();
     ExitCode::from(commands::dispatch(args))
 }

@@ -13,10 +13,13 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The argument that makes the program an init.
 pub const INIT_ARGUMENT: &str = "__build-init";
+
+/// How long a builder whose output has ended may take to end itself.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// Starts builds.
 #[derive(Debug, Clone)]
@@ -62,7 +65,7 @@ impl Spawner {
             .stderr(Stdio::from(slave))
             .spawn()
             .map_err(SandboxError::io(format!("starting '{}'", self.program.display())))?;
-        Ok(Sandbox { child, control, log: Some(log), status: None, warnings: Vec::new() })
+        Ok(Sandbox { child, control, log: Some(log), status: None, silent_since: None, warnings: Vec::new() })
     }
 }
 
@@ -93,7 +96,7 @@ pub enum Event {
     /// The other descriptor became readable.
     Interrupted,
     /// The builder ended, all that it left is dead, and its output was read to the end. A builder that closes its
-    /// output is killed.
+    /// output and stays is killed after a while.
     Exited(ExitStatus),
 }
 
@@ -104,6 +107,8 @@ pub struct Sandbox {
     control: UnixStream,
     log: Option<OwnedFd>,
     status: Option<ExitStatus>,
+    /// When the builder's output ended.
+    silent_since: Option<Instant>,
     warnings: Vec<String>,
 }
 
@@ -145,6 +150,11 @@ impl Sandbox {
             if let (Some(status), None) = (self.status, &self.log) {
                 return Ok(Event::Exited(status));
             }
+            let grace = self.grace();
+            let timeout = match (timeout, grace) {
+                (Some(timeout), Some(grace)) => Some(timeout.min(grace)),
+                (timeout, grace) => timeout.or(grace),
+            };
             // After the end only what is left in the terminal is waited for: everyone who could write is dead.
             let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
             let readable = |fd: BorrowedFd<'_>, fds: &[PollFd<'_>]| {
@@ -183,9 +193,21 @@ impl Sandbox {
                 self.read_report()?;
             }
             if !any {
-                return Ok(Event::Timeout);
+                match self.grace() {
+                    Some(Duration::ZERO) => {
+                        self.silent_since = None;
+                        self.kill();
+                    }
+                    _ => return Ok(Event::Timeout),
+                }
             }
         }
+    }
+
+    /// How long a builder that has closed its output may still go on.
+    fn grace(&self) -> Option<Duration> {
+        let since = self.silent_since.filter(|_| self.status.is_none())?;
+        Some(GRACE.saturating_sub(since.elapsed()))
     }
 
     /// Reads output; `None` where there was none, the log being closed at its end.
@@ -194,9 +216,9 @@ impl Sandbox {
         match rustix::io::read(log, buffer) {
             Ok(0) | Err(rustix::io::Errno::IO) => {
                 self.log = None;
-                // Nobody holds the log any more, so the builder ended or means to go on unseen. In the first case
-                // this changes nothing, not even its status.
-                self.kill();
+                // Nobody holds the log any more: the builder is about to end, as programs that close their output
+                // before they exit are, or means to go on unseen.
+                self.silent_since = Some(Instant::now());
                 Ok(None)
             }
             Ok(count) => Ok(Some(count)),

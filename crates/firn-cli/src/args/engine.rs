@@ -51,6 +51,11 @@ impl Values {
         Ok(std::array::from_fn(|_| values.next().unwrap_or_default()))
     }
 
+    /// All arguments that are left, whatever they look like.
+    pub fn all(&mut self) -> Vec<OsString> {
+        self.rest.drain(..).collect()
+    }
+
     /// Puts arguments in front of what is left.
     pub fn push_front(&mut self, args: impl IntoIterator<Item = OsString, IntoIter: DoubleEndedIterator>) {
         for arg in args.into_iter().rev() {

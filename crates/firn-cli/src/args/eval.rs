@@ -19,7 +19,7 @@ pub enum AutoArg {
 }
 
 /// The flags of evaluation as they were written.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct EvalArgs {
     /// Names with their arguments; a later one of the same name counts.
     pub auto_args: Vec<(String, AutoArg)>,

@@ -11,3 +11,4 @@ mod nix_build_command;
 mod nix_env_queries;
 mod nix_store_commands;
 mod profiles;
+mod shells;

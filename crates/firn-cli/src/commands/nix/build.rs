@@ -6,6 +6,7 @@ use crate::commands::nix_store::print_missing;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, Built, InstallableArgs};
+use crate::profile_flag::ProfileFlag;
 use firn_core::DerivedPath;
 use firn_store::activity::Verbosity;
 use firn_store::{BuildMode, Store};
@@ -23,6 +24,7 @@ pub struct Build {
     print_out_paths: bool,
     dry_run: bool,
     mode: BuildMode,
+    profile: ProfileFlag,
 }
 
 impl Default for Build {
@@ -35,6 +37,7 @@ impl Default for Build {
             print_out_paths: false,
             dry_run: false,
             mode: BuildMode::Normal,
+            profile: ProfileFlag::default(),
         }
     }
 }
@@ -54,10 +57,7 @@ impl FlagSink for Build {
             "--dry-run" => self.dry_run = true,
             "--rebuild" => self.mode = BuildMode::Check,
             "--repair" => self.mode = BuildMode::Repair,
-            "--profile" => {
-                return Err(CliError::failed("flag '--profile' is not supported yet: profiles are missing"));
-            }
-            _ => return self.what.flag(flag, values),
+            _ => return Ok(self.profile.flag(flag, values)? || self.what.flag(flag, values)?),
         }
         Ok(true)
     }
@@ -83,6 +83,8 @@ impl NixCommand for Build {
             return Ok(0);
         }
         let built = installables::build(context, &paths, self.mode)?;
+        let made_paths: Vec<_> = built.iter().flat_map(|built| built.outputs.values().cloned()).collect();
+        self.profile.update(context, &made_paths)?;
         if self.json {
             let value = built.iter().map(|built| made(&*store, built)).collect();
             context.print_line(super::json_text(&Value::Array(value), Some(false)))?;

@@ -5,6 +5,7 @@ mod build;
 mod config;
 mod copy;
 mod derivation;
+mod develop;
 mod eval;
 mod hash;
 mod key;
@@ -12,6 +13,8 @@ mod listing;
 mod log;
 mod nar;
 mod path_info;
+mod run;
+mod shell;
 mod store;
 mod store_paths;
 mod why_depends;
@@ -89,6 +92,18 @@ const COMMANDS: &[Entry] = &[
         usage: "[-r] INSTALLABLES...",
         summary: "show derivations as JSON",
         make: boxed::<derivation::Show>,
+    },
+    Entry {
+        path: &["develop"],
+        usage: "[--phase NAME | -c COMMAND ARGS...] [--redirect INSTALLABLE FOLDER] [--profile PATH] INSTALLABLE",
+        summary: "run a shell in the environment in which a derivation is built",
+        make: boxed::<develop::Develop>,
+    },
+    Entry {
+        path: &["env", "shell"],
+        usage: "[-c COMMAND ARGS...] INSTALLABLES...",
+        summary: "run a shell in which packages are available",
+        make: boxed::<shell::Shell>,
     },
     Entry {
         path: &["hash", "convert"],
@@ -174,6 +189,24 @@ const COMMANDS: &[Entry] = &[
         usage: "[-r] [-s] [-S] [-h] [--sigs] [--json --json-format 1|2] INSTALLABLES...",
         summary: "show what is known of store paths",
         make: boxed::<path_info::PathInfo>,
+    },
+    Entry {
+        path: &["print-dev-env"],
+        usage: "[--json] [--redirect INSTALLABLE FOLDER] [--profile PATH] INSTALLABLE",
+        summary: "print a script that sets the environment in which a derivation is built",
+        make: boxed::<develop::PrintDevEnv>,
+    },
+    Entry {
+        path: &["run"],
+        usage: "INSTALLABLE [-- ARGUMENTS...]",
+        summary: "run the program of a package",
+        make: boxed::<run::Run>,
+    },
+    Entry {
+        path: &["shell"],
+        usage: "[-c COMMAND ARGS...] INSTALLABLES...",
+        summary: "run a shell in which packages are available",
+        make: boxed::<shell::Shell>,
     },
     Entry {
         path: &["store", "add"],
@@ -315,22 +348,17 @@ const ALIASES: &[(&str, &[&str])] = &[
 const MISSING: &[&str] = &[
     "bundle",
     "daemon",
-    "develop",
     "edit",
-    "env",
     "flake",
     "fmt",
     "formatter",
     "help",
     "help-stores",
-    "print-dev-env",
     "profile",
     "realisation",
     "registry",
     "repl",
-    "run",
     "search",
-    "shell",
     "upgrade-nix",
 ];
 

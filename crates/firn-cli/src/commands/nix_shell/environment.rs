@@ -45,7 +45,10 @@ pub const KEPT: [&str; 25] = [
 
 /// The outputs of other derivations that `drv` needs, but for those whose path `leave_out` says yes to, and its
 /// sources.
-pub fn inputs(drv: &Derivation, leave_out: &mut dyn FnMut(&StorePath) -> CliResult<bool>) -> CliResult<Vec<DerivedPath>> {
+pub fn inputs(
+    drv: &Derivation,
+    leave_out: &mut dyn FnMut(&StorePath) -> CliResult<bool>,
+) -> CliResult<Vec<DerivedPath>> {
     let mut found = Vec::new();
     for (path, node) in &drv.input_drvs {
         if !leave_out(path)? {
@@ -75,15 +78,14 @@ pub fn resolved(context: &Context, drv: Derivation) -> CliResult<Derivation> {
         return Ok(drv);
     }
     let mut failed = None;
-    let found = drv.resolve(context.store()?.store_dir(), |path, output| {
-        match output_path(context, path, output) {
+    let found =
+        drv.resolve(context.store()?.store_dir(), |path, output| match output_path(context, path, output) {
             Ok(path) => path,
             Err(error) => {
                 failed.get_or_insert(error);
                 None
             }
-        }
-    });
+        });
     match (found, failed) {
         (_, Some(error)) => Err(error),
         (Err(error), None) => Err(CliError::failed(error.to_string())),
@@ -168,7 +170,8 @@ fn structured(
     for (key, objects) in &options.export_references_graph {
         let roots: BTreeSet<StorePath> = objects.iter().map(|object| object.base().clone()).collect();
         let closure = context.block_on(compute_fs_closure(&*store, &roots, ClosureOptions::default()))??;
-        let infos: CliResult<Vec<Value>> = closure.iter().map(|path| exported(context, &*store, path)).collect();
+        let infos: CliResult<Vec<Value>> =
+            closure.iter().map(|path| exported(context, &*store, path)).collect();
         attrs.insert(key.clone(), infos?.into());
     }
     let mut value = Value::Object(attrs);
@@ -208,9 +211,7 @@ fn write(path: &Path, text: &[u8]) -> CliResult<()> {
 /// The variables of this process, or with `pure` only those of them that are kept.
 pub fn inherited(pure: bool, keep: &BTreeSet<OsString>) -> Variables {
     let kept = |name: &OsStr| {
-        !pure
-            || keep.contains(name)
-            || KEPT.iter().any(|kept| kept.as_bytes() == name.as_bytes())
+        !pure || keep.contains(name) || KEPT.iter().any(|kept| kept.as_bytes() == name.as_bytes())
     };
     let mut env: Variables = std::env::vars_os().filter(|(name, _)| kept(name)).collect();
     if pure {

@@ -96,9 +96,10 @@ fn roots(
 
 /// The expression for `-p`.
 fn packages(flags: &Flags) -> Vec<u8> {
-    let mut text = b"{ ... }@args: with import <nixpkgs> args; (pkgs.runCommandCC or pkgs.runCommand) \"shell\" \
+    let mut text =
+        b"{ ... }@args: with import <nixpkgs> args; (pkgs.runCommandCC or pkgs.runCommand) \"shell\" \
                      { buildInputs = [ "
-        .to_vec();
+            .to_vec();
     for arg in &flags.args {
         text.push(b'(');
         text.extend_from_slice(arg.as_bytes());

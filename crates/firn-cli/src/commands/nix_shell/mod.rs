@@ -18,8 +18,10 @@ use rc::Rc;
 use shebang::Script;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fs::Permissions;
 use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 const HELP: &str = "
@@ -93,8 +95,9 @@ impl FlagSink for Flags {
             }
             "--exclude" => {
                 let text = values.next_text(flag)?;
-                let regex = Regex::new(text.as_bytes())
-                    .map_err(|e| CliError::usage(format!("'{flag}': '{text}' is not a regular expression: {e}")))?;
+                let regex = Regex::new(text.as_bytes()).map_err(|e| {
+                    CliError::usage(format!("'{flag}': '{text}' is not a regular expression: {e}"))
+                })?;
                 self.exclude.push(regex);
             }
             "--dry-run" => self.dry_run = true,
@@ -221,14 +224,10 @@ fn shell(context: &Context, evaluation: &mut Evaluation) -> CliResult<Shell> {
 }
 
 /// Makes the shell's folder and becomes the shell.
-fn start(
-    context: &Context,
-    flags: &Flags,
-    drv: &firn_derivation::Derivation,
-    shell: &Path,
-) -> CliResult<u8> {
+fn start(context: &Context, flags: &Flags, drv: &firn_derivation::Derivation, shell: &Path) -> CliResult<u8> {
     let folder = tempfile::Builder::new()
         .prefix("nix-shell.")
+        .permissions(Permissions::from_mode(0o700))
         .tempdir()
         .map_err(CliError::io("creating a folder in", std::env::temp_dir()))?;
     let mut env: Variables = environment::inherited(flags.pure, &flags.keep);
@@ -248,8 +247,12 @@ fn start(
     let text = rc.text();
     context.logger.log(
         Verbosity::Vomit,
-        format!("Sourcing nix-shell with file {} and contents:\n{}", file.display(), String::from_utf8_lossy(&text))
-            .as_bytes(),
+        format!(
+            "Sourcing nix-shell with file {} and contents:\n{}",
+            file.display(),
+            String::from_utf8_lossy(&text)
+        )
+        .as_bytes(),
     );
     std::fs::write(&file, text).map_err(CliError::io("writing", &file))?;
     let mut args: Vec<OsString> = Vec::new();

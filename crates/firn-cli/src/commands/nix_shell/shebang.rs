@@ -88,9 +88,8 @@ mod tests {
     #[track_caller]
     fn check(line: &str, expected: Option<&[&str]>) {
         let words = option_line(line.as_bytes()).map(|words| shell_words(words, "script").unwrap());
-        let words = words.map(|words| {
-            words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect::<Vec<_>>()
-        });
+        let words = words
+            .map(|words| words.into_iter().map(|word| String::from_utf8(word).unwrap()).collect::<Vec<_>>());
         assert_eq!(words, expected.map(|words| words.iter().map(|w| (*w).to_owned()).collect::<Vec<_>>()));
     }
 
