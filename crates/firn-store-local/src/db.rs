@@ -92,6 +92,22 @@ impl Db {
         Ok(())
     }
 
+    /// From now on what this connection commits is on the disk when the call returns, where `fsync-metadata` is on.
+    pub(crate) fn make_durable(&self, config: &LocalStoreConfig) -> StoreResult<()> {
+        match config.fsync_metadata {
+            true => self.read(|c| c.execute_batch("pragma synchronous = full")),
+            false => Ok(()),
+        }
+    }
+
+    /// Back to what the settings say.
+    pub(crate) fn make_quick(&self, config: &LocalStoreConfig) -> StoreResult<()> {
+        match config.fsync_metadata {
+            true => self.read(|c| c.execute_batch("pragma synchronous = normal")),
+            false => Ok(()),
+        }
+    }
+
     /// Makes the tables that came after the schema's version was frozen. Writes only what is missing.
     pub(crate) fn migrate(&mut self, config: &LocalStoreConfig) -> StoreResult<()> {
         if !self.has_table("SchemaMigrations")? {

@@ -17,7 +17,6 @@ mod config;
 mod db;
 mod derivations;
 mod gc;
-mod gc_server;
 mod import;
 mod ingest;
 mod layout;

@@ -38,6 +38,11 @@ impl LocalStore {
     }
 
     pub fn is_valid(&self, path: &StorePath) -> StoreResult<bool> {
+        self.is_valid_here(path)
+    }
+
+    /// Whether this store's own database has the path.
+    pub(crate) fn is_valid_here(&self, path: &StorePath) -> StoreResult<bool> {
         let text = self.display(path);
         self.query(|c| c.prepare_cached("select 1 from ValidPaths where path = ?")?.exists([&text]))
     }
@@ -68,6 +73,11 @@ impl LocalStore {
 
     /// Valid paths that refer to `path`.
     pub fn referrers(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>> {
+        self.referrers_here(path)
+    }
+
+    /// Those that this store's own database knows.
+    pub(crate) fn referrers_here(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>> {
         let text = self.display(path);
         let texts = self.query(|c| {
             strings(

@@ -112,6 +112,14 @@ impl LocalStore {
         self.update_path_info(&info)
     }
 
+    /// As [`LocalStore::invalidate_path`], and the disk knows it when this returns: its files may go then.
+    pub(crate) fn invalidate_durably(&self, path: &StorePath) -> StoreResult<()> {
+        self.db()?.make_durable(&self.inner.config)?;
+        let outcome = self.invalidate_path(path);
+        self.db()?.make_quick(&self.inner.config)?;
+        outcome
+    }
+
     /// Makes a path invalid; its files stay. Refused while other valid paths refer to it.
     pub fn invalidate_path(&self, path: &StorePath) -> StoreResult<()> {
         let text = self.display(path);

@@ -17,6 +17,14 @@ use std::path::{Component, Path, PathBuf};
 /// What points to each root: the path of a link or file, `{temp:<pid>}`, a file below /proc, or `{censored}`.
 pub type Roots = BTreeMap<StorePath, BTreeSet<String>>;
 
+/// A root in a folder.
+pub(crate) struct FoundRoot {
+    pub(crate) path: StorePath,
+    /// The link, or the file whose name it is.
+    pub(crate) source: PathBuf,
+    is_link: bool,
+}
+
 const CENSORED: &str = "{censored}";
 
 impl LocalStore {
@@ -28,12 +36,33 @@ impl LocalStore {
         Ok(roots)
     }
 
-    /// Roots in folders.
+    /// Roots in folders that are valid.
     pub(crate) fn permanent_roots(&self) -> StoreResult<Roots> {
+        let mut found: Vec<(StorePath, String)> = Vec::new();
+        self.walk_permanent_roots(&mut |root| {
+            // There may be hundreds of thousands of files, so the database is asked for them together.
+            if !root.is_link || self.is_valid(&root.path)? {
+                found.push((root.path, shown(&root.source)));
+                return Ok(true);
+            }
+            Ok(false)
+        })?;
+        let valid = self.valid_among(found.iter().map(|(path, _)| path))?;
         let mut roots = Roots::new();
+        for (path, source) in found {
+            if valid.contains(&path) {
+                roots.entry(path).or_default().insert(source);
+            }
+        }
+        Ok(roots)
+    }
+
+    /// Goes over the roots in folders. `visit` says whether a root is valid; links to what is not are told of.
+    pub(crate) fn walk_permanent_roots(
+        &self,
+        visit: &mut dyn FnMut(FoundRoot) -> StoreResult<bool>,
+    ) -> StoreResult<()> {
         let config = &self.inner.config;
-        // There may be hundreds of thousands of these, so the database is asked for them together.
-        let mut files: Vec<(StorePath, String)> = Vec::new();
         let mut todo = vec![config.gc_roots_dir(), config.state_dir.join("profiles")];
         while let Some(dir) = todo.pop() {
             let listing = match std::fs::read_dir(&dir) {
@@ -50,34 +79,32 @@ impl LocalStore {
                 if kind.is_dir() {
                     todo.push(entry.path());
                 } else if kind.is_symlink() {
-                    if let Err(e) = self.symlink_root(&entry.path(), &mut roots)? {
+                    if let Err(e) = self.symlink_root(&entry.path(), visit)? {
                         self.unreadable_root(&entry.path(), e)?;
                     }
                 } else if kind.is_file()
                     && let Some(name) = entry.file_name().to_str()
                     && let Ok(path) = StorePath::from_base_name(name)
                 {
-                    files.push((path, shown(&entry.path())));
+                    visit(FoundRoot { path, source: entry.path(), is_link: false })?;
                 }
             }
         }
-        let valid = self.valid_among(files.iter().map(|(path, _)| path))?;
-        for (path, file) in files {
-            if valid.contains(&path) {
-                roots.entry(path).or_default().insert(file);
-            }
-        }
-        Ok(roots)
+        Ok(())
     }
 
     /// Follows one link, or two for indirect roots. The inner error is one of the file system.
-    fn symlink_root(&self, link: &Path, roots: &mut Roots) -> StoreResult<std::io::Result<()>> {
+    fn symlink_root(
+        &self,
+        link: &Path,
+        visit: &mut dyn FnMut(FoundRoot) -> StoreResult<bool>,
+    ) -> StoreResult<std::io::Result<()>> {
         let target = match std::fs::read_link(link) {
             Ok(target) => target,
             Err(e) => return Ok(Err(e)),
         };
         if self.is_in_store(&target) {
-            self.found_root(link, &target, roots)?;
+            self.found_root(link, &target, visit)?;
             return Ok(Ok(()));
         }
         let target = absolute(&link.parent().unwrap_or(link).join(target));
@@ -98,7 +125,7 @@ impl LocalStore {
         };
         if meta.is_symlink() {
             match std::fs::read_link(&target) {
-                Ok(second) if self.is_in_store(&second) => self.found_root(&target, &second, roots)?,
+                Ok(second) if self.is_in_store(&second) => self.found_root(&target, &second, visit)?,
                 Ok(_) => {}
                 Err(e) => return Ok(Err(e)),
             }
@@ -106,13 +133,16 @@ impl LocalStore {
         Ok(Ok(()))
     }
 
-    fn found_root(&self, link: &Path, target: &Path, roots: &mut Roots) -> StoreResult<()> {
+    fn found_root(
+        &self,
+        link: &Path,
+        target: &Path,
+        visit: &mut dyn FnMut(FoundRoot) -> StoreResult<bool>,
+    ) -> StoreResult<()> {
         let Some(Ok((path, _))) = target.to_str().map(|target| self.dir().split(target)) else {
             return Ok(());
         };
-        if self.is_valid(&path)? {
-            roots.entry(path).or_default().insert(shown(link));
-        } else {
+        if !visit(FoundRoot { path, source: link.to_owned(), is_link: true })? {
             self.say(format!("skipping invalid root from '{}' to '{}'", link.display(), target.display()));
         }
         Ok(())

@@ -107,7 +107,7 @@ impl TempRoots {
     ) -> StoreResult<bool> {
         let socket = self.state_dir.join("gc-socket/socket");
         if inner.collector.is_none() {
-            match crate::gc_server::with_short_path(&socket, |path| UnixStream::connect(path)) {
+            match crate::gc::with_short_path(&socket, |path| UnixStream::connect(path)) {
                 Ok(stream) => inner.collector = Some(stream),
                 Err(e) if is_gone(&e) => {
                     // It is just starting or just ending.

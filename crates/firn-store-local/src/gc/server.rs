@@ -1,7 +1,7 @@
 //! The collector's side of temporary roots: while it holds the GC lock, processes send it their new roots.
 
-use firn_core::StoreDir;
 use firn_core::store_path::HASH_PART_LEN;
+use firn_core::{StoreDir, StorePath};
 use firn_store::{StoreError, StoreResult};
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashSet;
@@ -24,16 +24,37 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct State {
     roots: FxHashSet<String>,
+    /// Roots that the collector has not seen yet.
+    new_roots: Vec<StorePath>,
     /// What is being deleted right now; a client that asks for one of these waits.
     pending: FxHashSet<String>,
+    /// Those of the pending that somebody waits for.
+    wanted: FxHashSet<String>,
     /// Set at the end.
     stop: bool,
     connections: Vec<UnixStream>,
 }
 
+impl State {
+    fn add_root(&mut self, path: &StorePath) {
+        if self.roots.insert(path.hash_part().to_owned()) {
+            self.new_roots.push(path.clone());
+        }
+    }
+}
+
 impl Shared {
-    pub(crate) fn add_root(&self, hash_part: &str) {
-        self.state.lock().roots.insert(hash_part.to_owned());
+    pub(crate) fn add_root(&self, path: &StorePath) {
+        self.state.lock().add_root(path);
+    }
+
+    pub(crate) fn is_root(&self, hash_part: &str) -> bool {
+        self.state.lock().roots.contains(hash_part)
+    }
+
+    /// The roots that came since this was last asked.
+    pub(crate) fn take_new_roots(&self) -> Vec<StorePath> {
+        std::mem::take(&mut self.state.lock().new_roots)
     }
 
     /// Claims a path for deletion unless it is a root.
@@ -46,9 +67,22 @@ impl Shared {
         true
     }
 
+    /// The claimed paths that somebody has begun to wait for.
+    pub(crate) fn take_wanted(&self) -> FxHashSet<String> {
+        std::mem::take(&mut self.state.lock().wanted)
+    }
+
+    /// Lets those go on who wait for one claimed path.
+    pub(crate) fn release_one(&self, hash_part: &str) {
+        self.state.lock().pending.remove(hash_part);
+        self.deleted.notify_all();
+    }
+
     /// Lets those go on who wait for claimed paths.
     pub(crate) fn release(&self) {
-        self.state.lock().pending.clear();
+        let mut state = self.state.lock();
+        state.pending.clear();
+        state.wanted.clear();
         self.deleted.notify_all();
     }
 }
@@ -128,8 +162,9 @@ fn serve(stream: UnixStream, dir: &StoreDir, shared: &Shared) {
         if let Ok(path) = dir.parse(line.trim_end_matches('\n')) {
             let hash_part = &path.base_name()[..HASH_PART_LEN];
             let mut state = shared.state.lock();
-            state.roots.insert(hash_part.to_owned());
+            state.add_root(&path);
             while state.pending.contains(hash_part) && !state.stop {
+                state.wanted.insert(hash_part.to_owned());
                 shared.deleted.wait(&mut state);
             }
         }
