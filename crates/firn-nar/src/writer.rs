@@ -182,3 +182,51 @@ impl<W: Write> NarWriter<W> {
         self.out.write_all(&self.buffer[..filled]).map_err(NarError::Write)
     }
 }
+
+/// Hashes what an archive of one regular file of `size` bytes has before the contents. With
+/// [`hash_regular_end`] this saves those who hash many small files the buffer of a writer.
+pub fn hash_regular_start(hasher: &mut firn_core::Hasher, executable: bool, size: u64) {
+    let mut head = Vec::with_capacity(160);
+    let before: &[&[u8]] = &[MAGIC, b"(", b"type", b"regular"];
+    let marker: &[&[u8]] = if executable { &[b"executable", b""] } else { &[] };
+    for text in before.iter().chain(marker).chain(&[&b"contents"[..]]) {
+        push_string(&mut head, text);
+    }
+    head.extend_from_slice(&size.to_le_bytes());
+    hasher.update(&head);
+}
+
+/// Hashes what follows the contents.
+pub fn hash_regular_end(hasher: &mut firn_core::Hasher, size: u64) {
+    let mut tail = vec![0; padding(size)];
+    push_string(&mut tail, b")");
+    hasher.update(&tail);
+}
+
+fn push_string(out: &mut Vec<u8>, text: &[u8]) {
+    out.extend_from_slice(&(text.len() as u64).to_le_bytes());
+    out.extend_from_slice(text);
+    out.resize(out.len() + padding(text.len() as u64), 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firn_core::{Hash, HashAlgo, Hasher};
+
+    #[test]
+    fn hashes_files_as_it_writes_them() {
+        for (contents, executable) in
+            [(&b""[..], false), (b"x", true), (b"12345678", false), (&[7; 100], true)]
+        {
+            let mut writer = NarWriter::new(Vec::new());
+            writer.regular(b"", executable, contents).unwrap();
+            let nar = writer.finish().unwrap();
+            let mut hasher = Hasher::new(HashAlgo::Sha256);
+            hash_regular_start(&mut hasher, executable, contents.len() as u64);
+            hasher.update(contents);
+            hash_regular_end(&mut hasher, contents.len() as u64);
+            assert_eq!(hasher.finish(), Hash::of(HashAlgo::Sha256, &nar));
+        }
+    }
+}

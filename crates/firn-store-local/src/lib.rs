@@ -12,6 +12,7 @@
 mod add;
 mod auto_gc;
 mod build_target;
+mod bulk;
 mod canonicalise;
 mod config;
 mod db;

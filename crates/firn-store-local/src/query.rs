@@ -12,21 +12,8 @@ impl LocalStore {
     pub fn path_info(&self, path: &StorePath) -> StoreResult<Option<ValidPathInfo>> {
         let text = self.display(path);
         let row = self.query(|c| {
-            let Some(row) = c
-                .prepare_cached(
-                    "select id, hash, registrationTime, deriver, narSize, ultimate, sigs, ca from ValidPaths \
-                     where path = ?",
-                )?
-                .query_row([&text], RawInfo::from_row)
-                .optional()?
-            else {
-                return Ok(None);
-            };
-            let references = strings(
-                c,
-                "select path from Refs join ValidPaths on reference = id where referrer = ?",
-                [row.id],
-            )?;
+            let Some(row) = RawInfo::find(c, &text)? else { return Ok(None) };
+            let references = strings(c, RawInfo::REFERENCES, [row.id])?;
             Ok(Some((row, references)))
         })?;
         row.map(|(row, references)| row.check(self, path, references)).transpose()
@@ -172,7 +159,7 @@ pub(crate) fn strings(
 }
 
 /// A row of ValidPaths before its texts are parsed.
-struct RawInfo {
+pub(crate) struct RawInfo {
     id: i64,
     hash: String,
     registration_time: i64,
@@ -184,6 +171,23 @@ struct RawInfo {
 }
 
 impl RawInfo {
+    /// The query for the references of a row.
+    pub(crate) const REFERENCES: &str =
+        "select path from Refs join ValidPaths on reference = id where referrer = ?";
+
+    /// The row of a path.
+    pub(crate) fn find(c: &Connection, path: &str) -> rusqlite::Result<Option<RawInfo>> {
+        c.prepare_cached(
+            "select id, hash, registrationTime, deriver, narSize, ultimate, sigs, ca from ValidPaths where path = ?",
+        )?
+        .query_row([path], RawInfo::from_row)
+        .optional()
+    }
+
+    pub(crate) fn id(&self) -> i64 {
+        self.id
+    }
+
     fn from_row(row: &Row<'_>) -> rusqlite::Result<RawInfo> {
         Ok(RawInfo {
             id: row.get(0)?,
@@ -197,7 +201,7 @@ impl RawInfo {
         })
     }
 
-    fn check(
+    pub(crate) fn check(
         self,
         store: &LocalStore,
         path: &StorePath,

@@ -84,6 +84,32 @@ impl Store for LocalStore {
         Ok(self.path_info(path)?.map(Arc::new))
     }
 
+    async fn query_path_infos(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, Arc<ValidPathInfo>>> {
+        self.path_infos(paths)
+    }
+
+    async fn query_closure(
+        &self,
+        start: &BTreeSet<StorePath>,
+        include_outputs: bool,
+    ) -> StoreResult<Option<BTreeSet<StorePath>>> {
+        // Outputs that only realisations know are found one by one.
+        if include_outputs && self.config().ca_derivations {
+            return Ok(None);
+        }
+        self.closure_of(start, include_outputs).map(Some)
+    }
+
+    async fn query_references_among(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, BTreeSet<StorePath>>> {
+        self.references_among(paths)
+    }
+
     async fn is_valid_path(&self, path: &StorePath) -> StoreResult<bool> {
         self.is_valid(path)
     }

@@ -5,8 +5,8 @@ use crate::register::Registration;
 use crate::remove::remove_tree;
 use crate::store::LocalStore;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, ValidPathInfo};
+use firn_nar::file_archive_len;
 use firn_nar::fs::restore_flat;
-use firn_nar::{file_archive_len, padding};
 use firn_store::locks::PathLocks;
 use firn_store::{StoreError, StoreResult};
 use std::collections::BTreeSet;
@@ -115,18 +115,11 @@ impl LocalStore {
 
 /// Hash and length of the archive of a regular file, without making it.
 fn hash_as_archive(contents: &[u8]) -> (Hash, u64) {
-    const HEAD: &[u8] = b"\x0d\0\0\0\0\0\0\0nix-archive-1\0\0\0\
-        \x01\0\0\0\0\0\0\0(\0\0\0\0\0\0\0\
-        \x04\0\0\0\0\0\0\0type\0\0\0\0\
-        \x07\0\0\0\0\0\0\0regular\0\
-        \x08\0\0\0\0\0\0\0contents";
-    const TAIL: &[u8] = b"\x01\0\0\0\0\0\0\0)\0\0\0\0\0\0\0";
+    let size = contents.len() as u64;
     let mut hasher = Hasher::new(HashAlgo::Sha256);
-    hasher.update(HEAD);
-    hasher.update(&(contents.len() as u64).to_le_bytes());
+    firn_nar::writer::hash_regular_start(&mut hasher, false, size);
     hasher.update(contents);
-    hasher.update(&[0; 8][..padding(contents.len() as u64)]);
-    hasher.update(TAIL);
+    firn_nar::writer::hash_regular_end(&mut hasher, size);
     (hasher.finish(), file_archive_len(contents.len() as u64, false))
 }
 

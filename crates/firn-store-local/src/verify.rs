@@ -2,13 +2,14 @@
 
 use crate::store::LocalStore;
 use crate::temp_roots::open_gc_lock;
-use firn_core::{Hash, HashAlgo, HashFormat, StorePath};
+use firn_core::{Hash, HashAlgo, HashFormat, StorePath, ValidPathInfo};
 use firn_nar::HashSink;
 use firn_nar::fs::{DumpOptions, dump_path};
 use firn_store::locks::flock::{self, Kind};
 use firn_store::{StoreError, StoreResult};
-use std::collections::BTreeSet;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Puts back the content of a damaged path.
 pub type Repair<'a> = &'a dyn Fn(&StorePath) -> StoreResult<()>;
@@ -39,15 +40,18 @@ impl LocalStore {
         if options.check_contents {
             self.verify_links(options, &mut errors)?;
             self.say("checking store hashes...");
-            for path in &valid {
-                match self.verify_content(path, options) {
-                    Ok(fine) => errors |= !fine,
-                    Err(e) => {
-                        errors = true;
+            let paths: Vec<StorePath> = valid.into_iter().collect();
+            in_parallel(
+                &paths,
+                |path| self.hash_content(path),
+                |path, hashed| {
+                    let fine = hashed.and_then(|hashed| self.verify_content(path, hashed, options));
+                    errors |= !fine.unwrap_or_else(|e| {
                         self.complain(format!("error: {e}"));
-                    }
-                }
-            }
+                        false
+                    });
+                },
+            );
         }
         Ok(errors)
     }
@@ -110,32 +114,61 @@ impl LocalStore {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
             other => other.map_err(StoreError::io("reading directory", &dir))?,
         };
+        let mut links = Vec::new();
         for entry in listing {
-            let path = entry.map_err(StoreError::io("reading directory", &dir))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let hash = hash_path(&path, &DumpOptions::default)?.0.to_base(HashFormat::Nix32);
-            if hash == name {
-                continue;
+            links.push(entry.map_err(StoreError::io("reading directory", &dir))?.path());
+        }
+        links.sort();
+        let hash = |link: &PathBuf| hash_path(link, &DumpOptions::default);
+        let mut failed = None;
+        in_parallel(&links, hash, |path, hashed| {
+            let outcome = hashed.and_then(|(hash, _)| self.verify_link(path, hash, options, errors));
+            if let Err(e) = outcome {
+                failed.get_or_insert(e);
             }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn verify_link(
+        &self,
+        path: &Path,
+        hash: Hash,
+        options: &VerifyOptions<'_>,
+        errors: &mut bool,
+    ) -> StoreResult<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let hash = hash.to_base(HashFormat::Nix32);
+        if hash != name {
             self.complain(format!(
                 "link '{}' was modified! expected hash {name}, got '{hash}'",
                 path.display()
             ));
             if options.repair.is_none() {
                 *errors = true;
-                continue;
+                return Ok(());
             }
-            std::fs::remove_file(&path).map_err(StoreError::io("removing", &path))?;
+            std::fs::remove_file(path).map_err(StoreError::io("removing", path))?;
             self.say(format!("removed link '{}'", path.display()));
         }
         Ok(())
     }
 
-    fn verify_content(&self, path: &StorePath, options: &VerifyOptions<'_>) -> StoreResult<bool> {
-        // It may be gone since.
-        let Some(mut info) = self.path_info(path)? else { return Ok(true) };
+    /// What a path should be and what it is; nothing if it is gone since.
+    fn hash_content(&self, path: &StorePath) -> StoreResult<Option<(ValidPathInfo, Hash, u64)>> {
+        let Some(info) = self.path_info(path)? else { return Ok(None) };
         let undo_case_hack = self.inner.config.use_case_hack;
         let (hash, size) = hash_path(&self.real(path), &|| DumpOptions { undo_case_hack, filter: None })?;
+        Ok(Some((info, hash, size)))
+    }
+
+    fn verify_content(
+        &self,
+        path: &StorePath,
+        hashed: Option<(ValidPathInfo, Hash, u64)>,
+        options: &VerifyOptions<'_>,
+    ) -> StoreResult<bool> {
+        let Some((mut info, hash, size)) = hashed else { return Ok(true) };
         let unknown = info.nar_hash == Hash::dummy();
         if !unknown && info.nar_hash != hash {
             self.complain(format!(
@@ -167,4 +200,38 @@ impl LocalStore {
 /// SHA-256 and length of the archive of a path.
 pub(crate) fn hash_path<'a>(path: &Path, options: &dyn Fn() -> DumpOptions<'a>) -> StoreResult<(Hash, u64)> {
     Ok(dump_path(path, HashSink::new(HashAlgo::Sha256), options())?.finish())
+}
+
+/// Runs `work` on all `items` with as many threads as there are cores; hands the results to `then` on this thread, in
+/// the order of the items.
+fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync, mut then: impl FnMut(&T, R)) {
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(items.len().max(1));
+    // Results that are ahead of their turn wait; there are few, since the queue is short.
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<(usize, R)>(64);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let (sender, next, work) = (sender.clone(), &next, &work);
+            scope.spawn(move || {
+                while let Some((index, item)) = {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    items.get(index).map(|item| (index, item))
+                } {
+                    if sender.send((index, work(item))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut waiting = BTreeMap::new();
+        let mut turn = 0;
+        for (index, result) in receiver {
+            waiting.insert(index, result);
+            while let Some(result) = waiting.remove(&turn) {
+                then(&items[turn], result);
+                turn += 1;
+            }
+        }
+    });
 }

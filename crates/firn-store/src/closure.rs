@@ -171,8 +171,9 @@ async fn edges(
 
 /// As [`topo_sort`], with the references that the store knows; paths that are not valid have none.
 pub async fn topo_sort_paths(store: &dyn Store, paths: &BTreeSet<StorePath>) -> StoreResult<Vec<StorePath>> {
-    let known = store.query_path_infos(paths).await?;
-    topo_sort(paths, |path| Ok(known.get(path).map(|info| info.references.clone()).unwrap_or_default()))?
+    let mut known = store.query_references_among(paths).await?;
+    // Each is asked for once.
+    topo_sort(paths, |path| Ok(known.remove(path).unwrap_or_default()))?
         .map_err(|cycle| cycle.into_error(store.store_dir()))
 }
 

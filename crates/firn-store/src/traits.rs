@@ -135,6 +135,15 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// The references of those of `paths` that are valid, at least as far as these are among `paths` themselves.
+    async fn query_references_among(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, BTreeSet<StorePath>>> {
+        let infos = self.query_path_infos(paths).await?;
+        Ok(infos.into_iter().map(|(path, info)| (path, info.references.clone())).collect())
+    }
+
     async fn is_valid_path(&self, path: &StorePath) -> StoreResult<bool> {
         Ok(self.query_path_info(path).await?.is_some())
     }
