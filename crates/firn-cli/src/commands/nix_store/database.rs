@@ -4,12 +4,15 @@ use super::paths::follow_links;
 use super::{Line, unknown_flag};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use firn_core::HashAlgo;
+use firn_core::{HashAlgo, StorePath};
 use firn_nar::HashSink;
 use firn_nar::fs::{DumpOptions, dump_path};
 use firn_store::StoreError;
 use firn_store::validity::{HashLines, ValidityLines, read_validity, render_validity};
 use firn_store_local::{CanonicaliseOptions, canonicalise_metadata};
+
+/// Paths that are asked for together.
+const AT_ONCE: usize = 1000;
 
 pub fn init(context: &Context, line: Line) -> CliResult<u8> {
     line.no_flags()?;
@@ -27,15 +30,18 @@ pub fn dump(context: &Context, line: Line) -> CliResult<u8> {
     line.no_flags()?;
     let store = context.store()?;
     let dir = store.store_dir();
-    let paths = match line.args.is_empty() {
+    let paths: Vec<StorePath> = match line.args.is_empty() {
         true => context.block_on(store.query_all_valid_paths())??.into_iter().collect(),
         false => line.args.iter().map(|arg| follow_links(dir, arg)).collect::<CliResult<Vec<_>>>()?,
     };
-    for path in paths {
-        let info = context
-            .block_on(store.query_path_info(&path))??
-            .ok_or_else(|| StoreError::InvalidPath { path: dir.display(&path) })?;
-        context.print(render_validity(dir, &info, ValidityLines::All).as_bytes())?;
+    for paths in paths.chunks(AT_ONCE) {
+        let infos = context.block_on(store.query_path_infos(&paths.iter().cloned().collect()))??;
+        let mut text = String::new();
+        for path in paths {
+            let info = infos.get(path).ok_or_else(|| StoreError::InvalidPath { path: dir.display(path) })?;
+            text += &render_validity(dir, info, ValidityLines::All);
+        }
+        context.print(text.as_bytes())?;
     }
     Ok(0)
 }

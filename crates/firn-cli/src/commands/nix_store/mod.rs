@@ -2,6 +2,7 @@
 
 mod add;
 mod archive;
+mod chains;
 mod database;
 mod garbage;
 mod paths;

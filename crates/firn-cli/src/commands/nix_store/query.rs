@@ -1,15 +1,18 @@
 //! `--query`.
 
+use super::chains::{chain, ways_to};
 use super::paths::follow_links;
 use super::realise;
 use super::{Line, unknown_flag};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::{HashFormat, StorePath, ValidPathInfo};
+use firn_store::activity::Verbosity;
 use firn_store::closure::Direction;
 use firn_store::{ClosureOptions, Store, StoreError, compute_fs_closure, topo_sort_paths};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -248,22 +251,43 @@ impl Query<'_> {
     fn tree(&self, args: &[StorePath], out: &mut String) -> CliResult<()> {
         let dir = self.store.store_dir();
         let mut done = BTreeSet::new();
-        // Still to be shown, the next one last: path, what stands before it, what stands before its children.
-        let mut todo: Vec<(StorePath, String, String)> =
-            args.iter().rev().map(|path| (path.clone(), String::new(), String::new())).collect();
-        while let Some((path, first, rest)) = todo.pop() {
-            if !done.insert(path.clone()) {
-                let _ = writeln!(out, "{first}{} [...]", dir.display(&path));
-                continue;
+        for arg in args {
+            // What stands before a line, and for each open path its children, the next one last.
+            let mut pad = String::new();
+            let mut open: Vec<(Vec<StorePath>, usize)> = Vec::new();
+            let mut next = Some((arg.clone(), "", ""));
+            loop {
+                if let Some((path, joint, below)) = next.take() {
+                    let fresh = done.insert(path.clone());
+                    let cut = if fresh { "" } else { " [...]" };
+                    let _ = writeln!(out, "{pad}{joint}{}{cut}", dir.display(&path));
+                    self.pass_on(out)?;
+                    if fresh {
+                        let references = &self.info(&path)?.references;
+                        let children = topo_sort_paths(&*self.store, references);
+                        open.push((self.context.block_on(children)??, pad.len()));
+                        pad.push_str(below);
+                    }
+                }
+                let Some((children, before)) = open.last_mut() else { break };
+                match children.pop() {
+                    Some(child) if children.is_empty() => next = Some((child, "└───", "    ")),
+                    Some(child) => next = Some((child, "├───", "│   ")),
+                    None => {
+                        pad.truncate(*before);
+                        open.pop();
+                    }
+                }
             }
-            let _ = writeln!(out, "{first}{}", dir.display(&path));
-            let info = self.info(&path)?;
-            let sorted = self.context.block_on(topo_sort_paths(&*self.store, &info.references))??;
-            for (index, child) in sorted.into_iter().enumerate() {
-                let (joint, below) =
-                    if index == 0 { ("└───", "    ") } else { ("├───", "│   ") };
-                todo.push((child, format!("{rest}{joint}"), format!("{rest}{below}")));
-            }
+        }
+        Ok(())
+    }
+
+    /// Prints what is there already if it is much; a pager gets all of it at once.
+    fn pass_on(&self, out: &mut String) -> CliResult<()> {
+        if out.len() > 1 << 16 && !std::io::stdout().is_terminal() {
+            self.context.print(out.as_bytes())?;
+            out.clear();
         }
         Ok(())
     }
@@ -287,6 +311,7 @@ impl Query<'_> {
                 let colour = colours.next().unwrap_or_default();
                 let _ = writeln!(out, "\"{reference}\" -> \"{path}\" [color = \"{colour}\"];");
             }
+            self.pass_on(out)?;
         }
         out.push_str("}\n");
         Ok(())
@@ -323,14 +348,16 @@ impl Query<'_> {
                 todo.insert(reference.clone());
                 let _ = writeln!(out, "  <edge source=\"{path}\" target=\"{reference}\"/>");
             }
+            self.pass_on(out)?;
         }
         out.push_str("</graph>\n</graphml>\n");
         Ok(())
     }
 
-    /// Roots that keep any of the paths alive.
+    /// Roots that keep any of the paths alive; with `-v` how they do, on standard error.
     fn roots(&self, args: &[StorePath], out: &mut String) -> CliResult<()> {
-        let start = self.expand(args)?.into_iter().collect();
+        let dir = self.store.store_dir();
+        let start: BTreeSet<StorePath> = self.expand(args)?.into_iter().collect();
         let options = ClosureOptions {
             direction: Direction::Referrers,
             include_outputs: self.context.settings.keep_outputs,
@@ -339,9 +366,22 @@ impl Query<'_> {
         let referrers = self.context.block_on(compute_fs_closure(&*self.store, &start, options))??;
         let gc = self.store.as_gc().ok_or_else(|| self.store.unsupported("finding roots"))?;
         let roots = self.context.block_on(gc.find_roots(false))??;
+        let explain = self.context.verbosity >= Verbosity::Talkative;
+        let ways = match explain {
+            true => ways_to(&start, &self.context.block_on(self.store.query_references_among(&referrers))??),
+            false => BTreeMap::new(),
+        };
         for (target, links) in roots.iter().filter(|(target, _)| referrers.contains(*target)) {
             for link in links {
-                let _ = writeln!(out, "{link} -> {}", self.store.store_dir().display(target));
+                let _ = writeln!(out, "{link} -> {}", dir.display(target));
+            }
+            if explain {
+                let chain = chain(target, &ways);
+                let mut text = chain.iter().map(|path| dir.display(path)).collect::<Vec<_>>().join("\n  → ");
+                if chain.last().is_some_and(|end| !start.contains(*end)) {
+                    text += "\n  keeps it as a derivation its output, or as an output its derivation";
+                }
+                self.context.logger.log(Verbosity::Talkative, text.as_bytes());
             }
         }
         Ok(())
