@@ -42,7 +42,7 @@ pub fn open(uri: &str, context: &Context) -> CliResult<Opened> {
             "dummy" if authority.is_empty() => local::open_dummy(context, params),
             "unix" | "ssh" | "ssh-ng" | "mounted-ssh-ng" => Err(unsupported(scheme)),
             "http" | "https" | "file" | "s3" => Err(unsupported(scheme)),
-            "local-overlay" => Err(unsupported(scheme)),
+            "local-overlay" => local::open_overlay(context, params),
             _ => Err(CliError::failed(format!("don't know how to open Nix store with scheme '{scheme}'"))),
         },
     }

@@ -15,6 +15,11 @@ impl LocalStore {
         &self,
         paths: &BTreeSet<StorePath>,
     ) -> StoreResult<BTreeMap<StorePath, Arc<ValidPathInfo>>> {
+        if self.lower().is_some() {
+            let infos = paths.iter().map(|path| Ok((path.clone(), self.path_info(path)?)));
+            let infos: Vec<_> = infos.collect::<StoreResult<_>>()?;
+            return Ok(infos.into_iter().filter_map(|(path, info)| Some((path, Arc::new(info?)))).collect());
+        }
         let rows = self.query(|c| {
             let txn = c.unchecked_transaction()?;
             let mut rows = Vec::with_capacity(paths.len());
@@ -38,6 +43,10 @@ impl LocalStore {
         &self,
         paths: &BTreeSet<StorePath>,
     ) -> StoreResult<BTreeMap<StorePath, BTreeSet<StorePath>>> {
+        if self.lower().is_some() {
+            let infos = self.path_infos(paths)?;
+            return Ok(infos.into_iter().map(|(path, info)| (path, info.references.clone())).collect());
+        }
         self.query(|c| {
             let txn = c.unchecked_transaction()?;
             let mut ids = Vec::with_capacity(paths.len());
@@ -71,6 +80,10 @@ impl LocalStore {
         start: &BTreeSet<StorePath>,
         include_outputs: bool,
     ) -> StoreResult<BTreeSet<StorePath>> {
+        for path in start.iter().filter(|_| self.lower().is_some()) {
+            // With a path comes its closure.
+            self.is_valid(path)?;
+        }
         let mut invalid = None;
         let texts = self.query(|c| {
             let txn = c.unchecked_transaction()?;

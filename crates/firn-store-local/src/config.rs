@@ -1,5 +1,6 @@
 //! What a local store needs to know; the composition root fills it from settings, environment and store URI.
 
+use crate::overlay::OverlayConfig;
 use firn_core::StoreDir;
 use firn_core::signature::PublicKey;
 use std::collections::BTreeSet;
@@ -53,6 +54,8 @@ pub struct LocalStoreConfig {
     pub ca_derivations: bool,
     /// Leave store paths that cannot be deleted, with a warning.
     pub ignore_gc_delete_failure: bool,
+    /// The store below, if this is an overlay.
+    pub overlay: Option<OverlayConfig>,
     /// The store's URI as a user would write it.
     pub uri: String,
 }
@@ -90,6 +93,7 @@ impl LocalStoreConfig {
             compress_build_log: true,
             ca_derivations: false,
             ignore_gc_delete_failure: false,
+            overlay: None,
             uri: "local".to_owned(),
         }
     }

@@ -16,6 +16,11 @@ impl LocalStore {
             let references = strings(c, RawInfo::REFERENCES, [row.id])?;
             Ok(Some((row, references)))
         })?;
+        if row.is_none()
+            && let Some(lower) = self.lower()
+        {
+            return lower.path_info(path);
+        }
         row.map(|(row, references)| row.check(self, path, references)).transpose()
     }
 
@@ -25,7 +30,7 @@ impl LocalStore {
     }
 
     pub fn is_valid(&self, path: &StorePath) -> StoreResult<bool> {
-        self.is_valid_here(path)
+        Ok(self.is_valid_here(path)? || self.copy_up(path)?)
     }
 
     /// Whether this store's own database has the path.
@@ -39,6 +44,15 @@ impl LocalStore {
         &self,
         paths: impl IntoIterator<Item = &'a StorePath>,
     ) -> StoreResult<BTreeSet<StorePath>> {
+        if self.lower().is_some() {
+            let mut valid = BTreeSet::new();
+            for path in paths {
+                if self.is_valid(path)? {
+                    valid.insert(path.clone());
+                }
+            }
+            return Ok(valid);
+        }
         self.query(|c| {
             // One transaction takes the database's locks once, not once for each path.
             let transaction = c.unchecked_transaction()?;
@@ -60,7 +74,11 @@ impl LocalStore {
 
     /// Valid paths that refer to `path`.
     pub fn referrers(&self, path: &StorePath) -> StoreResult<BTreeSet<StorePath>> {
-        self.referrers_here(path)
+        let mut referrers = self.referrers_here(path)?;
+        if let Some(lower) = self.lower() {
+            referrers.extend(lower.referrers(path)?);
+        }
+        Ok(referrers)
     }
 
     /// Those that this store's own database knows.
@@ -87,11 +105,19 @@ impl LocalStore {
                 [&text],
             )
         })?;
-        self.parse_all(texts)
+        let mut derivers = self.parse_all(texts)?;
+        if let Some(lower) = self.lower() {
+            derivers.extend(lower.valid_derivers(path)?);
+        }
+        Ok(derivers)
     }
 
     /// Outputs of a valid derivation whose paths the database knows.
     pub fn static_derivation_outputs(&self, drv: &StorePath) -> StoreResult<BTreeMap<String, StorePath>> {
+        if self.lower().is_some() {
+            // The row must be here.
+            self.is_valid(drv)?;
+        }
         let text = self.display(drv);
         let rows = self.query(|c| {
             let id: Option<i64> = c
@@ -139,7 +165,7 @@ impl LocalStore {
         })?;
         match found {
             Some(text) if text.starts_with(&prefix) => Ok(Some(self.dir().parse(&text)?)),
-            _ => Ok(None),
+            _ => self.lower().map_or(Ok(None), |lower| lower.path_from_hash_part(hash_part)),
         }
     }
 

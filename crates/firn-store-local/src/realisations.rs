@@ -23,7 +23,9 @@ impl LocalStore {
             .query_row([hash, output], |row| Ok((row.get(0)?, row.get(1)?)))
             .optional()
         })?;
-        let Some((path, signatures)) = row else { return Ok(None) };
+        let Some((path, signatures)) = row else {
+            return self.lower().map_or(Ok(None), |lower| lower.realisation(id));
+        };
         Ok(Some(Realisation {
             id: id.to_owned(),
             out_path: self.dir().parse(&path)?,

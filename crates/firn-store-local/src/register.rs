@@ -34,6 +34,7 @@ impl LocalStore {
             rustix::fs::sync();
         }
         check_acyclic(self, &registrations)?;
+        self.copy_up_for(&registrations.iter().map(|r| r.info).collect::<Vec<_>>())?;
         for r in &mut registrations {
             self.check_content_address(r.info)?;
             if r.info.path.is_derivation() && r.outputs.is_none() {
@@ -49,6 +50,22 @@ impl LocalStore {
                 self.register_rows(&registrations)
             }
             other => other,
+        }
+    }
+
+    /// Takes over rows of the lower store, whose files are there.
+    pub(crate) fn register_here(&self, infos: &[ValidPathInfo]) -> StoreResult<()> {
+        let mut registrations = Vec::with_capacity(infos.len());
+        for info in infos {
+            let outputs = match (info.path.is_derivation(), self.lower()) {
+                (true, Some(lower)) => Some(lower.static_derivation_outputs(&info.path)?),
+                _ => None,
+            };
+            registrations.push(Registration { info, outputs });
+        }
+        match registrations.is_empty() {
+            true => Ok(()),
+            false => self.register_rows(&registrations),
         }
     }
 

@@ -1,6 +1,5 @@
 //! Removing trees by directory descriptors, whatever modes their directories have.
 
-use crate::store::LocalStore;
 use firn_store::{StoreError, StoreResult};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -8,13 +7,6 @@ use std::ffi::{CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-
-impl LocalStore {
-    /// Removes what lies at a place in the store directory; returns the bytes freed.
-    pub(crate) fn remove_object(&self, real: &Path) -> StoreResult<u64> {
-        remove_tree(real)
-    }
-}
 
 /// Removes a file or tree; no symlink is followed. A path that is not there is fine. Returns the bytes freed: blocks
 /// of files whose last link went.

@@ -4,6 +4,7 @@ use crate::auto_gc::AutoGc;
 use crate::config::LocalStoreConfig;
 use crate::db::{Db, OpenMode};
 use crate::layout;
+use crate::overlay::Overlay;
 use crate::temp_roots::TempRoots;
 use firn_core::{StoreDir, StorePath};
 use firn_derivation::modulo::ModuloMemo;
@@ -34,6 +35,7 @@ pub(crate) struct Inner {
     temp_roots: Mutex<Option<Arc<TempRoots>>>,
     /// Whether the store directory is known to be fit for writing.
     writable: Mutex<bool>,
+    pub(crate) overlay: Option<Overlay>,
     pub(crate) auto_gc: Mutex<AutoGc>,
     pub(crate) drv_hashes: Mutex<ModuloMemo>,
 }
@@ -48,6 +50,7 @@ impl LocalStore {
     pub fn new(config: LocalStoreConfig, logger: Arc<dyn Logger>) -> LocalStore {
         LocalStore {
             inner: Arc::new(Inner {
+                overlay: config.overlay.as_ref().map(|overlay| Overlay::new(overlay, &logger)),
                 config,
                 logger,
                 state: Mutex::new(None),
@@ -119,6 +122,9 @@ impl LocalStore {
     pub(crate) fn db(&self) -> StoreResult<MappedMutexGuard<'_, Db>> {
         let mut state = self.inner.state.lock();
         if state.is_none() {
+            if let Some(overlay) = &self.inner.overlay {
+                overlay.check_mount(&self.inner.config.real_store_dir)?;
+            }
             let (big_lock, db) = layout::open(&self.inner.config, &*self.inner.logger)?;
             *state = Some(State { db, _big_lock: big_lock });
             self.inner.opened.store(true, Ordering::Release);

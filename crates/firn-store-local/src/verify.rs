@@ -63,7 +63,16 @@ impl LocalStore {
     ) -> StoreResult<BTreeSet<StorePath>> {
         let dir = &self.inner.config.real_store_dir;
         let mut present = BTreeSet::new();
-        for entry in std::fs::read_dir(dir).map_err(StoreError::io("reading directory", dir))? {
+        if self.lower().is_some() {
+            // Only what the database speaks of counts; the layers hold much more.
+            let all = self.all_valid_paths()?;
+            present = all.into_iter().filter(|path| self.real(path).symlink_metadata().is_ok()).collect();
+        }
+        let listing = match self.lower() {
+            Some(_) => None,
+            None => Some(std::fs::read_dir(dir).map_err(StoreError::io("reading directory", dir))?),
+        };
+        for entry in listing.into_iter().flatten() {
             let entry = entry.map_err(StoreError::io("reading directory", dir))?;
             if let Some(Ok(path)) = entry.file_name().to_str().map(StorePath::from_base_name) {
                 present.insert(path);

@@ -6,7 +6,7 @@ use crate::error::{CliError, CliResult};
 use firn_core::signature::PublicKey;
 use firn_settings::ExperimentalFeature;
 use firn_store::{StoreKind, StoreUri};
-use firn_store_local::{LocalStore, LocalStoreConfig};
+use firn_store_local::{LocalStore, LocalStoreConfig, OverlayConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +15,32 @@ use std::sync::Arc;
 pub fn open(context: &Context, root: &str, params: &BTreeMap<String, String>) -> CliResult<Opened> {
     let root = Some(root).filter(|root| !root.is_empty()).map(Path::new);
     local_store(context, root, params).map(Opened::local)
+}
+
+/// `local-overlay://`.
+pub fn open_overlay(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Opened> {
+    context.require(ExperimentalFeature::LocalOverlayStore)?;
+    let mut own = params.clone();
+    let lower = own.remove("lower-store").unwrap_or_else(|| "auto".to_owned());
+    let path =
+        |value: Option<String>| value.filter(|value| !value.is_empty()).map(|v| absolute(Path::new(&v)));
+    let upper_layer = path(own.remove("upper-layer")).transpose()?.unwrap_or_default();
+    let remount_hook = path(own.remove("remount-hook")).transpose()?;
+    let check_mount = own.remove("check-mount").map_or(Ok(true), |value| boolean("check-mount", &value))?;
+    let mut config = local_config(context, None, &own)?;
+    let lower_store = super::open(&lower, context)?.local.ok_or_else(|| {
+        CliError::failed(format!(
+            "the lower store '{lower}' of an overlay must be a local store; see COMPATIBILITY.md"
+        ))
+    })?;
+    config.overlay = Some(OverlayConfig {
+        lower: Box::new(lower_store.config().clone()),
+        upper_layer,
+        check_mount,
+        remount_hook,
+    });
+    config.uri = StoreUri { kind: specified("local-overlay"), params: params.clone() }.render();
+    Ok(Opened::local(LocalStore::new(config, Arc::clone(&context.logger))))
 }
 
 /// `dummy://`.
@@ -68,6 +94,14 @@ fn local_store(
     root: Option<&Path>,
     params: &BTreeMap<String, String>,
 ) -> CliResult<LocalStore> {
+    Ok(LocalStore::new(local_config(context, root, params)?, Arc::clone(&context.logger)))
+}
+
+fn local_config(
+    context: &Context,
+    root: Option<&Path>,
+    params: &BTreeMap<String, String>,
+) -> CliResult<LocalStoreConfig> {
     let s = &*context.settings;
     let dir = store_dir(s, params.get("store"))?;
     let root = params.get("root").map(Path::new).filter(|p| !p.as_os_str().is_empty()).or(root);
@@ -119,6 +153,13 @@ fn local_store(
                     context.require(ExperimentalFeature::LocalOverlayStore)?;
                 }
             }
+            "use-roots-daemon" => {
+                if boolean(name, value)? {
+                    return Err(CliError::failed(
+                        "store setting 'use-roots-daemon' is not supported by firn",
+                    ));
+                }
+            }
             // These steer builds and substitution, which read them from the URI themselves.
             "build-dir"
             | "path-info-cache-size"
@@ -131,7 +172,7 @@ fn local_store(
     }
     let kind = if params.is_empty() { StoreKind::Local } else { specified("local") };
     config.uri = StoreUri { kind, params: params.clone() }.render();
-    Ok(LocalStore::new(config, Arc::clone(&context.logger)))
+    Ok(config)
 }
 
 fn specified(scheme: &str) -> StoreKind {

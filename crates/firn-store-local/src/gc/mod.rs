@@ -57,6 +57,7 @@ impl LocalStore {
         });
         if deletes {
             self.bound_wal();
+            self.remount_if_necessary()?;
         }
         outcome
     }
@@ -140,6 +141,8 @@ impl LocalStore {
             }
             match name.to_str().map(StorePath::from_base_name) {
                 Some(Ok(path)) if snapshot.number(&path).is_some() => {}
+                // What only a lower store has is none of our business.
+                _ if !self.has_own_files(&entry.path()) => {}
                 Some(Ok(path)) => names.push(path),
                 _ => strangers.push(entry.path()),
             }

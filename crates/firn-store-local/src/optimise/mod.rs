@@ -50,6 +50,10 @@ struct Queue {
 impl LocalStore {
     /// Goes over all valid paths.
     pub fn optimise(&self) -> StoreResult<OptimiseStats> {
+        if let Some(lower) = self.lower() {
+            self.drop_duplicates(lower)?;
+            return Ok(OptimiseStats::default());
+        }
         let paths: Vec<StorePath> = self.all_valid_paths()?.into_iter().collect();
         let shared = self.start_optimising(false)?;
         let dir = &shared.links;
