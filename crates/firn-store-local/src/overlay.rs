@@ -11,7 +11,7 @@ use firn_core::{StorePath, ValidPathInfo};
 use firn_store::activity::{Logger, Verbosity};
 use firn_store::{StoreError, StoreResult};
 use std::collections::BTreeSet;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -56,7 +56,7 @@ impl Overlay {
         let options = overlay_options(&mounts, store_dir);
         let has = |name: &str, value: &Path| {
             let wanted = [name.as_bytes(), b"=", value.as_os_str().as_bytes()].concat();
-            options.iter().any(|option| *option == wanted)
+            options.contains(&wanted)
         };
         let lower = &self.config.lower.real_store_dir;
         if has("lowerdir", lower) && has("upperdir", &self.config.upper_layer) {
@@ -81,7 +81,7 @@ fn overlay_options(mounts: &[u8], place: &Path) -> Vec<Vec<u8>> {
         else {
             continue;
         };
-        if PathBuf::from(std::ffi::OsString::from_vec(unescape(at))) == place {
+        if unescape(at) == place.as_os_str().as_bytes() {
             options = list.split(|b| *b == b',').map(unescape).collect();
         }
     }
