@@ -106,7 +106,9 @@ impl Evaluation {
             allowed_uris: settings.allowed_uris.clone(),
             trace_verbose: settings.trace_verbose,
             abort_on_warn: settings.abort_on_warn,
-            allow_import_from_derivation: settings.allow_import_from_derivation,
+            allow_import_from_derivation: settings.allow_import_from_derivation
+                && (!args.no_import_from_derivation
+                    || settings.is_overridden("allow-import-from-derivation")),
             show_trace: settings.show_trace,
             watch_calls: settings.trace_function_calls
                 || settings.eval_profiler != EvalProfiler::Disabled

@@ -129,6 +129,13 @@ impl InstallableArgs {
         Ok(found)
     }
 
+    /// The steps of the attribute path that was given; none for the whole expression.
+    pub fn attribute_path(&self) -> CliResult<Vec<String>> {
+        let name = self.names.first().cloned().unwrap_or_default();
+        let name = args::text("attribute path", name)?;
+        firn_eval::parse_attr_path(&name).map_err(CliError::failed)
+    }
+
     /// The value of the one attribute that is asked for, with the machine to look at it.
     pub fn value(&mut self, context: &Context, read_only: bool) -> CliResult<(Evaluation, Value)> {
         if self.file.is_some() && self.expr.is_some() {

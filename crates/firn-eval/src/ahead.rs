@@ -103,6 +103,17 @@ impl Vm {
                     None => Ok(()),
                 }
             }
+            Ahead::Describe => {
+                self.attribute_ahead(value, "type")?;
+                self.attribute_ahead(value, "name")?;
+                match value.as_attrs().and_then(|a| a.find(Sym::from_static("meta"))) {
+                    Some(meta) => {
+                        let meta = self.force(meta)?;
+                        self.attribute_ahead(meta, "description")
+                    }
+                    None => Ok(()),
+                }
+            }
             Ahead::Deep => self.force_deep(value),
         }
     }

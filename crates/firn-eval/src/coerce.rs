@@ -319,7 +319,7 @@ impl Vm {
         value.as_int().ok_or_else(|| self.wrong_type(value, "an integer", pos, what))
     }
 
-    pub(crate) fn force_bool(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<bool> {
+    pub fn force_bool(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<bool> {
         match self.forced(value, pos, what)? {
             Value::TRUE => Ok(true),
             Value::FALSE => Ok(false),
@@ -336,7 +336,7 @@ impl Vm {
     }
 
     /// A string that refers to nothing in the store.
-    pub(crate) fn string_no_context(
+    pub fn string_no_context(
         &mut self,
         value: Value,
         pos: Pos,
@@ -367,7 +367,7 @@ impl Vm {
     }
 
     /// Whether a set is a derivation.
-    pub(crate) fn is_derivation(&mut self, attrs: Attrs) -> EvalResult<bool> {
+    pub fn is_derivation(&mut self, attrs: Attrs) -> EvalResult<bool> {
         let Some(kind) = attrs.find(Sym::from_static("type")) else { return Ok(false) };
         let kind = self.force(kind)?;
         Ok(kind.as_str().is_some_and(|s| s.as_bytes() == b"derivation"))

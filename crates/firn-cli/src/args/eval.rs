@@ -31,6 +31,8 @@ pub struct EvalArgs {
     pub debugger: bool,
     /// `--eval-store URI`: where derivations and sources go.
     pub eval_store: Option<String>,
+    /// Nothing is built while evaluating, unless the user set that it may be.
+    pub no_import_from_derivation: bool,
     /// The folder that `--arg` is relative to, if that is not the current one.
     pub base_dir: Option<Vec<u8>>,
 }

@@ -16,6 +16,8 @@ pub enum Ahead {
     DrvPath,
     /// Also its output paths and meta attributes.
     Package,
+    /// It may be a package whose name and description are needed.
+    Describe,
     /// It is evaluated with all that is in it.
     Deep,
 }

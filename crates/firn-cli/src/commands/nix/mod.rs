@@ -6,6 +6,7 @@ mod config;
 mod copy;
 mod derivation;
 mod develop;
+pub mod edit;
 mod eval;
 mod hash;
 mod key;
@@ -14,6 +15,7 @@ mod log;
 mod nar;
 mod path_info;
 mod run;
+mod search;
 mod shell;
 mod store;
 mod store_paths;
@@ -98,6 +100,12 @@ const COMMANDS: &[Entry] = &[
         usage: "[--phase NAME | -c COMMAND ARGS...] [--redirect INSTALLABLE FOLDER] [--profile PATH] INSTALLABLE",
         summary: "run a shell in the environment in which a derivation is built",
         make: boxed::<develop::Develop>,
+    },
+    Entry {
+        path: &["edit"],
+        usage: "INSTALLABLE",
+        summary: "open the expression of a package in $EDITOR",
+        make: boxed::<edit::Edit>,
     },
     Entry {
         path: &["env", "shell"],
@@ -201,6 +209,12 @@ const COMMANDS: &[Entry] = &[
         usage: "INSTALLABLE [-- ARGUMENTS...]",
         summary: "run the program of a package",
         make: boxed::<run::Run>,
+    },
+    Entry {
+        path: &["search"],
+        usage: "[--json] [-e REGEX] INSTALLABLE REGEX...",
+        summary: "search for packages",
+        make: boxed::<search::Search>,
     },
     Entry {
         path: &["shell"],
@@ -348,7 +362,6 @@ const ALIASES: &[(&str, &[&str])] = &[
 const MISSING: &[&str] = &[
     "bundle",
     "daemon",
-    "edit",
     "flake",
     "fmt",
     "formatter",
@@ -358,7 +371,6 @@ const MISSING: &[&str] = &[
     "realisation",
     "registry",
     "repl",
-    "search",
     "upgrade-nix",
 ];
 
