@@ -35,6 +35,8 @@ pub enum ErrorKind {
     Eval,
     /// The user ended evaluation, and nothing went wrong.
     Quit,
+    /// [`crate::interrupt`] was called.
+    Interrupted,
     /// The host failed: files, store, builds, network. `exit` is the program's exit code.
     Host {
         exit: u8,

@@ -15,6 +15,7 @@ mod compile;
 mod context;
 mod debug;
 mod derivation;
+mod doc;
 mod error;
 mod eval;
 mod expr;
@@ -34,6 +35,7 @@ mod vm;
 mod watch;
 
 pub use attrs::AttrsBuilder;
+pub use builtins::docs::{BUILTINS, BuiltinDoc};
 pub use builtins::versions::{compare as compare_versions, split_name as split_package_name};
 pub use coerce::{Coerce, CopyToStore, canonical as canonical_path, type_phrase};
 pub use context::{Context, ContextBuilder, ContextElem};
@@ -51,7 +53,7 @@ pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};
 pub use value::{Ahead, Attrs, Kind, List, Value, ValueVec, set_collector_limits};
-pub use vm::{Statistics, Vm, with_large_stack};
+pub use vm::{Statistics, Vm, interrupt, with_large_stack};
 pub use watch::{CallCounts, CallWatcher, Callee};
 
 pub use firn_syntax::symbol::all as all_symbols;

@@ -15,7 +15,7 @@ use firn_syntax::{Ast, ParseOptions, Sym, SyntaxError, WarningKind};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// One call that is being run, for traces and the depth limit.
 #[derive(Clone, Copy)]
@@ -160,6 +160,15 @@ const STACK_RESERVE: usize = 1 << 20;
 
 /// Stack of threads that work ahead. They may give up.
 const AHEAD_STACK_SIZE: usize = 256 << 20;
+
+/// Whether evaluation is to end as soon as it can.
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Ends all evaluation of this process with an error at the next call of a function, until it is allowed again. Values
+/// that were being evaluated can be evaluated again later.
+pub fn interrupt(on: bool) {
+    INTERRUPTED.store(on, Ordering::Relaxed);
+}
 
 /// Starts an evaluating thread that works ahead.
 pub(crate) fn spawn_with_stack<T: Send + 'static>(
@@ -356,7 +365,10 @@ impl Vm {
                 Ok(value)
             }
             Err(error) => {
-                if self.ahead {
+                if error.kind() == ErrorKind::Interrupted {
+                    // It says nothing of the value.
+                    thunk.restore(work);
+                } else if self.ahead {
                     // What an error says depends on the way to it: it is found again on the way that was asked for.
                     thunk.restore(work);
                 } else {
@@ -410,7 +422,18 @@ impl Vm {
 
     #[inline]
     pub(crate) fn check_stack(&self, pos: Pos) -> EvalResult<()> {
-        if stack_address() < self.stack_limit { Err(self.stack_overflow(pos)) } else { Ok(()) }
+        if stack_address() < self.stack_limit || INTERRUPTED.load(Ordering::Relaxed) {
+            return Err(self.must_stop(pos));
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn must_stop(&self, pos: Pos) -> EvalError {
+        match INTERRUPTED.load(Ordering::Relaxed) {
+            true => EvalError::new(ErrorKind::Interrupted, "interrupted by the user"),
+            false => self.stack_overflow(pos),
+        }
     }
 
     /// Counts a level of recursion that is no call of the language's (comparing, printing) against the depth

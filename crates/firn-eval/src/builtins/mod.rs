@@ -3,6 +3,7 @@
 mod context;
 mod control;
 mod data;
+pub mod docs;
 mod fetch;
 mod files;
 mod flakeref;
@@ -162,6 +163,13 @@ fn tables() -> [&'static [Entry]; 12] {
         sets::TABLE,
         types::TABLE,
     ]
+}
+
+/// The names of all builtin functions, also of experimental ones.
+#[cfg(test)]
+pub(crate) fn names() -> Vec<&'static str> {
+    let more = [strings::TABLE, store::TABLE, versions::TABLE, path_import::TABLE];
+    tables().into_iter().chain(more).flatten().map(|entry| entry.name).collect()
 }
 
 /// Defines all builtins in a new machine.

@@ -1,7 +1,7 @@
 //! The language's own form of values, as `nix-instantiate --eval` and messages print it.
 
 use crate::error::{ErrorKind, EvalResult};
-use crate::value::{Fun, Kind, Value};
+use crate::value::{Attrs, Fun, Kind, List, Value};
 use crate::vm::Vm;
 use firn_syntax::show;
 use rustc_hash::FxHashSet;
@@ -21,7 +21,18 @@ pub struct PrintOptions {
     pub max_string: usize,
     /// Older notation: `<CODE>`, `<LAMBDA>`, `<PRIMOP>`.
     pub ambiguous: bool,
+    /// Sets and lists with several things in them take a line for each, indented by so many blanks; 0 for one line.
+    pub indent: usize,
+    /// Kinds of values in colours of the terminal.
+    pub colour: bool,
 }
+
+const RED: &str = "\x1b[31;1m";
+const GREEN: &str = "\x1b[32;1m";
+const MAGENTA: &str = "\x1b[35;1m";
+const BLUE: &str = "\x1b[34;1m";
+const CYAN: &str = "\x1b[36;1m";
+const NORMAL: &str = "\x1b[0m";
 
 impl PrintOptions {
     /// As `nix-instantiate --eval` prints.
@@ -35,6 +46,8 @@ impl PrintOptions {
             max_list_items: usize::MAX,
             max_string: usize::MAX,
             ambiguous: true,
+            indent: 0,
+            colour: false,
         }
     }
 
@@ -60,6 +73,8 @@ impl PrintOptions {
             max_list_items: 10,
             max_string: 1024,
             ambiguous: false,
+            indent: 0,
+            colour: false,
         }
     }
 }
@@ -67,7 +82,7 @@ impl PrintOptions {
 /// Prints a value.
 pub fn print_value(vm: &mut Vm, value: Value, options: &PrintOptions) -> EvalResult<Vec<u8>> {
     let mut printer =
-        Printer { vm, options, out: Vec::new(), seen: FxHashSet::default(), attrs: 0, items: 0 };
+        Printer { vm, options, out: Vec::new(), seen: FxHashSet::default(), attrs: 0, items: 0, indent: 0 };
     printer.value(value, 0)?;
     Ok(printer.out)
 }
@@ -79,11 +94,49 @@ struct Printer<'a> {
     seen: FxHashSet<Value>,
     attrs: usize,
     items: usize,
+    /// Blanks in front of a new line.
+    indent: usize,
 }
 
 impl Printer<'_> {
     fn put(&mut self, text: &str) {
         self.out.extend_from_slice(text.as_bytes());
+    }
+
+    /// Something in a colour, where there are colours.
+    fn painted(&mut self, colour: &'static str, f: impl FnOnce(&mut Self)) {
+        if self.options.colour {
+            self.put(colour);
+        }
+        f(self);
+        if self.options.colour {
+            self.put(NORMAL);
+        }
+    }
+
+    /// What stands between things: a blank, or a new line.
+    fn space(&mut self, lines: bool) {
+        if lines {
+            self.out.push(b'\n');
+            self.out.resize(self.out.len() + self.indent, b' ');
+        } else {
+            self.out.push(b' ');
+        }
+    }
+
+    /// Whether things take a line each: there are several, or the only one has things in it.
+    fn takes_lines(&mut self, count: usize, first: Option<Value>) -> EvalResult<bool> {
+        if self.options.indent == 0 {
+            return Ok(false);
+        }
+        match (count, first) {
+            (0, _) | (_, None) => Ok(false),
+            (1, Some(only)) => {
+                let only = self.vm.force(only)?;
+                Ok(matches!(only.kind(), Kind::List(_) | Kind::Attrs(_)))
+            }
+            _ => Ok(true),
+        }
     }
 
     fn value(&mut self, value: Value, depth: usize) -> EvalResult<()> {
@@ -93,7 +146,7 @@ impl Printer<'_> {
                     && depth > 0
                     && !matches!(error.kind(), ErrorKind::StackOverflow | ErrorKind::Quit) =>
             {
-                self.put(&format!("«error: {}»", error.message()));
+                self.painted(RED, |p| p.put(&format!("«error: {}»", error.message())));
                 Ok(())
             }
             result => result,
@@ -115,42 +168,32 @@ impl Printer<'_> {
                 None if matches!(thunk.state(), crate::value::ThunkState::Claimed(_))
                     && !self.options.ambiguous =>
                 {
-                    self.put("«potential infinite recursion»");
+                    self.painted(RED, |p| p.put("«potential infinite recursion»"));
                     return Ok(());
                 }
                 None => {
-                    self.put(if self.options.ambiguous { "<CODE>" } else { "«thunk»" });
+                    let text = if self.options.ambiguous { "<CODE>" } else { "«thunk»" };
+                    self.painted(MAGENTA, |p| p.put(text));
                     return Ok(());
                 }
             }
         }
         match value.kind() {
-            Kind::Null => self.put("null"),
-            Kind::Bool(b) => self.put(if b { "true" } else { "false" }),
-            Kind::Int(n) => self.put(&n.to_string()),
-            Kind::Float(f) => show::write_float(&mut self.out, f),
-            Kind::Str(s) => self.string(s.as_bytes()),
-            Kind::Path(p) => self.out.extend_from_slice(p.as_bytes()),
+            Kind::Null => self.painted(CYAN, |p| p.put("null")),
+            Kind::Bool(b) => self.painted(CYAN, |p| p.put(if b { "true" } else { "false" })),
+            Kind::Int(n) => self.painted(CYAN, |p| p.put(&n.to_string())),
+            Kind::Float(f) => self.painted(CYAN, |p| show::write_float(&mut p.out, f)),
+            Kind::Str(s) => self.painted(MAGENTA, |p| p.string(s.as_bytes())),
+            Kind::Path(path) => self.painted(GREEN, |p| p.out.extend_from_slice(path.as_bytes())),
             Kind::List(list) => {
                 if list.is_empty() {
                     self.put("[ ]");
                 } else if !self.seen.insert(cell) {
-                    self.put("«repeated»");
+                    self.repeated();
                 } else if depth >= self.options.max_depth {
                     self.put("[ ... ]");
                 } else {
-                    self.put("[ ");
-                    for (i, item) in list.iter().enumerate() {
-                        if self.items >= self.options.max_list_items {
-                            self.elided(list.len() - i, "item", "items");
-                            self.put(" ");
-                            break;
-                        }
-                        self.value(item, depth + 1)?;
-                        self.items += 1;
-                        self.put(" ");
-                    }
-                    self.put("]");
+                    self.list(list, depth)?;
                 }
             }
             Kind::Attrs(attrs) => {
@@ -162,25 +205,11 @@ impl Printer<'_> {
                     return self.derivation(attrs);
                 }
                 if !self.seen.insert(value) {
-                    self.put("«repeated»");
+                    self.repeated();
                 } else if depth >= self.options.max_depth {
                     self.put("{ ... }");
                 } else {
-                    self.put("{ ");
-                    let total = attrs.len();
-                    for (i, (name, value)) in attrs.sorted().enumerate() {
-                        if self.attrs >= self.options.max_attrs {
-                            self.elided(total - i, "attribute", "attributes");
-                            self.put(" ");
-                            break;
-                        }
-                        show::write_name(&mut self.out, name.as_bytes());
-                        self.put(" = ");
-                        self.value(value, depth + 1)?;
-                        self.attrs += 1;
-                        self.put("; ");
-                    }
-                    self.put("}");
+                    self.set(attrs, depth)?;
                 }
             }
             Kind::Fun(fun) => self.function(fun),
@@ -189,8 +218,55 @@ impl Printer<'_> {
         Ok(())
     }
 
+    fn repeated(&mut self) {
+        self.painted(MAGENTA, |p| p.put("«repeated»"));
+    }
+
+    fn list(&mut self, list: List, depth: usize) -> EvalResult<()> {
+        self.put("[");
+        let lines = self.takes_lines(list.len(), list.iter().next())?;
+        self.indent += self.options.indent;
+        for (i, item) in list.iter().enumerate() {
+            self.space(lines);
+            if self.items >= self.options.max_list_items {
+                self.elided(list.len() - i, "item", "items");
+                break;
+            }
+            self.value(item, depth + 1)?;
+            self.items += 1;
+        }
+        self.indent -= self.options.indent;
+        self.space(lines);
+        self.put("]");
+        Ok(())
+    }
+
+    fn set(&mut self, attrs: Attrs, depth: usize) -> EvalResult<()> {
+        self.put("{");
+        let total = attrs.len();
+        let lines = self.takes_lines(total, attrs.sorted().next().map(|(_, value)| value))?;
+        self.indent += self.options.indent;
+        for (i, (name, value)) in attrs.sorted().enumerate() {
+            self.space(lines);
+            if self.attrs >= self.options.max_attrs {
+                self.elided(total - i, "attribute", "attributes");
+                break;
+            }
+            show::write_name(&mut self.out, name.as_bytes());
+            self.put(" = ");
+            self.value(value, depth + 1)?;
+            self.attrs += 1;
+            self.put(";");
+        }
+        self.indent -= self.options.indent;
+        self.space(lines);
+        self.put("}");
+        Ok(())
+    }
+
     fn elided(&mut self, count: usize, one: &str, many: &str) {
-        self.put(&format!("«{count} {} elided»", if count == 1 { one } else { many }));
+        let text = format!("«{count} {} elided»", if count == 1 { one } else { many });
+        self.painted(MAGENTA, |p| p.put(&text));
     }
 
     fn string(&mut self, text: &[u8]) {
@@ -203,7 +279,7 @@ impl Printer<'_> {
         self.elided(text.len() - self.options.max_string, "byte", "bytes");
     }
 
-    fn derivation(&mut self, attrs: crate::value::Attrs) -> EvalResult<()> {
+    fn derivation(&mut self, attrs: Attrs) -> EvalResult<()> {
         let path = match attrs.find(firn_syntax::Sym::from_static("drvPath")) {
             Some(path) => {
                 let (text, _) = self.vm.coerce(
@@ -216,12 +292,14 @@ impl Printer<'_> {
             }
             None => Vec::new(),
         };
-        self.put("«derivation");
-        if !path.is_empty() {
-            self.put(" ");
-            self.out.extend_from_slice(&path);
-        }
-        self.put("»");
+        self.painted(GREEN, |p| {
+            p.put("«derivation");
+            if !path.is_empty() {
+                p.put(" ");
+                p.out.extend_from_slice(&path);
+            }
+            p.put("»");
+        });
         Ok(())
     }
 
@@ -234,6 +312,10 @@ impl Printer<'_> {
             });
             return;
         }
+        self.painted(BLUE, |p| p.new_function(fun));
+    }
+
+    fn new_function(&mut self, fun: Fun) {
         match fun {
             Fun::Closure(closure) => {
                 self.put("«lambda");
