@@ -12,6 +12,7 @@ use firn_store::activity::Logger;
 use firn_store::{BuildStore, BuildTarget, Store};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What builds into an open store, without regard to signals: when the program dies of one, so do its builds.
@@ -45,7 +46,9 @@ pub fn build_store(
         return Ok(Arc::clone(build));
     }
     let scheduler = scheduler(opened, eval_store, &context.settings, &context.logger)?;
+    let scheduler = Arc::new(scheduler);
     let cancel = scheduler.cancellation().clone();
+    let still_there = Arc::downgrade(&scheduler);
     // The first signal ends builds in order; programs that run nothing but us die from the second.
     context.runtime()?.spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
@@ -65,14 +68,25 @@ pub fn build_store(
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
+            if still_there.strong_count() == 0 && STAYS.load(Ordering::Relaxed) {
+                return;
+            }
             cancel.cancel();
             seen += 1;
-            if seen > 1 {
+            if seen > 1 || still_there.strong_count() == 0 {
                 std::process::exit(130);
             }
         }
     });
-    Ok(Arc::new(scheduler))
+    Ok(scheduler)
+}
+
+/// Whether this program goes on after signals that are not for a build.
+static STAYS: AtomicBool = AtomicBool::new(false);
+
+/// Lets signals that come after builds be: the program has its own use for them.
+pub fn stay_after_signals() {
+    STAYS.store(true, Ordering::Relaxed);
 }
 
 fn scheduler_config(s: &Settings) -> SchedulerConfig {

@@ -153,19 +153,29 @@ impl InstallableArgs {
         self.impure_file(context)?;
         let mut evaluation =
             Evaluation::new(context, &self.eval, read_only || context.settings.read_only_mode)?;
+        let value = self.value_in(&mut evaluation, &names.pop().unwrap_or_default())?;
+        Ok((evaluation, value))
+    }
+
+    /// Whether there is an expression that installables are attributes of.
+    pub fn has_expression(&self) -> bool {
+        self.file.is_some() || self.expr.is_some()
+    }
+
+    /// The value of an attribute of the expression, evaluated by a machine that is there.
+    pub fn value_in(&self, evaluation: &mut Evaluation, name: &OsStr) -> CliResult<Value> {
         let root = match (&self.file, &self.expr) {
             (Some(file), _) if file.as_os_str() == "-" => evaluation.stdin()?,
             (Some(file), _) => evaluation.file(file)?,
             (None, Some(expr)) => evaluation.expression(expr.as_bytes())?,
             (None, None) => return Err(CliError::usage("no expression specified")),
         };
-        let name = args::text("attribute path", names.pop().unwrap_or_default())?;
+        let name = args::text("attribute path", name.to_owned())?;
         let auto_args = evaluation.auto_args;
-        let value = evaluation.run(|vm| {
+        evaluation.run(|vm| {
             let (value, _) = vm.find_along_path(&name, auto_args, root)?;
             vm.force(value)
-        })?;
-        Ok((evaluation, value))
+        })
     }
 
     /// What a file evaluates to may depend on anything; only `--expr` starts out pure.

@@ -20,6 +20,7 @@ mod logger;
 mod mentions;
 mod pager;
 mod profile_flag;
+mod repl;
 mod statistics;
 mod stores;
 mod version;

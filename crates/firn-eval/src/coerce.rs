@@ -299,7 +299,8 @@ impl Vm {
         self.type_error(value, expected, pos).context(pos, what)
     }
 
-    pub(crate) fn force_attrs(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<Attrs> {
+    /// A set.
+    pub fn force_attrs(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<Attrs> {
         let value = self.force_at(value, pos)?;
         value.as_attrs().ok_or_else(|| self.type_error(value, "a set", Pos::NONE).context(pos, what))
     }
@@ -319,6 +320,7 @@ impl Vm {
         value.as_int().ok_or_else(|| self.wrong_type(value, "an integer", pos, what))
     }
 
+    /// A truth value.
     pub fn force_bool(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<bool> {
         match self.forced(value, pos, what)? {
             Value::TRUE => Ok(true),
@@ -336,12 +338,7 @@ impl Vm {
     }
 
     /// A string that refers to nothing in the store.
-    pub fn string_no_context(
-        &mut self,
-        value: Value,
-        pos: Pos,
-        what: &'static str,
-    ) -> EvalResult<NixStr> {
+    pub fn string_no_context(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<NixStr> {
         let text = self.force_string(value, pos, what)?;
         if text.context().is_empty() {
             return Ok(text);

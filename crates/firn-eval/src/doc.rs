@@ -18,10 +18,10 @@ impl Vm {
             Kind::Fun(Fun::Closure(closure)) => Ok(Some(self.function(closure))),
             Kind::Attrs(attrs) => {
                 let Some(functor) = attrs.find(Sym::from_static("__functor")) else { return Ok(None) };
-                let inner = self.nested(Pos::NONE, |vm| {
-                    let inner = vm.call(functor, &[value], Pos::NONE)?;
-                    vm.documentation(inner)
-                });
+                let inner = match self.call(functor, &[value], Pos::NONE) {
+                    Ok(inner) => self.nested(Pos::NONE, |vm| vm.documentation(inner)),
+                    Err(error) => Err(error),
+                };
                 let text = "while partially calling '__functor' to retrieve documentation";
                 inner.map_err(|error| error.trace(Pos::NONE, TraceKind::Text(text.into())))
             }

@@ -22,6 +22,7 @@ mod expr;
 mod fmt;
 mod host;
 mod package;
+mod prompt;
 pub mod regex;
 mod render;
 mod select;
@@ -56,6 +57,7 @@ pub use value::{Ahead, Attrs, Kind, List, Value, ValueVec, set_collector_limits}
 pub use vm::{Statistics, Vm, interrupt, with_large_stack};
 pub use watch::{CallCounts, CallWatcher, Callee};
 
+pub use firn_syntax::show::write_name;
 pub use firn_syntax::symbol::all as all_symbols;
 pub use firn_syntax::{Level as LintLevel, Lints, Sym};
 

@@ -94,6 +94,11 @@ pub(crate) fn at(base: Pos, offset: u32) -> Pos {
     if base.is_none() { base } else { Pos(base.0 + offset) }
 }
 
+/// The position one byte before the first of a registered text, which is in no text.
+pub(crate) fn before(base: Pos) -> Pos {
+    if base.is_none() { base } else { Pos(base.0 - 1) }
+}
+
 /// The offset of a position in its text, and the directory that paths in the text are relative to.
 pub(crate) fn offset_and_dir(pos: Pos) -> Option<(u32, Vec<u8>)> {
     let source = find(pos)?;

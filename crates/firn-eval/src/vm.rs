@@ -550,9 +550,21 @@ impl Vm {
         scope: &[Sym],
         outer: Option<compile::Outer>,
     ) -> EvalResult<&'static Code> {
+        let base = source::register(origin, text, dir);
+        self.compile_registered(base, text, dir, scope, outer)
+    }
+
+    /// The same for text whose positions count from `base`.
+    pub(crate) fn compile_registered(
+        &mut self,
+        base: Pos,
+        text: &[u8],
+        dir: &[u8],
+        scope: &[Sym],
+        outer: Option<compile::Outer>,
+    ) -> EvalResult<&'static Code> {
         let lints = self.settings.lints;
         let options = ParseOptions { lints, ..self.parse_options() };
-        let base = source::register(origin, text, dir);
         let mut warnings = Vec::new();
         let parsed = firn_syntax::parse_warning(text, options, &mut warnings);
         for warning in warnings {
@@ -576,7 +588,7 @@ impl Vm {
     }
 
     /// Without lints, for text that was parsed before.
-    fn parse_options(&self) -> ParseOptions {
+    pub(crate) fn parse_options(&self) -> ParseOptions {
         ParseOptions {
             pipe_operators: self.settings.has_feature("pipe-operators"),
             ..ParseOptions::default()

@@ -1,7 +1,7 @@
 //! One file per program or command, and the choice between them.
 
 mod hashing;
-mod nix;
+pub mod nix;
 mod nix_build;
 mod nix_collect_garbage;
 mod nix_env;

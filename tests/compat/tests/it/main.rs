@@ -11,4 +11,5 @@ mod nix_build_command;
 mod nix_env_queries;
 mod nix_store_commands;
 mod profiles;
+mod repl;
 mod shells;

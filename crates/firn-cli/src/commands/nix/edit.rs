@@ -50,7 +50,7 @@ impl NixCommand for Edit {
 }
 
 /// `/file.nix:12` in its parts.
-fn split_position(text: &[u8]) -> Option<(&[u8], u32)> {
+pub fn split_position(text: &[u8]) -> Option<(&[u8], u32)> {
     let colon = text.iter().rposition(|byte| *byte == b':')?;
     let line = std::str::from_utf8(&text[colon + 1..]).ok()?.parse().ok()?;
     Some((&text[..colon], line))

@@ -46,22 +46,27 @@ impl NixCommand for Log {
             DerivedPath::Opaque(path) => path,
             DerivedPath::Built { drv, .. } => drv.base(),
         };
-        let shown = wanted.render(store.store_dir());
-        if look(context, &*store, path, &shown)? {
-            return Ok(0);
-        }
-        for uri in &context.settings.substituters {
-            let found =
-                stores::open(uri, context).and_then(|there| look(context, &*there.store, path, &shown));
-            match found {
-                Ok(true) => return Ok(0),
-                Ok(false) => {}
-                // The log may be in the next one.
-                Err(error) => context.logger.warn(&format!("looking for a build log in '{uri}': {error}")),
-            }
-        }
-        Err(CliError::failed(format!("build log of '{shown}' is not available")))
+        show(context, path, &wanted.render(store.store_dir()))?;
+        Ok(0)
     }
+}
+
+/// Prints the log of `path`, from the store or from where substitutes come from; `shown` names it in messages.
+pub fn show(context: &Context, path: &StorePath, shown: &str) -> CliResult<()> {
+    let store = context.store()?;
+    if look(context, &*store, path, shown)? {
+        return Ok(());
+    }
+    for uri in &context.settings.substituters {
+        let found = stores::open(uri, context).and_then(|there| look(context, &*there.store, path, shown));
+        match found {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            // The log may be in the next one.
+            Err(error) => context.logger.warn(&format!("looking for a build log in '{uri}': {error}")),
+        }
+    }
+    Err(CliError::failed(format!("build log of '{shown}' is not available")))
 }
 
 /// Prints the log if the store has it.

@@ -11,9 +11,10 @@ mod eval;
 mod hash;
 mod key;
 mod listing;
-mod log;
+pub mod log;
 mod nar;
 mod path_info;
+mod repl;
 mod run;
 mod search;
 mod shell;
@@ -205,6 +206,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<develop::PrintDevEnv>,
     },
     Entry {
+        path: &["repl"],
+        usage: "[--file FILE | --expr EXPR] [ATTRIBUTES...]",
+        summary: "start a prompt of the language",
+        make: boxed::<repl::Repl>,
+    },
+    Entry {
         path: &["run"],
         usage: "INSTALLABLE [-- ARGUMENTS...]",
         summary: "run the program of a package",
@@ -370,7 +377,6 @@ const MISSING: &[&str] = &[
     "profile",
     "realisation",
     "registry",
-    "repl",
     "upgrade-nix",
 ];
 

@@ -80,7 +80,8 @@ impl NixCommand for Search {
         if search.found.is_empty() {
             return Err(CliError::failed("no results for the given search term(s)!"));
         }
-        let shown: Vec<String> = search.found.iter().map(|package| package.render(&search.patterns)).collect();
+        let shown: Vec<String> =
+            search.found.iter().map(|package| package.render(&search.patterns)).collect();
         context.print(shown.join("\n").as_bytes())?;
         Ok(0)
     }
@@ -89,7 +90,8 @@ impl NixCommand for Search {
 /// POSIX extended expressions that do not regard case: they look at texts in lower case.
 fn compile(patterns: &[String]) -> CliResult<Vec<Regex>> {
     let one = |pattern: &String| {
-        let lower = pattern.to_ascii_lowercase().replace("[:upper:]", "[:alpha:]").replace("[:lower:]", "[:alpha:]");
+        let lower =
+            pattern.to_ascii_lowercase().replace("[:upper:]", "[:alpha:]").replace("[:lower:]", "[:alpha:]");
         Regex::new(lower.as_bytes())
             .map_err(|e| CliError::failed(format!("invalid regular expression '{pattern}': {e}")))
     };
@@ -267,20 +269,26 @@ fn package(evaluation: &mut Evaluation, attrs: Attrs, path: &[String]) -> EvalRe
     let vm = &mut evaluation.vm;
     let mut name = Vec::new();
     if let Some(value) = attrs.find(Sym::from_static("name")) {
-        name = vm.string_no_context(value, Pos::NONE, "while evaluating the name of a package")?.as_bytes().to_vec();
+        name = vm
+            .string_no_context(value, Pos::NONE, "while evaluating the name of a package")?
+            .as_bytes()
+            .to_vec();
     }
     let mut description = String::new();
     if let Some(meta) = attrs.find(Sym::from_static("meta")) {
         let meta = vm.force(meta)?;
         if let Some(text) = meta.as_attrs().and_then(|meta| meta.find(Sym::from_static("description"))) {
-            let text = vm.string_no_context(text, Pos::NONE, "while evaluating the description of a package")?;
+            let text =
+                vm.string_no_context(text, Pos::NONE, "while evaluating the description of a package")?;
             description = String::from_utf8_lossy(text.as_bytes()).replace('\n', " ");
         }
     }
     let (name, version) = split_package_name(&name);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let shown: Vec<String> =
-        path.iter().map(|step| if step.contains('.') { format!("\"{step}\"") } else { step.clone() }).collect();
+    let shown: Vec<String> = path
+        .iter()
+        .map(|step| if step.contains('.') { format!("\"{step}\"") } else { step.clone() })
+        .collect();
     Ok(Package { attr_path: shown.join("."), name: text(name), version: text(version), description })
 }
 

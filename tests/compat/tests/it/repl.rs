@@ -1,0 +1,153 @@
+//! `nix repl`: with lines from a pipe, and on a terminal.
+
+use firn_testkit::World;
+use std::io::{Read, Write};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+/// What the prompt prints for lines that come from a pipe.
+fn session(world: &World, args: &[&str], lines: &str) -> String {
+    let mut command = world.command("nix");
+    command.arg("repl").args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    child.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("lines are read");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[track_caller]
+fn check(lines: &str, expected: &str) {
+    let world = World::new().conf("sandbox = false");
+    world.write("set.nix", "{ one = 1; two = { deep = [ 1 { a = 2; } ]; }; }");
+    world.write("drv.nix", "{ d = derivation { name = \"d\"; system = builtins.currentSystem; builder = \"/bin/sh\"; args = [ \"-c\" \"echo made; echo x > $out\" ]; }; }");
+    let said = session(&world, &[], lines);
+    assert!(said.contains(expected), "{lines:?} gave:\n{said}");
+}
+
+#[test]
+fn expressions_and_bindings() {
+    check("1 + 1", "2\n");
+    check("a = 1; b = a", "error: undefined variable 'a'");
+    check("a = 1\na = a + 1\na", "2\n");
+    check("x.y = 1;\ninherit (x) y\ny", "1\n");
+    check("{ a = { b = 1; }; l = [ 1 ]; }", "{\n  a = { ... };\n  l = [ ... ];\n}\n");
+    check(
+        ":p { a = { b = 1; }; l = [ 1 2 ]; e = throw \"no\"; }",
+        "{\n  a = { b = 1; };\n  e = «error: no»;\n  l = [\n    1\n    2\n  ];\n}\n",
+    );
+    check("[\n1\n2\n]", "[\n  1\n  2\n]\n");
+    check("s = ''\n  two\n  lines\n''\ns", "\"two\\nlines\\n\"\n");
+    check(":p \"a\\nb\"", "a\nb\n");
+    check("1 +* 2", "error: syntax error, unexpected '*'");
+    check("f = x: throw x\nf \"gone\"\n1 + 2", "3\n");
+}
+
+#[test]
+fn commands() {
+    check(":?", ":doc <expr>");
+    check(":nothing", "error: unknown command ':nothing'");
+    check(":a { a = 5; \"b c\" = 6; }\na", "Added 2 variables.\na, \"b c\"\n");
+    check(":l set.nix\none + 1", "2\n");
+    check(":ll", "error: nothing has been loaded yet");
+    check(":l set.nix\n:ll", "one\ntwo\n");
+    check(":l missing.nix\n1 + 1", "2\n");
+    check(":t [ ]", "a list\n");
+    check(":t x: x", "a function\n");
+    check(":te\n:te", "showing error traces\n\nnot showing error traces\n");
+    check(":te maybe", "error: unexpected argument 'maybe' to :te");
+    check(":l drv.nix\n:b d", "This derivation produced the following outputs:\n  out -> /");
+    check(":l drv.nix\n:bl d\nbuiltins.readFile ./repl-result-out", "\"x\\n\"\n");
+    check(":l drv.nix\n:b d\n:log d", "made\n");
+    check(":b 1", "error: expression does not evaluate to a derivation, so I can't build it");
+    check(":doc builtins.map", "**Synopsis:** `builtins.map` *f* *list*");
+    check("f = /** Says it. */ x: x\n:doc f", "Function `f`\\\n  … defined at «string»:1:");
+    check("f = /** Says it. */ x: x\n:doc f", "Says it.");
+    check(":doc 1", "error: value does not have documentation");
+    check(":q\n1 + 1", "");
+    check(":lf .", "flakes are not supported yet");
+    check(":r\none", "error: undefined variable 'one'");
+}
+
+#[test]
+fn start_up() {
+    let world = World::new();
+    world.write("set.nix", "{ x ? 1 }: { inherit x; y.z = 2; }");
+    let said = session(&world, &["--file", "set.nix"], "x\n");
+    assert!(said.contains("Loading installable ''...") && said.contains("1\n"), "{said}");
+    let said = session(&world, &["--file", "set.nix", "--argstr", "x", "t"], "x\n");
+    assert!(said.contains("\"t\"\n"), "{said}");
+    let said = session(&world, &["--expr", "{ a.b = 3; }", "a"], "b\n");
+    assert!(said.contains("3\n"), "{said}");
+    let changed = "x\n:r\n";
+    assert!(session(&world, &["--file", "set.nix"], changed).matches("Loading installable").count() == 2);
+    let text = world.run("nix", &["repl", "set.nix"]).fails(1).stderr_text();
+    assert!(text.contains("is not a flake"), "{text}");
+    let pure = session(&world, &["--option", "pure-eval", "true"], "builtins.currentSystem\n");
+    assert!(pure.contains("attribute 'currentSystem' missing"), "{pure}");
+}
+
+/// A session on a terminal; keys come in steps, each when the text before was seen.
+#[test]
+fn on_a_terminal() {
+    let world = World::new();
+    world.write("some-file.nix", "{ loaded = 12345; }");
+    let mut command = world.command("script");
+    command.args(["-qefc", "nix repl", "/dev/null"]).env("TERM", "xterm");
+    let mut child = match command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() {
+        Ok(child) => child,
+        Err(error) => {
+            println!("SKIPPED: there is no script(1): {error}");
+            return;
+        }
+    };
+    let mut keys = child.stdin.take().expect("a pipe");
+    let mut screen = child.stdout.take().expect("a pipe");
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = screen.read(&mut buffer) {
+            if sender.send(buffer[..count].to_vec()).is_err() {
+                break;
+            }
+        }
+    });
+    let mut seen = String::new();
+    let mut wait_for = |text: &str| {
+        let end = Instant::now() + Duration::from_secs(20);
+        while !seen.contains(text) {
+            let left = end.saturating_duration_since(Instant::now());
+            let bytes = receiver.recv_timeout(left).unwrap_or_else(|_| panic!("no {text:?} in {seen:?}"));
+            seen.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        seen.clear();
+    };
+    let mut press = |text: &str| keys.write_all(text.as_bytes()).expect("keys are read");
+    wait_for("nix-repl> ");
+    press("builtins.langVers\t + 1000\r");
+    wait_for("1006");
+    press(":l ./some-fi\t\r");
+    wait_for("Added 1 variables");
+    press("load\t + 1\r");
+    wait_for("12346");
+    // Enter goes on where the expression does.
+    press("[ 1\r 2 ]\r");
+    wait_for("2\x1b[0m\r\n]");
+    // Ctrl-C ends what is evaluated, and the values in it can be evaluated again.
+    press(
+        "slow = builtins.foldl' (a: b: a + builtins.length (builtins.genList (x: x) 10)) 0 (builtins.genList (x: x) 3000000)\r",
+    );
+    wait_for("nix-repl> ");
+    press(
+        "builtins.deepSeq (builtins.genList (x: slow + builtins.foldl' (a: b: a + b) x (builtins.genList (y: y) 100000)) 3000) 1\r",
+    );
+    std::thread::sleep(Duration::from_millis(700));
+    press("\x03");
+    wait_for("interrupted by the user");
+    press("4000 + 4\r");
+    wait_for("4004");
+    press("\x04");
+    assert!(child.wait().expect("it ends").success());
+    let history = std::fs::read_to_string(world.path("home/.local/share/nix/repl-history"));
+    assert!(history.is_ok_and(|text| text.contains("4000 + 4")));
+}
