@@ -10,6 +10,7 @@ use firn_scheduler::{Scheduler, SchedulerConfig};
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::activity::Logger;
 use firn_store::{BuildStore, BuildTarget, Store};
+use firn_store_remote::BuildFromOtherStore;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -36,14 +37,25 @@ pub fn scheduler(
     })
 }
 
+/// What a store builds by, if it builds by itself.
+pub fn own_build(opened: &Opened, eval_store: Option<&Arc<dyn Store>>) -> Option<Arc<dyn BuildStore>> {
+    let build = Arc::clone(opened.build.as_ref()?);
+    Some(match eval_store {
+        None => build,
+        Some(from) => {
+            Arc::new(BuildFromOtherStore { from: Arc::clone(from), to: Arc::clone(&opened.store), build })
+        }
+    })
+}
+
 /// What builds into an open store; signals end builds in order.
 pub fn build_store(
     opened: &Opened,
     eval_store: Option<&Arc<dyn Store>>,
     context: &Context,
 ) -> CliResult<Arc<dyn BuildStore>> {
-    if let Some(build) = &opened.build {
-        return Ok(Arc::clone(build));
+    if let Some(build) = own_build(opened, eval_store) {
+        return Ok(build);
     }
     let scheduler = scheduler(opened, eval_store, &context.settings, &context.logger)?;
     let scheduler = Arc::new(scheduler);

@@ -1,11 +1,12 @@
 //! The composition root: which store stands behind the traits. Each family of store URIs has a file of its own.
 
 mod local;
+pub mod remote;
 
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::StoreDir;
-use firn_settings::Settings;
+use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::{BuildStore, Store, StoreKind, StoreUri};
 use firn_store_local::LocalStore;
 use std::collections::BTreeMap;
@@ -40,7 +41,13 @@ pub fn open(uri: &str, context: &Context) -> CliResult<Opened> {
         StoreKind::Specified { scheme, authority } => match scheme.as_str() {
             "local" => local::open(context, authority, params),
             "dummy" if authority.is_empty() => local::open_dummy(context, params),
-            "unix" | "ssh" | "ssh-ng" | "mounted-ssh-ng" => Err(unsupported(scheme)),
+            "unix" => remote::open_unix(&surroundings(context), authority, params),
+            "ssh" => remote::open_ssh(&surroundings(context), authority, params),
+            "ssh-ng" => remote::open_ssh_ng(&surroundings(context), authority, params, false),
+            "mounted-ssh-ng" => {
+                context.require(ExperimentalFeature::MountedSshStore)?;
+                remote::open_ssh_ng(&surroundings(context), authority, params, true)
+            }
             "http" | "https" | "file" | "s3" => Err(unsupported(scheme)),
             "local-overlay" => local::open_overlay(context, params),
             _ => Err(CliError::failed(format!("don't know how to open Nix store with scheme '{scheme}'"))),
@@ -67,8 +74,12 @@ fn auto(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Opene
     local::open_rootless(context, &state, params).map(Opened::local)
 }
 
-fn daemon(_: &Context, _: &BTreeMap<String, String>) -> CliResult<Opened> {
-    Err(unsupported("daemon"))
+fn daemon(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Opened> {
+    remote::open_unix(&surroundings(context), "", params)
+}
+
+fn surroundings(context: &Context) -> remote::Surroundings<'_> {
+    remote::Surroundings { settings: &context.settings, logger: &context.logger, log: None }
 }
 
 pub(crate) fn store_dir(settings: &Settings, param: Option<&String>) -> CliResult<StoreDir> {

@@ -10,6 +10,7 @@ pub mod flake_ref;
 pub mod hash;
 pub mod narinfo;
 pub mod path_info;
+pub mod realisation;
 pub mod signature;
 pub mod store_path;
 pub mod url;
@@ -19,6 +20,7 @@ pub use derived_path::{DerivedPath, OutputsSpec, SingleDerivedPath};
 pub use hash::{Hash, HashAlgo, HashFormat, Hasher};
 pub use narinfo::NarInfo;
 pub use path_info::ValidPathInfo;
+pub use realisation::Realisation;
 pub use store_path::{StoreDir, StorePath, StorePathError};
 
 /// The version of the reference implementation whose behaviour firn equals; `builtins.nixVersion`

@@ -8,6 +8,7 @@
 //!
 //! Source: the manual's protocol page "Nix Archive (NAR) format".
 
+pub mod boundary;
 pub mod error;
 pub mod fs;
 pub mod git;
@@ -18,6 +19,7 @@ pub mod references;
 pub mod rewrite;
 pub mod writer;
 
+pub use boundary::NarBoundary;
 pub use error::{NarError, NarResult};
 pub use hashing::{HashReader, HashSink};
 pub use reader::{Event, NarReader, Node};

@@ -64,6 +64,29 @@ pub enum ActivityType {
     FetchTree = 112,
 }
 
+impl ActivityType {
+    /// The kind with that number; numbers that are not known yet are `Unknown`.
+    pub fn from_number(number: u64) -> Self {
+        use ActivityType::*;
+        let all = [
+            CopyPath,
+            FileTransfer,
+            Realise,
+            CopyPaths,
+            Builds,
+            Build,
+            OptimiseStore,
+            VerifyPaths,
+            Substitute,
+            QueryPathInfo,
+            PostBuildHook,
+            BuildWaiting,
+            FetchTree,
+        ];
+        all.into_iter().find(|kind| u64::from(*kind as u16) == number).unwrap_or(Unknown)
+    }
+}
+
 /// What an activity reports while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
@@ -82,6 +105,25 @@ pub enum ResultType {
     SetExpected = 106,
     PostBuildLogLine = 107,
     FetchStatus = 108,
+}
+
+impl ResultType {
+    /// The kind with that number, if it is known.
+    pub fn from_number(number: u64) -> Option<Self> {
+        use ResultType::*;
+        let all = [
+            FileLinked,
+            BuildLogLine,
+            UntrustedPath,
+            CorruptedPath,
+            SetPhase,
+            Progress,
+            SetExpected,
+            PostBuildLogLine,
+            FetchStatus,
+        ];
+        all.into_iter().find(|kind| u64::from(*kind as u16) == number)
+    }
 }
 
 /// One field of an activity or a result. Text is bytes: build logs are.

@@ -15,8 +15,12 @@ pub mod error;
 pub mod export;
 pub mod locks;
 pub mod memory;
+<<<<<<< HEAD
 pub mod readdress;
 mod realisation;
+=======
+pub mod nar_stream;
+>>>>>>> c186b71 (firn speaks to daemons, over sockets and ssh: firn-wire has the worker and serve protocols, firn-store-remote their clients)
 pub mod source;
 pub mod traits;
 pub mod trust;
@@ -28,6 +32,7 @@ pub use closure::{ClosureOptions, compute_fs_closure, topo_sort_paths};
 pub use copy::{CopyOptions, copy_paths, copy_realisations};
 pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;
+pub use nar_stream::NarStream;
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
     LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,

@@ -1,0 +1,44 @@
+//! What the wire says of builds, as the stores' types.
+
+use firn_core::DerivedPath;
+use firn_store::{BuildResult, BuildStatus};
+use firn_wire::worker::BuildResult as WireResult;
+
+const STATUSES: &[BuildStatus] = &[
+    BuildStatus::Built,
+    BuildStatus::Substituted,
+    BuildStatus::AlreadyValid,
+    BuildStatus::PermanentFailure,
+    BuildStatus::InputRejected,
+    BuildStatus::OutputRejected,
+    BuildStatus::TransientFailure,
+    BuildStatus::CachedFailure,
+    BuildStatus::TimedOut,
+    BuildStatus::MiscFailure,
+    BuildStatus::DependencyFailed,
+    BuildStatus::LogLimitExceeded,
+    BuildStatus::NotDeterministic,
+    BuildStatus::ResolvesToAlreadyValid,
+    BuildStatus::NoSubstituters,
+];
+
+pub(crate) fn status(number: u8) -> BuildStatus {
+    STATUSES.get(usize::from(number)).copied().unwrap_or(BuildStatus::MiscFailure)
+}
+
+/// The result of building `path`.
+pub(crate) fn from_wire_result(path: DerivedPath, result: WireResult) -> BuildResult {
+    BuildResult {
+        path,
+        status: status(result.status),
+        error: result.error,
+        outputs: result
+            .outputs
+            .into_values()
+            .map(|realisation| (realisation.output_name().to_owned(), realisation.out_path))
+            .collect(),
+        times_built: u32::try_from(result.times_built).unwrap_or(u32::MAX),
+        start_time: result.start_time,
+        stop_time: result.stop_time,
+    }
+}

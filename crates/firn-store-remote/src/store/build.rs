@@ -1,0 +1,219 @@
+//! Building by the other side.
+
+use super::RemoteStore;
+use crate::convert::from_wire_result;
+use crate::error::{Failure, Outcome};
+use async_trait::async_trait;
+use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StoreDir, StorePath};
+use firn_derivation::Derivation;
+use firn_store::activity::Logger;
+use firn_store::{BuildMode, BuildResult, BuildStatus, BuildStore, Missing, Store, StoreError, StoreResult};
+use firn_wire::worker::{BuildResult as WireResult, Op, read_derived_path, write_derived_paths};
+use std::collections::BTreeMap;
+
+fn mode_number(mode: BuildMode) -> u64 {
+    match mode {
+        BuildMode::Normal => 0,
+        BuildMode::Repair => 1,
+        BuildMode::Check => 2,
+    }
+}
+
+impl RemoteStore {
+    async fn ask_to_build(&self, paths: &[DerivedPath], mode: BuildMode) -> Outcome<Vec<BuildResult>> {
+        if !self.handshake().await?.protocol.version.has(34) {
+            self.ask_to_build_plainly(paths, mode).await?;
+            return self.results_afterwards(paths).await;
+        }
+        let mut lease = self
+            .call(Op::BuildPathsWithResults, |m, version| {
+                write_derived_paths(m, self.dir(), paths, version)?;
+                m.num(mode_number(mode));
+                Ok(())
+            })
+            .await?;
+        let version = lease.version();
+        let mut results = Vec::with_capacity(paths.len());
+        for _ in 0..lease.input.count().await? {
+            let path = read_derived_path(&mut lease.input, self.dir(), version).await?;
+            results.push(from_wire_result(path, WireResult::read(&mut lease.input, version).await?));
+        }
+        lease.done();
+        Ok(in_order(paths, results))
+    }
+
+    async fn ask_to_build_plainly(&self, paths: &[DerivedPath], mode: BuildMode) -> Outcome<()> {
+        let mut lease = self
+            .call(Op::BuildPaths, |m, version| {
+                write_derived_paths(m, self.dir(), paths, version)?;
+                m.num(mode_number(mode));
+                Ok(())
+            })
+            .await?;
+        lease.input.u64().await?;
+        lease.done();
+        Ok(())
+    }
+
+    /// What a daemon that only says that all went well has built.
+    async fn results_afterwards(&self, paths: &[DerivedPath]) -> Outcome<Vec<BuildResult>> {
+        let mut results = Vec::with_capacity(paths.len());
+        for path in paths {
+            let (status, outputs) = match path {
+                DerivedPath::Opaque(_) => (BuildStatus::Substituted, BTreeMap::new()),
+                DerivedPath::Built { drv, outputs } => {
+                    let SingleDerivedPath::Opaque(drv) = &**drv else {
+                        return Err(
+                            StoreError::Other("derivations that are outputs are not known".into()).into()
+                        );
+                    };
+                    let known = self.query_derivation_outputs(drv).await?;
+                    let wanted = known.into_iter().filter(|(name, _)| outputs.contains(name));
+                    (BuildStatus::Built, wanted.filter_map(|(name, path)| Some((name, path?))).collect())
+                }
+            };
+            results.push(BuildResult {
+                path: path.clone(),
+                status,
+                error: String::new(),
+                outputs,
+                times_built: 0,
+                start_time: 0,
+                stop_time: 0,
+            });
+        }
+        Ok(results)
+    }
+
+    async fn ask_for_derivation(
+        &self,
+        drv_path: &StorePath,
+        drv: &Derivation,
+        mode: BuildMode,
+    ) -> Outcome<BuildResult> {
+        let mut lease = self
+            .call(Op::BuildDerivation, |m, _| {
+                m.path(self.dir(), drv_path).derivation(self.dir(), drv).num(mode_number(mode));
+                Ok(())
+            })
+            .await?;
+        let version = lease.version();
+        let result = WireResult::read(&mut lease.input, version).await?;
+        lease.done();
+        Ok(from_wire_result(DerivedPath::built(drv_path.clone(), OutputsSpec::All), result))
+    }
+
+    async fn ask_for_missing(&self, paths: &[DerivedPath]) -> Outcome<Missing> {
+        let mut lease = self
+            .call(Op::QueryMissing, |m, version| write_derived_paths(m, self.dir(), paths, version))
+            .await?;
+        let missing = Missing {
+            will_build: lease.input.paths(self.dir()).await?,
+            will_substitute: lease.input.paths(self.dir()).await?,
+            unknown: lease.input.paths(self.dir()).await?,
+            download_size: lease.input.u64().await?,
+            nar_size: lease.input.u64().await?,
+        };
+        lease.done();
+        Ok(missing)
+    }
+}
+
+/// Results in the order of the requests.
+fn in_order(paths: &[DerivedPath], results: Vec<BuildResult>) -> Vec<BuildResult> {
+    let mut by_path: BTreeMap<DerivedPath, BuildResult> =
+        results.into_iter().map(|result| (result.path.clone(), result)).collect();
+    paths
+        .iter()
+        .map(|path| {
+            let missing = || BuildResult {
+                path: path.clone(),
+                status: BuildStatus::MiscFailure,
+                error: "the daemon did not say how the build ended".to_owned(),
+                outputs: BTreeMap::new(),
+                times_built: 0,
+                start_time: 0,
+                stop_time: 0,
+            };
+            by_path.remove(path).unwrap_or_else(missing)
+        })
+        .collect()
+}
+
+#[async_trait]
+impl BuildStore for RemoteStore {
+    async fn build_paths(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>> {
+        Ok(self.ask_to_build(paths, mode).await?)
+    }
+
+    async fn realise(&self, paths: &[DerivedPath], mode: BuildMode) -> StoreResult<Vec<BuildResult>> {
+        let results = self.ask_to_build(paths, mode).await?;
+        fail_unless_all(self.dir(), &*self.logger, results)
+    }
+
+    async fn build_derivation(
+        &self,
+        drv_path: &StorePath,
+        drv: &Derivation,
+        mode: BuildMode,
+    ) -> StoreResult<BuildResult> {
+        Ok(self.ask_for_derivation(drv_path, drv, mode).await?)
+    }
+
+    async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
+        Ok(self.ask_for_missing(paths).await?)
+    }
+
+    async fn ensure_path(&self, path: &StorePath) -> StoreResult<()> {
+        Ok(self.tell_paths(Op::EnsurePath, path).await?)
+    }
+}
+
+/// Turns failed results into one error. With several, each is logged and the error lists the requests.
+pub(crate) fn fail_unless_all(
+    dir: &StoreDir,
+    logger: &dyn Logger,
+    results: Vec<BuildResult>,
+) -> StoreResult<Vec<BuildResult>> {
+    let failed: Vec<&BuildResult> = results.iter().filter(|r| !r.status.is_success()).collect();
+    let status = exit_status(&failed);
+    match failed.as_slice() {
+        [] => Ok(results),
+        [only] => Err(StoreError::Build { status, message: only.error.clone() }),
+        several => {
+            let mut names = Vec::new();
+            for result in several {
+                logger.error(&result.error);
+                names.push(match &result.path {
+                    DerivedPath::Opaque(path) => format!("'{}'", dir.display(path)),
+                    DerivedPath::Built { drv, .. } => format!("'{}'", dir.display(drv.base())),
+                });
+            }
+            names.sort();
+            names.dedup();
+            Err(StoreError::Build { status, message: format!("build of {} failed", names.join(", ")) })
+        }
+    }
+}
+
+/// The exit status that failures lead to: 1, or from 100 with a bit for each kind of failed build.
+fn exit_status(failed: &[&BuildResult]) -> u32 {
+    use BuildStatus::*;
+    let any = |statuses: &[BuildStatus]| failed.iter().any(|r| statuses.contains(&r.status));
+    let builds = any(&[PermanentFailure, InputRejected, TimedOut, HashMismatch]);
+    let not_deterministic = any(&[NotDeterministic]);
+    if !builds && !not_deterministic {
+        return 1;
+    }
+    0b110_0000
+        | if builds { 0b0100 } else { 0 }
+        | u32::from(any(&[TimedOut]))
+        | (u32::from(any(&[HashMismatch])) << 1)
+        | (u32::from(not_deterministic) << 3)
+}
+
+impl From<firn_nar::NarError> for Failure {
+    fn from(error: firn_nar::NarError) -> Failure {
+        Failure::Store(error.into())
+    }
+}
