@@ -95,6 +95,20 @@ impl Context {
         })
     }
 
+    /// The surroundings of one connection of a daemon, under the settings of its client.
+    pub fn for_connection(program: &str, settings: Settings, logger: Arc<dyn Logger>) -> Self {
+        Self {
+            program: program.to_owned(),
+            verbosity: logger.verbosity(),
+            settings: Arc::new(settings),
+            gc_warning: false,
+            logger,
+            runtime: OnceCell::new(),
+            store: OnceCell::new(),
+            eval_store: OnceCell::new(),
+        }
+    }
+
     /// Fails unless `feature` is on.
     pub fn require(&self, feature: ExperimentalFeature) -> CliResult<()> {
         match self.settings.has_feature(feature) {

@@ -9,6 +9,7 @@ mod args;
 mod builds;
 mod commands;
 mod context;
+mod daemon;
 mod debugger;
 mod environment;
 mod error;

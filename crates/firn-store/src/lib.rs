@@ -32,7 +32,7 @@ pub use closure::{ClosureOptions, compute_fs_closure, topo_sort_paths};
 pub use copy::{CopyOptions, copy_paths, copy_realisations};
 pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;
-pub use nar_stream::NarStream;
+pub use nar_stream::{NarStream, read_failed, regular_file_of_archive};
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
     LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,

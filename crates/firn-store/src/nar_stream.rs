@@ -48,3 +48,23 @@ impl<R: AsyncBufRead + Unpin> AsyncRead for NarStream<R> {
         Poll::Ready(Ok(()))
     }
 }
+
+/// What went wrong while an archive or a file was read from somewhere else.
+pub fn read_failed(error: io::Error) -> firn_nar::NarError {
+    firn_nar::NarError::read(error)
+}
+
+/// The contents of the regular file that an archive in memory is.
+pub fn regular_file_of_archive(archive: &[u8]) -> crate::StoreResult<Vec<u8>> {
+    let mut reader = firn_nar::NarReader::new(archive);
+    match reader.next_event()? {
+        Some(firn_nar::Event::Node { node: firn_nar::Node::Regular { .. }, .. }) => {}
+        _ => return Err(crate::StoreError::Other("the archive is not that of a regular file".into())),
+    }
+    let mut contents = Vec::new();
+    reader.copy_contents(|piece| {
+        contents.extend_from_slice(piece);
+        Ok(())
+    })?;
+    Ok(contents)
+}

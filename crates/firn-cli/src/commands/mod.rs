@@ -4,6 +4,7 @@ mod hashing;
 pub mod nix;
 mod nix_build;
 mod nix_collect_garbage;
+mod nix_daemon;
 mod nix_env;
 mod nix_hash;
 mod nix_instantiate;
@@ -34,13 +35,14 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-channel", run: unsupported::main },
     Program { name: "nix-collect-garbage", run: nix_collect_garbage::main },
     Program { name: "nix-copy-closure", run: unsupported::main },
-    Program { name: "nix-daemon", run: unsupported::main },
+    Program { name: "nix-daemon", run: nix_daemon::main },
     Program { name: "nix-env", run: nix_env::main },
     Program { name: "nix-hash", run: nix_hash::main },
     Program { name: "nix-instantiate", run: nix_instantiate::main },
     Program { name: "nix-prefetch-url", run: unsupported::main },
     Program { name: "nix-shell", run: nix_shell::main },
     Program { name: "nix-store", run: nix_store::main },
+    Program { name: nix_daemon::WORKER, run: nix_daemon::worker },
 ];
 
 /// Runs what `args` (with the program's name first) ask for and gives the exit code.

@@ -89,6 +89,10 @@ const COMMANDS: &[Entry] = &[
         usage: "[--dry-run]",
         summary: "add a derivation that is read as JSON from standard input",
         make: boxed::<derivation::Add>,
+        path: &["daemon"],
+        usage: "[--stdio] [--force-trusted | --force-untrusted | --default-trust] [--process-ops]",
+        summary: "serve the store to users who cannot write it themselves",
+        make: boxed::<crate::commands::nix_daemon::Daemon>,
     },
     Entry {
         path: &["derivation", "show"],
@@ -368,7 +372,6 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
 const MISSING: &[&str] = &[
     "bundle",
-    "daemon",
     "flake",
     "fmt",
     "formatter",

@@ -8,6 +8,7 @@ mod garbage;
 mod paths;
 mod query;
 mod realise;
+mod serve;
 mod show;
 mod verify;
 
@@ -73,7 +74,7 @@ const OPERATIONS: &[(&str, &str, Run)] = &[
     ("--repair-path", "--repair-path", verify::repair_path),
     ("--optimise", "--optimise", verify::optimise),
     ("--optimize", "--optimise", verify::optimise),
-    ("--serve", "--serve", serve),
+    ("--serve", "--serve", serve::serve),
     ("--generate-binary-cache-key", "--generate-binary-cache-key", archive::generate_key),
 ];
 
@@ -143,12 +144,6 @@ pub fn main(start: Start) -> CliResult<u8> {
     (operation.run)(&context, line)
 }
 
-fn serve(_: &Context, _: Line) -> CliResult<u8> {
-    Err(CliError::failed(
-        "'nix-store --serve' is not supported yet by this version of firn; see COMPATIBILITY.md",
-    ))
-}
-
 const HELP: &str = "
 Usage: nix-store OPERATION [FLAGS...] [ARGUMENTS...]
 
@@ -175,5 +170,6 @@ Operations:
   --read-log, -l PATHS...    build logs
   --dump-db, --load-db, --register-validity [--reregister] [--hash-given]
   --init                     make the database
+  --serve                    serve the store to a client on standard input and output [--write]
   --generate-binary-cache-key NAME SECRET-FILE PUBLIC-FILE
 ";

@@ -1,0 +1,43 @@
+//! The stores behind a daemon's or `nix-store --serve`'s connection.
+
+use crate::builds;
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use crate::stores;
+use firn_daemon::{Host, Stores};
+use firn_settings::Settings;
+use firn_store::activity::Logger;
+use firn_store::{StoreError, StoreResult};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Opens the store of the settings, each time under the settings of a connection.
+pub struct StoreHost {
+    program: String,
+    uri: String,
+}
+
+impl StoreHost {
+    pub fn new(context: &Context) -> CliResult<StoreHost> {
+        Ok(StoreHost { program: context.program.clone(), uri: context.settings.store.clone() })
+    }
+}
+
+impl Host for StoreHost {
+    fn open(&self, settings: &Settings, logger: &Arc<dyn Logger>) -> StoreResult<Stores> {
+        let context = Context::for_connection(&self.program, settings.clone(), Arc::clone(logger));
+        let open = || -> CliResult<Stores> {
+            let opened = stores::open(&self.uri, &context)?;
+            if let Some(build) = builds::own_build(&opened, None) {
+                return Ok(Stores { store: opened.store, build, cancel: CancellationToken::new() });
+            }
+            let scheduler = builds::scheduler(&opened, None, settings, logger)?;
+            let cancel = scheduler.cancellation().clone();
+            Ok(Stores { store: opened.store, build: Arc::new(scheduler), cancel })
+        };
+        open().map_err(|error| match error {
+            CliError::Store(error) => error,
+            other => StoreError::Other(other.to_string()),
+        })
+    }
+}
