@@ -38,12 +38,17 @@ pub fn scheduler(
 }
 
 /// What a store builds by, if it builds by itself.
-pub fn own_build(opened: &Opened, eval_store: Option<&Arc<dyn Store>>) -> Option<Arc<dyn BuildStore>> {
+pub fn own_build(
+    opened: &Opened,
+    eval_store: Option<&Arc<dyn Store>>,
+    logger: &Arc<dyn Logger>,
+) -> Option<Arc<dyn BuildStore>> {
     let build = Arc::clone(opened.build.as_ref()?);
     Some(match eval_store {
         None => build,
         Some(from) => {
-            Arc::new(BuildFromOtherStore { from: Arc::clone(from), to: Arc::clone(&opened.store), build })
+            let (from, to) = (Arc::clone(from), Arc::clone(&opened.store));
+            Arc::new(BuildFromOtherStore { from, to, build, logger: Arc::clone(logger) })
         }
     })
 }
@@ -54,7 +59,7 @@ pub fn build_store(
     eval_store: Option<&Arc<dyn Store>>,
     context: &Context,
 ) -> CliResult<Arc<dyn BuildStore>> {
-    if let Some(build) = own_build(opened, eval_store) {
+    if let Some(build) = own_build(opened, eval_store, &context.logger) {
         return Ok(build);
     }
     let scheduler = scheduler(opened, eval_store, &context.settings, &context.logger)?;

@@ -186,7 +186,7 @@ impl Context {
         let opened = self.opened()?.clone();
         let (settings, logger) = (Arc::clone(&self.settings), Arc::clone(&self.logger));
         let eval_store = self.separate_eval_store().cloned();
-        if let Some(build) = builds::own_build(&opened, self.separate_eval_store()) {
+        if let Some(build) = builds::own_build(&opened, self.separate_eval_store(), &self.logger) {
             return Ok(Box::new(move || Ok(Arc::clone(&build))));
         }
         Ok(Box::new(move || match builds::scheduler(&opened, eval_store.as_ref(), &settings, &logger) {

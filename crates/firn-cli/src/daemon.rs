@@ -28,7 +28,7 @@ impl Host for StoreHost {
         let context = Context::for_connection(&self.program, settings.clone(), Arc::clone(logger));
         let open = || -> CliResult<Stores> {
             let opened = stores::open(&self.uri, &context)?;
-            if let Some(build) = builds::own_build(&opened, None) {
+            if let Some(build) = builds::own_build(&opened, None, logger) {
                 return Ok(Stores { store: opened.store, build, cancel: CancellationToken::new() });
             }
             let scheduler = builds::scheduler(&opened, None, settings, logger)?;

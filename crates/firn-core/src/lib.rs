@@ -10,7 +10,6 @@ pub mod flake_ref;
 pub mod hash;
 pub mod narinfo;
 pub mod path_info;
-pub mod realisation;
 pub mod signature;
 pub mod store_path;
 pub mod url;
@@ -20,7 +19,6 @@ pub use derived_path::{DerivedPath, OutputsSpec, SingleDerivedPath};
 pub use hash::{Hash, HashAlgo, HashFormat, Hasher};
 pub use narinfo::NarInfo;
 pub use path_info::ValidPathInfo;
-pub use realisation::Realisation;
 pub use store_path::{StoreDir, StorePath, StorePathError};
 
 /// The version of the reference implementation whose behaviour firn equals; `builtins.nixVersion`

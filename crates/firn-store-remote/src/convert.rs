@@ -1,7 +1,8 @@
-//! What the wire says of builds, as the stores' types.
+//! Between the stores' types and those of the wire.
 
 use firn_core::DerivedPath;
-use firn_store::{BuildResult, BuildStatus};
+use firn_store::{BuildResult, BuildStatus, Realisation};
+use firn_wire::values::Realisation as WireRealisation;
 use firn_wire::worker::BuildResult as WireResult;
 
 const STATUSES: &[BuildStatus] = &[
@@ -41,4 +42,14 @@ pub(crate) fn from_wire_result(path: DerivedPath, result: WireResult) -> BuildRe
         start_time: result.start_time,
         stop_time: result.stop_time,
     }
+}
+
+pub(crate) fn from_wire_realisation(realisation: WireRealisation) -> Realisation {
+    let WireRealisation { id, out_path, signatures, dependent_realisations } = realisation;
+    Realisation { id, out_path, signatures, dependent_realisations }
+}
+
+pub(crate) fn to_wire_realisation(realisation: &Realisation) -> WireRealisation {
+    let Realisation { id, out_path, signatures, dependent_realisations } = realisation.clone();
+    WireRealisation { id, out_path, signatures, dependent_realisations }
 }

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use firn_core::{DerivedPath, StorePath};
 use firn_derivation::Derivation;
-use firn_store::copy::copy_paths;
+use firn_store::activity::Logger;
 use firn_store::{
-    BuildMode, BuildResult, BuildStore, ClosureOptions, Missing, Store, StoreResult, compute_fs_closure,
+    BuildMode, BuildResult, BuildStore, ClosureOptions, CopyOptions, Missing, Store, StoreResult,
+    compute_fs_closure, copy_paths,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub struct BuildFromOtherStore {
     pub from: Arc<dyn Store>,
     pub to: Arc<dyn Store>,
     pub build: Arc<dyn BuildStore>,
+    pub logger: Arc<dyn Logger>,
 }
 
 impl BuildFromOtherStore {
@@ -28,7 +30,8 @@ impl BuildFromOtherStore {
             .collect();
         let known = self.from.query_valid_paths(&drvs).await?;
         let closure = compute_fs_closure(&*self.from, &known, ClosureOptions::default()).await?;
-        copy_paths(&*self.from, &*self.to, &closure, false, |_| {}).await.map(drop)
+        let options = CopyOptions { check_signatures: false, ..CopyOptions::CHECKED };
+        copy_paths(&*self.from, &*self.to, &closure, options, &self.logger).await.map(drop)
     }
 }
 

@@ -89,7 +89,7 @@ impl Pool {
             Some(connection) => connection,
             None => self.connect(logger).await?,
         };
-        Ok(Lease { connection: Some(connection), pool: Arc::clone(self), permit })
+        Ok(Lease { connection: Some(connection), pool: Arc::clone(self), _permit: permit })
     }
 
     async fn connect(&self, logger: &dyn Logger) -> StoreResult<Connection> {
@@ -133,7 +133,7 @@ impl Pool {
 pub(crate) struct Lease {
     connection: Option<Connection>,
     pool: Arc<Pool>,
-    permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Lease {
@@ -142,11 +142,6 @@ impl Lease {
         if let Some(connection) = self.connection.take() {
             self.pool.state.lock().idle.push(connection);
         }
-    }
-
-    /// Lets others make a connection meanwhile: for exchanges that read from something which may need the store.
-    pub fn make_room(&mut self) {
-        self.permit = None;
     }
 
     /// Keeps the connection if what failed was refused in order.

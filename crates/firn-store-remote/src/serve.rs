@@ -9,7 +9,7 @@ use firn_core::{CaMethod, DerivedPath, HashAlgo, OutputsSpec, StoreDir, StorePat
 use firn_derivation::Derivation;
 use firn_store::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, Missing, NarSink, NarSource, NarStream,
-    Realisation, Store, StoreError, StoreResult,
+    Realisation, Store, StoreError, StoreResult, SubstituterProperties,
 };
 use firn_wire::serve::{
     BuildOptions, Command, Version, client_greeting, read_build_result, read_path_info, read_server_greeting,
@@ -28,7 +28,8 @@ pub struct ServeConfig {
     pub dir: StoreDir,
     pub uri: String,
     pub host: String,
-    pub priority: i64,
+    /// As a substituter.
+    pub properties: SubstituterProperties,
     pub max_connections: usize,
     pub options: BuildOptions,
 }
@@ -137,12 +138,6 @@ impl ServeStore {
         ServeStore { shared: Arc::new(Shared { config, connector, limit, idle: Mutex::default() }) }
     }
 
-    /// Connects if there is no connection yet.
-    pub async fn connect(&self) -> StoreResult<()> {
-        self.shared.lease().await?.done();
-        Ok(())
-    }
-
     fn dir(&self) -> &StoreDir {
         &self.shared.config.dir
     }
@@ -185,14 +180,6 @@ impl ServeStore {
         let valid = lease.connection.input.paths(self.dir()).await.map_err(|e| self.shared.lost(e))?;
         lease.done();
         Ok(valid)
-    }
-
-    /// As [`Store::query_valid_paths`]; what is not valid is fetched there first, if its substituters have it.
-    pub async fn query_valid_or_substitute(
-        &self,
-        paths: &BTreeSet<StorePath>,
-    ) -> StoreResult<BTreeSet<StorePath>> {
-        Ok(self.valid(paths, true, true).await?)
     }
 
     async fn closure(&self, paths: &BTreeSet<StorePath>, outputs: bool) -> Outcome<BTreeSet<StorePath>> {
@@ -314,8 +301,13 @@ impl Store for ServeStore {
         self.shared.config.uri.clone()
     }
 
-    fn priority(&self) -> i64 {
-        self.shared.config.priority
+    async fn connect(&self) -> StoreResult<()> {
+        self.shared.lease().await?.done();
+        Ok(())
+    }
+
+    async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
+        Ok(self.shared.config.properties)
     }
 
     async fn query_path_info(&self, path: &StorePath) -> StoreResult<Option<Arc<ValidPathInfo>>> {
@@ -336,6 +328,13 @@ impl Store for ServeStore {
     async fn query_valid_paths(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>> {
         // Locked, so that what is valid now is so still when others refer to it.
         Ok(self.valid(paths, true, false).await?)
+    }
+
+    async fn query_valid_paths_substituting(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeSet<StorePath>> {
+        Ok(self.valid(paths, true, true).await?)
     }
 
     async fn query_all_valid_paths(&self) -> StoreResult<BTreeSet<StorePath>> {
@@ -373,7 +372,7 @@ impl Store for ServeStore {
         Ok(None)
     }
 
-    async fn register_realisation(&self, _: &Realisation) -> StoreResult<()> {
+    async fn register_realisation(&self, _: &Realisation, _: bool) -> StoreResult<()> {
         self.unsupported("registerDrvOutput")
     }
 
@@ -407,11 +406,6 @@ impl Store for ServeStore {
 
     async fn add_signatures(&self, _: &StorePath, _: &BTreeSet<String>) -> StoreResult<()> {
         self.unsupported("addSignatures")
-    }
-
-    async fn server_version(&self) -> StoreResult<Option<String>> {
-        self.connect().await?;
-        Ok(None)
     }
 
     async fn read_derivation(&self, path: &StorePath) -> StoreResult<Derivation> {

@@ -11,7 +11,7 @@ use crate::error::Outcome;
 use crate::pool::{Lease, Pool};
 use firn_core::{StoreDir, StorePath, ValidPathInfo};
 use firn_store::activity::Logger;
-use firn_store::{StoreError, StoreResult};
+use firn_store::{StoreError, StoreResult, SubstituterProperties};
 use firn_wire::worker::{ClientOptions, Op, Version};
 use firn_wire::{Message, WireResult};
 use parking_lot::Mutex;
@@ -25,7 +25,8 @@ pub struct RemoteConfig {
     pub dir: StoreDir,
     /// As the user would write it.
     pub uri: String,
-    pub priority: i64,
+    /// As a substituter.
+    pub properties: SubstituterProperties,
     /// Settings of this process that go to the other side.
     pub options: Option<ClientOptions>,
     pub max_connections: usize,

@@ -15,12 +15,9 @@ pub mod error;
 pub mod export;
 pub mod locks;
 pub mod memory;
-<<<<<<< HEAD
+pub mod nar_stream;
 pub mod readdress;
 mod realisation;
-=======
-pub mod nar_stream;
->>>>>>> c186b71 (firn speaks to daemons, over sockets and ssh: firn-wire has the worker and serve protocols, firn-store-remote their clients)
 pub mod source;
 pub mod traits;
 pub mod trust;

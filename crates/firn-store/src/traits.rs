@@ -2,14 +2,9 @@
 
 use crate::error::{StoreError, StoreResult};
 use async_trait::async_trait;
-<<<<<<< HEAD
 use firn_core::{
     CaMethod, ContentAddress, DerivedPath, HashAlgo, NarInfo, StoreDir, StorePath, ValidPathInfo,
 };
-=======
-pub use firn_core::Realisation;
-use firn_core::{CaMethod, ContentAddress, DerivedPath, HashAlgo, StoreDir, StorePath, ValidPathInfo};
->>>>>>> c186b71 (firn speaks to daemons, over sockets and ssh: firn-wire has the worker and serve protocols, firn-store-remote their clients)
 use firn_derivation::Derivation;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -77,6 +72,15 @@ pub struct Missing {
     pub unknown: BTreeSet<StorePath>,
     pub download_size: u64,
     pub nar_size: u64,
+}
+
+/// The output that a content-addressed derivation's output id (`sha256:…!out`) stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realisation {
+    pub id: String,
+    pub out_path: StorePath,
+    pub signatures: BTreeSet<String>,
+    pub dependent_realisations: BTreeMap<String, StorePath>,
 }
 
 /// A store of valid paths.
@@ -270,12 +274,6 @@ pub trait Store: Send + Sync {
 
     /// Whether the store trusts this client; `None` where the store cannot tell.
     async fn is_trusted(&self) -> StoreResult<Option<Trust>> {
-        Ok(None)
-    }
-
-    /// The version that the program behind a remote store says it has; `None` for stores without such a program.
-    /// Fails if the store cannot be reached.
-    async fn server_version(&self) -> StoreResult<Option<String>> {
         Ok(None)
     }
 

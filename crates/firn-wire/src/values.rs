@@ -4,11 +4,11 @@ use crate::error::{WireError, WireResult};
 use crate::read::WireReader;
 use crate::write::Message;
 use firn_core::{
-    ContentAddress, DerivedPath, Hash, HashAlgo, HashFormat, Realisation, StoreDir, StorePath, ValidPathInfo,
+    ContentAddress, DerivedPath, Hash, HashAlgo, HashFormat, StoreDir, StorePath, ValidPathInfo,
 };
 use firn_derivation::{Derivation, DerivationOutput};
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::io::AsyncRead;
 
 impl<R: AsyncRead + Unpin> WireReader<R> {
@@ -100,6 +100,28 @@ impl Message {
 
     pub fn realisation(&mut self, realisation: &Realisation) -> &mut Self {
         self.bytes(render_realisation(realisation))
+    }
+}
+
+/// Which path an output of a derivation has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Realisation {
+    /// `sha256:<hash of the derivation>!<output>`.
+    pub id: String,
+    pub out_path: StorePath,
+    pub signatures: BTreeSet<String>,
+    pub dependent_realisations: BTreeMap<String, StorePath>,
+}
+
+impl Realisation {
+    /// One without further facts.
+    pub fn new(id: String, out_path: StorePath) -> Realisation {
+        Realisation { id, out_path, signatures: BTreeSet::new(), dependent_realisations: BTreeMap::new() }
+    }
+
+    /// The name of the output in the id.
+    pub fn output_name(&self) -> &str {
+        self.id.split_once('!').map_or("", |(_, name)| name)
     }
 }
 

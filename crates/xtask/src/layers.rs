@@ -60,6 +60,19 @@ const LAYERS: &[Layer] = &[
         may_use: &["firn-core", "firn-nar", "firn-derivation", "firn-settings", "firn-store", "firn-wire"],
         never: &["rusqlite"],
     },
+    Layer {
+        name: "firn-remote-build",
+        may_use: &[
+            "firn-core",
+            "firn-nar",
+            "firn-derivation",
+            "firn-settings",
+            "firn-store",
+            "firn-wire",
+            "firn-scheduler",
+        ],
+        never: &["rusqlite"],
+    },
     Layer { name: "firn-sandbox", may_use: &[], never: &["tokio", "rusqlite"] },
     Layer {
         name: "firn-build",

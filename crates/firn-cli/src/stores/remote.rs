@@ -4,7 +4,7 @@ use super::{Opened, absolute, boolean, store_dir};
 use crate::error::{CliError, CliResult};
 use firn_settings::Settings;
 use firn_store::activity::{Logger, Verbosity};
-use firn_store::{BuildStore, Store};
+use firn_store::{BuildStore, Store, SubstituterProperties};
 use firn_store_remote::{
     LineSink, LocalPart, RemoteConfig, RemoteStore, RootKeeping, ServeConfig, ServeStore, SshCommand,
     SshConnector, SshTarget, UnixConnector,
@@ -18,6 +18,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 type Params = BTreeMap<String, String>;
+
+/// Connections to a daemon on this machine at once, where nobody says otherwise: one waits for a build while others ask.
+const UNIX_CONNECTIONS: usize = 4;
 
 /// What opening a remote store needs to know of this process.
 pub struct Surroundings<'a> {
@@ -38,7 +41,7 @@ pub fn open_unix(from: &Surroundings<'_>, socket: &str, params: &Params) -> CliR
         true => "daemon".to_owned(),
         false => format!("unix://{}", path.display()),
     };
-    let mut config = worker_config(from, uri, params)?;
+    let mut config = worker_config(from, uri, params, UNIX_CONNECTIONS)?;
     config.local = Some(local_part(from.settings, params, RootKeeping::LinkHere)?);
     config.options = Some(client_options(from));
     Ok(worker(RemoteStore::new(config, Box::new(UnixConnector { path }), Arc::clone(from.logger))))
@@ -52,7 +55,7 @@ pub fn open_ssh_ng(
     mounted: bool,
 ) -> CliResult<Opened> {
     let scheme = if mounted { "mounted-ssh-ng" } else { "ssh-ng" };
-    let mut config = worker_config(from, format!("{scheme}://{authority}"), params)?;
+    let mut config = worker_config(from, format!("{scheme}://{authority}"), params, 1)?;
     let mut arguments = vec!["--stdio".to_owned()];
     arguments.extend(remote_store(params));
     if mounted {
@@ -76,7 +79,7 @@ pub fn open_ssh(from: &Surroundings<'_>, authority: &str, params: &Params) -> Cl
         dir: store_dir(s, params.get("store"))?,
         uri: format!("ssh://{authority}"),
         host: connector.command.target.host.clone(),
-        priority: number(params, "priority", 0)?,
+        properties: properties(params)?,
         max_connections: number(params, "max-connections", 1)?,
         options: BuildOptions {
             max_silent_time: s.max_silent_time.try_into().unwrap_or(0),
@@ -97,17 +100,35 @@ fn worker(store: RemoteStore) -> Opened {
     Opened { store, local: None, build: Some(build) }
 }
 
-fn worker_config(from: &Surroundings<'_>, uri: String, params: &Params) -> CliResult<RemoteConfig> {
+fn worker_config(
+    from: &Surroundings<'_>,
+    uri: String,
+    params: &Params,
+    default_connections: usize,
+) -> CliResult<RemoteConfig> {
     Ok(RemoteConfig {
         dir: store_dir(from.settings, params.get("store"))?,
         uri,
-        priority: number(params, "priority", 0)?,
+        properties: properties(params)?,
         options: None,
-        max_connections: number(params, "max-connections", 1)?,
+        max_connections: number(params, "max-connections", default_connections)?,
         max_connection_age: Duration::from_secs(number(params, "max-connection-age", u64::from(u32::MAX))?),
         local: None,
         cache: number(params, "path-info-cache-size", 65536)? > 0,
         keep_going: from.settings.keep_going,
+    })
+}
+
+/// What the store is as a substituter.
+fn properties(params: &Params) -> CliResult<SubstituterProperties> {
+    let flag = |name: &str| match params.get(name) {
+        Some(value) => boolean(name, value),
+        None => Ok(false),
+    };
+    Ok(SubstituterProperties {
+        priority: number(params, "priority", 0)?,
+        want_mass_query: flag("want-mass-query")?,
+        trusted: flag("trusted")?,
     })
 }
 

@@ -3,10 +3,9 @@
 use crate::connection::Session;
 use crate::error::{OpResult, refuse};
 use crate::tunnel;
-use firn_core::signature::PublicKey;
-use firn_core::{CaMethod, HashAlgo, Realisation, StorePath};
-use firn_store::{AddSource, NarStream, Store, StoreError, StoreResult};
-use firn_wire::values::{read_nar_facts, render_realisation};
+use firn_core::{CaMethod, HashAlgo, StorePath};
+use firn_store::{AddSource, NarStream, Realisation, Store, StoreError, StoreResult};
+use firn_wire::values::read_nar_facts;
 use firn_wire::worker::{read_path_info, write_path_info};
 use firn_wire::{FramedReader, Message, WireReader};
 use std::collections::BTreeSet;
@@ -242,7 +241,7 @@ pub(super) async fn signatures(session: &mut Session) -> OpResult<()> {
 
 pub(super) async fn realisation(session: &mut Session) -> OpResult<()> {
     let realisation = match session.version.has(31) {
-        true => session.input.realisation().await?,
+        true => from_wire_realisation(session.input.realisation().await?),
         false => {
             let id = session.input.text("an output's id").await?;
             firn_wire::values::check_output_id(&id)?;
@@ -252,22 +251,12 @@ pub(super) async fn realisation(session: &mut Session) -> OpResult<()> {
     };
     let store = session.stores()?.store;
     session.start()?;
-    if !session.trusted && session.settings.require_sigs && !is_signed(session, &realisation) {
-        return Err(refuse(format!(
-            "cannot register realisation '{}' because it lacks a signature by a trusted key",
-            realisation.id
-        )));
-    }
-    store.register_realisation(&realisation).await?;
+    let check = !session.trusted && session.settings.require_sigs;
+    store.register_realisation(&realisation, check).await?;
     session.answer(&Message::new())
 }
 
-/// Whether a trusted key signed it.
-fn is_signed(session: &Session, realisation: &Realisation) -> bool {
-    let unsigned = Realisation { signatures: BTreeSet::new(), ..realisation.clone() };
-    let fingerprint = render_realisation(&unsigned).replace(",\"signatures\":[]", "");
-    let keys = session.settings.trusted_public_keys.iter().filter_map(|key| PublicKey::parse(key).ok());
-    keys.into_iter().any(|key| {
-        realisation.signatures.iter().any(|signature| key.verifies(fingerprint.as_bytes(), signature))
-    })
+fn from_wire_realisation(realisation: firn_wire::values::Realisation) -> Realisation {
+    let firn_wire::values::Realisation { id, out_path, signatures, dependent_realisations } = realisation;
+    Realisation { id, out_path, signatures, dependent_realisations }
 }

@@ -139,7 +139,7 @@ pub(crate) fn to_wire(result: &BuildResult, ids: &BTreeMap<String, String>) -> W
     };
     let outputs = result.outputs.iter().filter_map(|(name, path)| {
         let id = ids.get(name)?;
-        Some((id.clone(), firn_core::Realisation::new(id.clone(), path.clone())))
+        Some((id.clone(), firn_wire::values::Realisation::new(id.clone(), path.clone())))
     });
     WireResult {
         status: status as u8,

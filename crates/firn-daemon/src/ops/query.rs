@@ -181,7 +181,12 @@ pub(super) async fn realisation(session: &mut Session) -> OpResult<()> {
     message.count(usize::from(found.is_some()));
     if let Some(realisation) = &found {
         match session.version.has(31) {
-            true => message.realisation(realisation),
+            true => message.realisation(&firn_wire::values::Realisation {
+                id: realisation.id.clone(),
+                out_path: realisation.out_path.clone(),
+                signatures: realisation.signatures.clone(),
+                dependent_realisations: realisation.dependent_realisations.clone(),
+            }),
             false => message.path(store.store_dir(), &realisation.out_path),
         };
     }

@@ -2,13 +2,14 @@
 
 use super::RemoteStore;
 use crate::connection::stderr_of;
+use crate::convert::{from_wire_realisation, to_wire_realisation};
 use crate::error::{Failure, Outcome};
 use async_trait::async_trait;
 use firn_core::{CaMethod, HashAlgo, StoreDir, StorePath, ValidPathInfo};
 use firn_derivation::Derivation;
 use firn_store::{
     AddSource, GcStore, LocalFsStore, LogStore, NarSink, NarSource, Realisation, Store, StoreError,
-    StoreResult, SubstitutablePathInfo, Trust,
+    StoreResult, SubstitutablePathInfo, SubstituterProperties, Trust,
 };
 use firn_wire::worker::{Op, Version, read_unkeyed_path_info};
 use firn_wire::{Message, WireError};
@@ -110,12 +111,16 @@ impl RemoteStore {
         Ok(infos)
     }
 
-    async fn valid_paths(&self, paths: &BTreeSet<StorePath>) -> Outcome<BTreeSet<StorePath>> {
+    async fn valid_paths(
+        &self,
+        paths: &BTreeSet<StorePath>,
+        substitute: bool,
+    ) -> Outcome<BTreeSet<StorePath>> {
         let mut lease = self
             .call(Op::QueryValidPaths, |m, version| {
                 m.paths(self.dir(), paths);
                 if version.has(27) {
-                    m.num(false);
+                    m.num(substitute);
                 }
                 Ok(())
             })
@@ -194,7 +199,7 @@ impl RemoteStore {
         for _ in 0..lease.input.count().await? {
             let realisation = match old {
                 true => Realisation::new(id.to_owned(), lease.input.path(self.dir()).await?),
-                false => lease.input.realisation().await?,
+                false => from_wire_realisation(lease.input.realisation().await?),
             };
             found.get_or_insert(realisation);
         }
@@ -206,7 +211,7 @@ impl RemoteStore {
         let lease = self
             .call(Op::RegisterDrvOutput, |m, version| {
                 match version.has(31) {
-                    true => m.realisation(realisation),
+                    true => m.realisation(&to_wire_realisation(realisation)),
                     false => m.bytes(&realisation.id).bytes(realisation.out_path.base_name()),
                 };
                 Ok(())
@@ -258,8 +263,16 @@ impl Store for RemoteStore {
         self.config.uri.clone()
     }
 
-    fn priority(&self) -> i64 {
-        self.config.priority
+    async fn connect(&self) -> StoreResult<()> {
+        self.handshake().await.map(drop)
+    }
+
+    async fn version(&self) -> StoreResult<Option<String>> {
+        Ok(self.handshake().await?.server.program_version)
+    }
+
+    async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
+        Ok(self.config.properties)
     }
 
     async fn query_path_info(&self, path: &StorePath) -> StoreResult<Option<Arc<ValidPathInfo>>> {
@@ -295,7 +308,17 @@ impl Store for RemoteStore {
         if paths.is_empty() {
             return Ok(BTreeSet::new());
         }
-        Ok(self.valid_paths(paths).await?)
+        Ok(self.valid_paths(paths, false).await?)
+    }
+
+    async fn query_valid_paths_substituting(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeSet<StorePath>> {
+        if paths.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        Ok(self.valid_paths(paths, true).await?)
     }
 
     async fn query_all_valid_paths(&self) -> StoreResult<BTreeSet<StorePath>> {
@@ -354,7 +377,7 @@ impl Store for RemoteStore {
         Ok(self.realisation(id).await?)
     }
 
-    async fn register_realisation(&self, realisation: &Realisation) -> StoreResult<()> {
+    async fn register_realisation(&self, realisation: &Realisation, _: bool) -> StoreResult<()> {
         Ok(self.tell_realisation(realisation).await?)
     }
 
@@ -405,10 +428,6 @@ impl Store for RemoteStore {
     async fn is_trusted(&self) -> StoreResult<Option<Trust>> {
         let trusted = self.handshake().await?.server.trusted;
         Ok(trusted.map(|trusted| if trusted { Trust::Trusted } else { Trust::NotTrusted }))
-    }
-
-    async fn server_version(&self) -> StoreResult<Option<String>> {
-        Ok(self.handshake().await?.server.program_version)
     }
 
     async fn read_derivation(&self, path: &StorePath) -> StoreResult<Derivation> {

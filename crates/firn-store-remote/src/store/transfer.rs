@@ -20,7 +20,6 @@ impl RemoteStore {
                 Ok(())
             })
             .await?;
-        lease.make_room();
         let mut nar = NarStream::new(&mut lease.input);
         tokio::io::copy_buf(&mut tokio::io::BufReader::with_capacity(256 * 1024, &mut nar), sink).await?;
         sink.flush().await?;
@@ -36,7 +35,6 @@ impl RemoteStore {
         check_signatures: bool,
     ) -> Outcome<()> {
         let mut lease = self.lease().await?;
-        lease.make_room();
         let mut message = Message::new();
         message.num(Op::AddToStoreNar);
         write_nar_facts(&mut message, self.dir(), info);
@@ -74,7 +72,6 @@ impl RemoteStore {
         }
         let mut bytes = open_source(source, method)?;
         let mut lease = self.lease().await?;
-        lease.make_room();
         let mut message = Message::new();
         message
             .num(Op::AddToStore)
@@ -106,7 +103,6 @@ impl RemoteStore {
             return Err(StoreError::Other(text.into()).into());
         }
         let mut lease = self.lease().await?;
-        lease.make_room();
         let mut message = Message::new();
         let result = if method == CaMethod::Text {
             let mut text = Vec::new();

@@ -3,9 +3,8 @@
 use super::Version;
 use crate::error::{WireError, WireResult};
 use crate::read::WireReader;
-use crate::values::check_output_id;
+use crate::values::{Realisation, check_output_id};
 use crate::write::Message;
-use firn_core::Realisation;
 use std::collections::BTreeMap;
 use tokio::io::AsyncRead;
 

@@ -89,6 +89,8 @@ const COMMANDS: &[Entry] = &[
         usage: "[--dry-run]",
         summary: "add a derivation that is read as JSON from standard input",
         make: boxed::<derivation::Add>,
+    },
+    Entry {
         path: &["daemon"],
         usage: "[--stdio] [--force-trusted | --force-untrusted | --default-trust] [--process-ops]",
         summary: "serve the store to users who cannot write it themselves",
@@ -372,6 +374,7 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
 const MISSING: &[&str] = &[
     "bundle",
+    "edit",
     "flake",
     "fmt",
     "formatter",
