@@ -99,7 +99,7 @@ impl<R: AsyncRead + Unpin> WireReader<R> {
     }
 
     pub async fn bytes(&mut self) -> WireResult<Vec<u8>> {
-        let len: usize = self.number("the length of a string").await.map_err(|_| WireError::TooLong)?;
+        let len = usize::try_from(self.u64().await?).map_err(|_| WireError::TooLong)?;
         if len > self.budget {
             return Err(WireError::TooLong);
         }
