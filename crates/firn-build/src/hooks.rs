@@ -64,7 +64,7 @@ pub(crate) fn pre_build(
 }
 
 /// Runs the post-build hook; its output is shown as it comes.
-pub(crate) fn post_build(
+pub fn post_build(
     config: &BuildConfig,
     logger: &Arc<dyn Logger>,
     drv: &str,

@@ -26,4 +26,5 @@ mod trees;
 
 pub use config::{BuildConfig, SandboxMode, SandboxPath};
 pub use executor::LocalExecutor;
+pub use hooks::post_build as run_post_build_hook;
 pub use structured::shell as structured_shell;

@@ -1,5 +1,6 @@
 //! The composition root of builds: settings to what the builder and the scheduler take, and Ctrl-C to cancellation.
 
+use crate::builders;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::stores::Opened;
@@ -28,9 +29,14 @@ pub fn scheduler(
     };
     local.watch_free_space();
     let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
-    let executor = LocalExecutor::new(target, build_config(settings)?, Arc::clone(logger));
+    let mut config = build_config(settings)?;
+    if let Some(features) = &opened.system_features {
+        config.system_features = features.clone();
+    }
+    let here = Arc::new(LocalExecutor::new(target, config.clone(), Arc::clone(logger)));
+    let executor = builders::with_machines(here, opened, local, &config, settings, logger)?;
     let store = Arc::clone(&opened.store);
-    let scheduler = Scheduler::new(store, Arc::new(executor), Arc::clone(logger), scheduler_config(settings));
+    let scheduler = Scheduler::new(store, executor, Arc::clone(logger), scheduler_config(settings));
     Ok(match eval_store {
         Some(store) => scheduler.with_eval_store(Arc::clone(store)),
         None => scheduler,

@@ -53,6 +53,8 @@ pub struct Context {
     /// Whether it is to be said that results without a root may be collected.
     pub gc_warning: bool,
     pub logger: Arc<dyn Logger>,
+    /// Where what remote stores' programs print goes, for those that build for us; to standard error if nowhere.
+    pub remote_log: Option<firn_remote_build::LineSink>,
     runtime: OnceCell<tokio::runtime::Runtime>,
     store: OnceCell<stores::Opened>,
     /// The store of `--eval-store`; nothing if that is the same.
@@ -89,6 +91,7 @@ impl Context {
             verbosity,
             gc_warning: !low.no_gc_warning,
             logger,
+            remote_log: None,
             runtime: OnceCell::new(),
             store: OnceCell::new(),
             eval_store: OnceCell::new(),
@@ -103,6 +106,7 @@ impl Context {
             settings: Arc::new(settings),
             gc_warning: false,
             logger,
+            remote_log: None,
             runtime: OnceCell::new(),
             store: OnceCell::new(),
             eval_store: OnceCell::new(),

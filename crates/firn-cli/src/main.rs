@@ -6,6 +6,7 @@
 //! thread and no runtime.
 
 mod args;
+mod builders;
 mod builds;
 mod commands;
 mod context;

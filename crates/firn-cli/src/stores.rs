@@ -9,7 +9,7 @@ use firn_core::StoreDir;
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::{BuildStore, Store, StoreKind, StoreUri};
 use firn_store_local::LocalStore;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,11 +21,13 @@ pub struct Opened {
     pub local: Option<LocalStore>,
     /// The same, if it builds by itself: a daemon does.
     pub build: Option<Arc<dyn BuildStore>>,
+    /// What builds into it can do, where its URI says so.
+    pub system_features: Option<BTreeSet<String>>,
 }
 
 impl Opened {
     fn local(store: LocalStore) -> Opened {
-        Opened { store: Arc::new(store.clone()), local: Some(store), build: None }
+        Opened { store: Arc::new(store.clone()), local: Some(store), build: None, system_features: None }
     }
 }
 
@@ -79,7 +81,11 @@ fn daemon(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Ope
 }
 
 fn surroundings(context: &Context) -> remote::Surroundings<'_> {
-    remote::Surroundings { settings: &context.settings, logger: &context.logger, log: None }
+    remote::Surroundings {
+        settings: &context.settings,
+        logger: &context.logger,
+        log: context.remote_log.clone(),
+    }
 }
 
 pub(crate) fn store_dir(settings: &Settings, param: Option<&String>) -> CliResult<StoreDir> {

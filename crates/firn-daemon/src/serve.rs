@@ -9,7 +9,7 @@ use crate::output_ids::OutputIds;
 use firn_core::DerivedPath;
 use firn_derivation::Derivation;
 use firn_settings::Settings;
-use firn_store::activity::Logger;
+use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
 use firn_store::export::import_paths;
 use firn_store::{BuildMode, ClosureOptions, NarStream, StoreError, compute_fs_closure};
 use firn_wire::serve::{
@@ -193,7 +193,8 @@ impl Server {
         }
         settings.run_diff_hook = true;
         settings.keep_failed = options.keep_failed;
-        Ok(self.host.open(&settings, &self.logger)?)
+        let quiet: Arc<dyn Logger> = Arc::new(Quiet(Arc::clone(&self.logger)));
+        Ok(self.host.open(&settings, &quiet)?)
     }
 
     async fn import(&mut self) -> OpResult<()> {
@@ -211,5 +212,28 @@ impl Server {
         self.input = input;
         result?;
         Ok(())
+    }
+}
+
+/// Lets through errors and what builders print: the client takes all of it for the build's log.
+struct Quiet(Arc<dyn Logger>);
+
+impl Logger for Quiet {
+    fn verbosity(&self) -> Verbosity {
+        Verbosity::Error
+    }
+
+    fn log(&self, level: Verbosity, message: &[u8]) {
+        if level == Verbosity::Error {
+            self.0.log(level, message);
+        }
+    }
+
+    fn start(&self, _: &ActivityStart<'_>) {}
+
+    fn stop(&self, _: ActivityId) {}
+
+    fn result(&self, id: ActivityId, kind: ResultType, fields: &[Field]) {
+        self.0.result(id, kind, fields);
     }
 }

@@ -68,6 +68,11 @@ impl Slots {
         self.count
     }
 
+    /// How many are free at the moment.
+    pub fn available(&self) -> usize {
+        self.free.available_permits()
+    }
+
     /// Waits for a slot. It is free again when the permit is dropped.
     pub async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.free).acquire_owned().await.ok()

@@ -37,7 +37,7 @@ impl From<Failure> for StoreError {
             }
             Failure::Remote(error) => StoreError::Other(text_of(&error)),
             Failure::Wire(error) if error.is_disconnect() => {
-                StoreError::Other("Nix daemon disconnected unexpectedly (maybe it crashed?)".into())
+                StoreError::ConnectionLost("Nix daemon disconnected unexpectedly (maybe it crashed?)".into())
             }
             Failure::Wire(error) => StoreError::Other(error.to_string()),
         }

@@ -79,7 +79,9 @@ impl Shared {
     /// An error of the stream: the other side says what went wrong on its standard error only.
     fn lost(&self, error: WireError) -> Failure {
         match error.is_disconnect() {
-            true => StoreError::Other(format!("connection to '{}' was lost", self.config.host)).into(),
+            true => {
+                StoreError::ConnectionLost(format!("connection to '{}' was lost", self.config.host)).into()
+            }
             false => error.into(),
         }
     }

@@ -41,6 +41,10 @@ pub enum StoreError {
     /// A build failed in the way that `status` says; the exit code of the program follows from it.
     #[error("{message}")]
     Build { status: u32, message: String },
+    /// The connection to a remote store broke; what was asked for may be done on another one. The text is the whole
+    /// message.
+    #[error("{0}")]
+    ConnectionLost(String),
     #[error("interrupted by the user")]
     Interrupted,
 }

@@ -1,5 +1,6 @@
 //! One file per program or command, and the choice between them.
 
+mod build_remote;
 mod hashing;
 pub mod nix;
 mod nix_build;

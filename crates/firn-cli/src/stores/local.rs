@@ -14,7 +14,10 @@ use std::sync::Arc;
 /// `local`, `local://`, a path.
 pub fn open(context: &Context, root: &str, params: &BTreeMap<String, String>) -> CliResult<Opened> {
     let root = Some(root).filter(|root| !root.is_empty()).map(Path::new);
-    local_store(context, root, params).map(Opened::local)
+    let mut opened = local_store(context, root, params).map(Opened::local)?;
+    let words = |text: &String| text.split_ascii_whitespace().map(str::to_owned).collect();
+    opened.system_features = params.get("system-features").map(words);
+    Ok(opened)
 }
 
 /// `local-overlay://`.
@@ -54,7 +57,7 @@ pub fn open_dummy(context: &Context, params: &BTreeMap<String, String>) -> CliRe
         true => firn_store::MemoryStore::read_only(dir),
         false => firn_store::MemoryStore::new(dir),
     };
-    Ok(Opened { store: Arc::new(store), local: None, build: None })
+    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None })
 }
 
 /// The user's own chroot store where there is no other, else the local store; asked where neither the local store nor

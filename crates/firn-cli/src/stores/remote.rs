@@ -19,6 +19,9 @@ use std::time::Duration;
 
 type Params = BTreeMap<String, String>;
 
+/// How ssh notices that a machine does not answer any more: within half a minute.
+const BUILDER_OPTIONS: &[&str] = &["-oServerAliveInterval=10", "-oServerAliveCountMax=2", "-oBatchMode=yes"];
+
 /// Connections to a daemon on this machine at once, where nobody says otherwise: one waits for a build while others ask.
 const UNIX_CONNECTIONS: usize = 4;
 
@@ -91,13 +94,18 @@ pub fn open_ssh(from: &Surroundings<'_>, authority: &str, params: &Params) -> Cl
         },
     };
     let store = Arc::new(ServeStore::new(config, Box::new(connector)));
-    Ok(Opened { store: Arc::clone(&store) as Arc<dyn Store>, local: None, build: Some(store) })
+    Ok(Opened {
+        store: Arc::clone(&store) as Arc<dyn Store>,
+        local: None,
+        build: Some(store),
+        system_features: None,
+    })
 }
 
 fn worker(store: RemoteStore) -> Opened {
     let store = Arc::new(store);
     let build: Arc<dyn BuildStore> = Arc::clone(&store) as _;
-    Opened { store, local: None, build: Some(build) }
+    Opened { store, local: None, build: Some(build), system_features: None }
 }
 
 fn worker_config(
@@ -151,6 +159,13 @@ fn connector(
     let mut program: Vec<String> = program.split_ascii_whitespace().map(str::to_owned).collect();
     program.extend(arguments);
     let options = std::env::var("NIX_SSHOPTS").unwrap_or_default();
+    let mut options = SshCommand::split_options(&options)?;
+    if from.log.is_some() {
+        // A machine that builds for us and hangs must be noticed, and nobody is there to type a password. Options that
+        // were given first are the ones that count.
+        options.extend(BUILDER_OPTIONS.iter().map(|option| (*option).to_owned()));
+        options.push(format!("-oConnectTimeout={}", from.settings.connect_timeout.max(1)));
+    }
     Ok(SshConnector {
         command: SshCommand {
             target: SshTarget::parse(authority)?,
@@ -160,7 +175,7 @@ fn connector(
                 Some(value) => boolean("compress", value)?,
                 None => false,
             },
-            options: SshCommand::split_options(&options)?,
+            options,
             program,
             verbose: from.logger.verbosity() >= Verbosity::Chatty,
         },
@@ -170,7 +185,7 @@ fn connector(
 }
 
 /// Lines go to an open file of this process, as build hooks want it.
-fn log_to(fd: &str) -> CliResult<LineSink> {
+pub fn log_to(fd: &str) -> CliResult<LineSink> {
     use std::io::Write;
     let path = Path::new("/proc/self/fd").join(fd);
     let file = std::fs::OpenOptions::new().append(true).open(&path);

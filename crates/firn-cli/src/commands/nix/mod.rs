@@ -23,6 +23,7 @@ mod store_paths;
 mod why_depends;
 
 use crate::args::{self, FlagSink, LogFormat, LowArgs, Values};
+use crate::commands::build_remote;
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult, suggest};
 use crate::version;
@@ -448,6 +449,9 @@ impl FlagSink for Line {
 }
 
 pub fn main(start: Start) -> CliResult<u8> {
+    if start.args.first().is_some_and(|word| word == build_remote::WORD) {
+        return build_remote::main(start);
+    }
     let mut low = LowArgs::nix();
     let mut line = Line { words: Vec::new(), command: None, deprecated: None };
     args::parse(start.args, &mut low, &mut line)?;
