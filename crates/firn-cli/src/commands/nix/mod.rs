@@ -375,7 +375,6 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
 const MISSING: &[&str] = &[
     "bundle",
-    "edit",
     "flake",
     "fmt",
     "formatter",
