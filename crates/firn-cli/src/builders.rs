@@ -7,8 +7,8 @@ use crate::stores::{self, Opened};
 use firn_build::{BuildConfig, run_post_build_hook};
 use firn_core::StorePath;
 use firn_remote_build::{
-    DispatchConfig, HookExecutor, HookState, LineSink, Machine, MachineOpener, OpenMachine, RemoteExecutor,
-    parse_machines,
+    Dispatch, DispatchConfig, HookExecutor, HookState, LineSink, Machine, MachineOpener, OpenMachine,
+    RemoteExecutor, parse_machines,
 };
 use firn_scheduler::{BuildFailure, Executor};
 use firn_settings::{ExperimentalFeature, SETTINGS, Settings};
@@ -115,14 +115,14 @@ pub fn with_machines(
         let outputs: Vec<String> = outputs.iter().map(|path| dir.display(path)).collect();
         run_post_build_hook(&after_config, &after_logger, &dir.display(drv), &outputs)
     };
-    Ok(Arc::new(RemoteExecutor::new(
-        inner,
-        Arc::clone(&opened.store),
+    let dispatch = Dispatch {
+        store: Arc::clone(&opened.store),
         target,
-        Arc::new(Opener::new(settings)),
+        opener: Arc::new(Opener::new(settings)),
         machines,
-        dispatch_config(local, settings, opened),
-        Arc::clone(logger),
-        Some(Arc::new(after)),
-    )))
+        config: dispatch_config(local, settings, opened),
+        logger: Arc::clone(logger),
+        after: Some(Arc::new(after)),
+    };
+    Ok(Arc::new(RemoteExecutor::new(inner, dispatch)))
 }

@@ -3,7 +3,7 @@
 use crate::log::{BuildLog, Current, RemoteLogger};
 use crate::machines::Machine;
 use crate::pick::{Demand, Pick, Slot, current_load, pick};
-use crate::transfer::{Uploads, fetch_outputs};
+use crate::transfer::{Upload, Uploads, fetch_outputs};
 use async_trait::async_trait;
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DerivationType};
@@ -120,18 +120,24 @@ enum Attempt {
     Locked,
 }
 
+/// What the executor works with.
+pub struct Dispatch {
+    /// The store that is built for.
+    pub store: Arc<dyn Store>,
+    /// The same, as what outputs are put into.
+    pub target: Arc<dyn BuildTarget>,
+    pub opener: Arc<dyn MachineOpener>,
+    pub machines: Vec<Machine>,
+    pub config: DispatchConfig,
+    pub logger: Arc<dyn Logger>,
+    pub after: Option<AfterBuild>,
+}
+
 impl RemoteExecutor {
-    pub fn new(
-        inner: Arc<dyn Executor>,
-        store: Arc<dyn Store>,
-        target: Arc<dyn BuildTarget>,
-        opener: Arc<dyn MachineOpener>,
-        machines: Vec<Machine>,
-        config: DispatchConfig,
-        logger: Arc<dyn Logger>,
-        after: Option<AfterBuild>,
-    ) -> RemoteExecutor {
-        let states = machines.iter().map(|_| MachineState::default()).collect();
+    /// What machines cannot do goes to `inner`.
+    pub fn new(inner: Arc<dyn Executor>, dispatch: Dispatch) -> RemoteExecutor {
+        let states = dispatch.machines.iter().map(|_| MachineState::default()).collect();
+        let Dispatch { store, target, opener, machines, config, logger, after } = dispatch;
         let freed = Notify::new();
         let shared = Shared { inner, store, target, opener, machines, states, config, logger, after, freed };
         RemoteExecutor { shared: Arc::new(shared) }
@@ -466,18 +472,16 @@ impl Shared {
             Arc::new(BuildLog::start(activity, file, self.config.log_lines, self.config.max_build_log_size)?);
         connection.current.set(Some(Arc::clone(&log)));
         let remote = &connection.machine;
-        self.states[slot.machine]
-            .uploads
-            .send(
-                &*self.store,
-                &*remote.store,
-                uri,
-                &current_load(&self.config.state_dir),
-                &request.input_paths,
-                self.config.builders_use_substitutes,
-                &connection.logger,
-            )
-            .await?;
+        let upload = Upload {
+            from: &*self.store,
+            to: &*remote.store,
+            uri,
+            folder: &current_load(&self.config.state_dir),
+            paths: &request.input_paths,
+            substitute: self.config.builders_use_substitutes,
+            logger: &connection.logger,
+        };
+        self.states[slot.machine].uploads.send(upload).await?;
         let result =
             build_request(&self.store, remote, request, self.config.builders_use_substitutes, &self.logger);
         tokio::pin!(result);

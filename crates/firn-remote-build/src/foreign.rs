@@ -51,7 +51,7 @@ struct Hook {
 }
 
 enum Reply {
-    Accept(Hook),
+    Accept(Box<Hook>),
     Decline,
     Postpone,
 }
@@ -99,14 +99,14 @@ impl HookExecutor {
             .num(willing)
             .bytes(&request.drv.platform)
             .path(dir, &request.drv_path)
-            .strings(&options.required_features(&request.drv));
+            .strings(options.required_features(&request.drv));
         hook.input.write_all(&message.0).await.map_err(died)?;
         hook.input.flush().await.map_err(died)?;
         loop {
             let line = next_line(&mut hook.replies).await?;
             match line.strip_prefix(b"# ") {
                 None => self.show(&line, None),
-                Some(b"accept") => return Ok(Reply::Accept(hook)),
+                Some(b"accept") => return Ok(Reply::Accept(Box::new(hook))),
                 Some(b"decline") => {
                     *waiting = Some(hook);
                     return Ok(Reply::Decline);
@@ -276,7 +276,7 @@ impl Executor for HookExecutor {
                 Reply::Accept(hook) => {
                     observer.started();
                     let result = tokio::select! {
-                        result = self.follow(hook, &request) => result,
+                        result = self.follow(*hook, &request) => result,
                         () = cancel.cancelled() => {
                             Err(BuildFailure::new(BuildStatus::Cancelled, "interrupted by the user"))
                         }

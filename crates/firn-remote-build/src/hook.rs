@@ -6,7 +6,7 @@
 use crate::dispatch::{DispatchConfig, LineSink, MachineOpener, build_request};
 use crate::machines::Machine;
 use crate::pick::{Demand, Pick, current_load, pick};
-use crate::transfer::{Uploads, fetch_outputs};
+use crate::transfer::{Upload, Uploads, fetch_outputs};
 use firn_core::{StoreDir, StorePath};
 use firn_scheduler::BuildRequest;
 use firn_store::activity::{Activity, ActivityType, Logger, Verbosity};
@@ -64,18 +64,24 @@ fn reply(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// What the hook works with.
+pub struct Hook {
+    pub machines: Vec<Machine>,
+    pub store: Arc<dyn Store>,
+    /// The same store, as what outputs are put into.
+    pub target: Arc<dyn BuildTarget>,
+    pub opener: Arc<dyn MachineOpener>,
+    pub config: DispatchConfig,
+    /// Builds at once that this machine allows.
+    pub max_jobs: u32,
+    /// Where what builders print goes.
+    pub log: LineSink,
+    pub logger: Arc<dyn Logger>,
+}
+
 /// Takes requests until one is accepted, and carries that out.
-pub async fn serve_hook<R: AsyncRead + Unpin>(
-    mut input: WireReader<R>,
-    machines: Vec<Machine>,
-    store: Arc<dyn Store>,
-    target: Arc<dyn BuildTarget>,
-    opener: Arc<dyn MachineOpener>,
-    config: DispatchConfig,
-    max_jobs: u32,
-    log: LineSink,
-    logger: Arc<dyn Logger>,
-) -> StoreResult<()> {
+pub async fn serve_hook<R: AsyncRead + Unpin>(hook: Hook, mut input: WireReader<R>) -> StoreResult<()> {
+    let Hook { machines, store, target, opener, config, max_jobs, log, logger } = hook;
     let wire = |e: WireError| StoreError::Other(format!("reading from the parent: {e}"));
     if machines.is_empty() {
         reply("# decline-permanently\n");
@@ -123,7 +129,16 @@ pub async fn serve_hook<R: AsyncRead + Unpin>(
         let inputs = inputs.iter().map(|path| dir.parse(path)).collect::<Result<BTreeSet<_>, _>>()?;
         let _wanted: BTreeSet<String> = input.texts("an output's name").await.map_err(wire)?;
         let substitute = config.builders_use_substitutes;
-        Uploads::default().send(&*store, &*remote.store, uri, &folder, &inputs, substitute, &logger).await?;
+        let upload = Upload {
+            from: &*store,
+            to: &*remote.store,
+            uri,
+            folder: &folder,
+            paths: &inputs,
+            substitute,
+            logger: &logger,
+        };
+        Uploads::default().send(upload).await?;
         let build = BuildRequest { drv_path: request.drv, drv, input_paths: inputs, mode: BuildMode::Normal };
         let shown = dir.display(&build.drv_path);
         let result = {

@@ -16,8 +16,10 @@ mod machines;
 mod pick;
 mod transfer;
 
-pub use dispatch::{AfterBuild, DispatchConfig, LineSink, MachineOpener, OpenMachine, RemoteExecutor};
+pub use dispatch::{
+    AfterBuild, Dispatch, DispatchConfig, LineSink, MachineOpener, OpenMachine, RemoteExecutor,
+};
 pub use foreign::{HookExecutor, HookState};
-pub use hook::{HookRequest, serve_hook};
+pub use hook::{Hook, HookRequest, serve_hook};
 pub use machines::{Machine, MachineError, parse_machines};
 pub use pick::{Demand, Pick, Slot, current_load, pick};

@@ -26,18 +26,24 @@ pub(crate) struct Uploads {
     lock: Mutex<Weak<OwnedFd>>,
 }
 
+/// What is to be sent.
+pub(crate) struct Upload<'a> {
+    pub from: &'a dyn Store,
+    pub to: &'a dyn Store,
+    /// The machine's, for its lock and for messages.
+    pub uri: &'a str,
+    /// The folder of locks.
+    pub folder: &'a Path,
+    pub paths: &'a BTreeSet<StorePath>,
+    /// Whether the machine may fetch them from its substituters.
+    pub substitute: bool,
+    pub logger: &'a Arc<dyn Logger>,
+}
+
 impl Uploads {
     /// Sends those of `paths` that `to` lacks; what another task is sending already is waited for.
-    pub async fn send(
-        &self,
-        from: &dyn Store,
-        to: &dyn Store,
-        uri: &str,
-        folder: &Path,
-        paths: &BTreeSet<StorePath>,
-        substitute: bool,
-        logger: &Arc<dyn Logger>,
-    ) -> StoreResult<()> {
+    pub async fn send(&self, upload: Upload<'_>) -> StoreResult<()> {
+        let Upload { from, to, uri, folder, paths, substitute, logger } = upload;
         let missing: BTreeSet<StorePath> = {
             let present = match substitute {
                 true => to.query_valid_paths_substituting(paths).await?,

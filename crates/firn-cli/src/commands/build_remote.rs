@@ -7,7 +7,7 @@ use crate::error::{CliError, CliResult};
 use crate::logger::{self, LoggerOptions};
 use crate::stores;
 use firn_daemon::open_input;
-use firn_remote_build::{HookRequest, serve_hook};
+use firn_remote_build::{Hook, HookRequest, serve_hook};
 use firn_store::activity::Verbosity;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -60,18 +60,17 @@ fn run(start: Start, logger: &Arc<dyn firn_store::activity::Logger>) -> CliResul
         let local = opened.local.clone().ok_or_else(refusal)?;
         let machines = builders::machines(&settings)?;
         let log = stores::remote::log_to(BUILDER_OUTPUT).unwrap_or_else(|_| Arc::new(|_: &[u8]| ()));
-        serve_hook(
-            input,
+        let hook = Hook {
             machines,
-            Arc::clone(&opened.store),
-            Arc::new(local.clone()),
-            Arc::new(Opener::new(&settings)),
-            builders::dispatch_config(&local, &settings, &opened),
-            settings.max_jobs.0,
+            store: Arc::clone(&opened.store),
+            target: Arc::new(local.clone()),
+            opener: Arc::new(Opener::new(&settings)),
+            config: builders::dispatch_config(&local, &settings, &opened),
+            max_jobs: settings.max_jobs.0,
             log,
-            Arc::clone(logger),
-        )
-        .await?;
+            logger: Arc::clone(logger),
+        };
+        serve_hook(hook, input).await?;
         Ok(())
     });
     runtime.shutdown_background();
