@@ -29,6 +29,23 @@ const FLAKE_FLAGS: [&str; 10] = [
     "--update-input",
 ];
 
+/// What one argument means.
+pub struct Wanted {
+    pub paths: Vec<DerivedPath>,
+    /// `meta.priority` of what it evaluates to.
+    pub priority: Option<i64>,
+}
+
+/// `meta.priority`, where there is one.
+fn priority(vm: &mut Vm, value: Value) -> firn_eval::EvalResult<Option<i64>> {
+    let attribute = |vm: &mut Vm, value: Value, name: &'static str| match value.as_attrs() {
+        Some(attrs) => attrs.find(Sym::from_static(name)).map(|value| vm.force(value)).transpose(),
+        None => Ok(None),
+    };
+    let Some(meta) = attribute(vm, value, "meta")? else { return Ok(None) };
+    Ok(attribute(vm, meta, "priority")?.and_then(|value| value.as_int()))
+}
+
 /// The part of the command line that says what to work on.
 #[derive(Default)]
 pub struct InstallableArgs {
@@ -77,6 +94,33 @@ impl InstallableArgs {
             names.extend(words.map(|word| OsStr::from_bytes(word).to_owned()));
         }
         Ok(names)
+    }
+
+    /// What each argument means on its own.
+    pub fn resolve_each(&mut self, context: &Context, default: Option<&str>) -> CliResult<Vec<Wanted>> {
+        if !self.has_expression() {
+            let paths = self.resolve(context, default)?;
+            return Ok(paths.into_iter().map(|path| Wanted { paths: vec![path], priority: None }).collect());
+        }
+        context.use_eval_store(self.eval.eval_store.as_deref())?;
+        let mut names = self.names()?;
+        if names.is_empty() && !self.stdin {
+            names.push(OsString::new());
+        }
+        self.impure_file(context)?;
+        let mut evaluation = Evaluation::new(context, &self.eval, context.settings.read_only_mode)?;
+        let mut all = Vec::new();
+        for name in names {
+            let name = args::text("attribute path", name)?;
+            let (attr, outputs) = split_outputs(&name)?;
+            let root = self.value_in(&mut evaluation, OsStr::new(""))?;
+            let paths = attribute(&mut evaluation, root, attr, outputs.as_ref())?;
+            let value = self.value_in(&mut evaluation, OsStr::new(attr))?;
+            let priority = evaluation.run(|vm| priority(vm, value))?;
+            all.push(Wanted { paths, priority });
+        }
+        evaluation.flush()?;
+        Ok(all)
     }
 
     /// What the arguments mean. Without any, the whole expression; without an expression either, `default`.

@@ -15,3 +15,11 @@ pub fn local_time(seconds: i64) -> String {
         Err(_) => format!("@{seconds}"),
     }
 }
+
+/// `2026-01-31` for a time in seconds since the epoch, in universal time.
+pub fn utc_date(seconds: i64) -> String {
+    match jiff::Timestamp::from_second(seconds) {
+        Ok(time) => time.strftime("%Y-%m-%d").to_string(),
+        Err(_) => format!("@{seconds}"),
+    }
+}

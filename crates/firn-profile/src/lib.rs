@@ -10,6 +10,7 @@ pub mod element;
 pub mod environment;
 pub mod error;
 pub mod generations;
+pub mod manifest;
 pub mod selection;
 
 pub use element::{Element, Meta};

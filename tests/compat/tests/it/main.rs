@@ -9,6 +9,7 @@ mod evaluation_output;
 mod evaluation_watch;
 mod nix_build_command;
 mod nix_env_queries;
+mod nix_profile;
 mod nix_store_commands;
 mod profiles;
 mod repl;

@@ -14,6 +14,7 @@ mod listing;
 pub mod log;
 mod nar;
 mod path_info;
+mod profile;
 mod repl;
 mod run;
 mod search;
@@ -213,6 +214,60 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<develop::PrintDevEnv>,
     },
     Entry {
+        path: &["profile", "add"],
+        usage: "[--priority N] [--profile PATH] INSTALLABLES...",
+        summary: "add packages to a profile",
+        make: boxed::<profile::Add>,
+    },
+    Entry {
+        path: &["profile", "diff-closures"],
+        usage: "[--profile PATH]",
+        summary: "show what each version of a profile changed in its closure",
+        make: boxed::<profile::DiffClosures>,
+    },
+    Entry {
+        path: &["profile", "history"],
+        usage: "[--profile PATH]",
+        summary: "show all versions of a profile",
+        make: boxed::<profile::History>,
+    },
+    Entry {
+        path: &["profile", "install"],
+        usage: "[--priority N] [--profile PATH] INSTALLABLES...",
+        summary: "the older name of add",
+        make: || Box::new(profile::Add::by_its_older_name()),
+    },
+    Entry {
+        path: &["profile", "list"],
+        usage: "[--json] [--profile PATH]",
+        summary: "list the packages of a profile",
+        make: boxed::<profile::List>,
+    },
+    Entry {
+        path: &["profile", "remove"],
+        usage: "[--all | --regex REGEX | PACKAGES...] [--profile PATH]",
+        summary: "remove packages from a profile",
+        make: boxed::<profile::Remove>,
+    },
+    Entry {
+        path: &["profile", "rollback"],
+        usage: "[--to VERSION] [--dry-run] [--profile PATH]",
+        summary: "go back to an earlier version of a profile",
+        make: boxed::<profile::Rollback>,
+    },
+    Entry {
+        path: &["profile", "upgrade"],
+        usage: "[--all | --regex REGEX | PACKAGES...] [--profile PATH]",
+        summary: "upgrade packages that come from flakes",
+        make: boxed::<profile::Upgrade>,
+    },
+    Entry {
+        path: &["profile", "wipe-history"],
+        usage: "[--older-than DAYS] [--dry-run] [--profile PATH]",
+        summary: "delete versions of a profile that are not current",
+        make: boxed::<profile::WipeHistory>,
+    },
+    Entry {
         path: &["repl"],
         usage: "[--file FILE | --expr EXPR] [ATTRIBUTES...]",
         summary: "start a prompt of the language",
@@ -373,18 +428,8 @@ const ALIASES: &[(&str, &[&str])] = &[
 ];
 
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
-const MISSING: &[&str] = &[
-    "bundle",
-    "flake",
-    "fmt",
-    "formatter",
-    "help",
-    "help-stores",
-    "profile",
-    "realisation",
-    "registry",
-    "upgrade-nix",
-];
+const MISSING: &[&str] =
+    &["bundle", "flake", "fmt", "formatter", "help", "help-stores", "realisation", "registry", "upgrade-nix"];
 
 /// The command line of `nix` while it is read: words choose the command, which then gets everything else.
 struct Line {

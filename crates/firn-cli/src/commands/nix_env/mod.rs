@@ -14,6 +14,8 @@ mod source;
 mod switching;
 mod user_env;
 
+pub use source::of_profile;
+
 use crate::args::{EvalArgs, FlagSink, Values};
 use crate::context::Start;
 use crate::error::{CliError, CliResult};

@@ -52,22 +52,30 @@ impl NixCommand for DiffClosures {
             return Err(CliError::usage("more arguments are required"));
         };
         let (before, after) = (before.clone(), after.clone());
-        let before = self.packages(context, &before)?;
-        let after = self.packages(context, &after)?;
-        let none = Versions::new();
-        let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-        for name in names {
-            let (old, new) = (before.get(name).unwrap_or(&none), after.get(name).unwrap_or(&none));
-            if let Some(change) = change(old, new) {
-                context.print_line(format!("{name}: {change}"))?;
-            }
+        let before = self.top(context, &before)?;
+        let after = self.top(context, &after)?;
+        for line in changes(context, &before, &after)? {
+            context.print_line(line)?;
         }
         Ok(0)
     }
 }
 
+/// What is different between the closures of two paths: a line for each package.
+pub fn changes(context: &Context, before: &StorePath, after: &StorePath) -> CliResult<Vec<String>> {
+    let before = packages(context, before)?;
+    let after = packages(context, after)?;
+    let none = Versions::new();
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let line = |name: &String| {
+        let (old, new) = (before.get(name).unwrap_or(&none), after.get(name).unwrap_or(&none));
+        change(old, new).map(|change| format!("{name}: {change}"))
+    };
+    Ok(names.into_iter().filter_map(line).collect())
+}
+
 impl DiffClosures {
-    fn packages(&mut self, context: &Context, name: &OsStr) -> CliResult<BTreeMap<String, Versions>> {
+    fn top(&mut self, context: &Context, name: &OsStr) -> CliResult<StorePath> {
         let wanted = self.what.resolve_only(context, name)?;
         let mut paths: BTreeSet<StorePath> = match self.derivation {
             true => installables::derivations(context, &wanted)?,
@@ -77,19 +85,24 @@ impl DiffClosures {
             let name = name.to_string_lossy();
             return Err(CliError::failed(format!("argument '{name}' should evaluate to one store path")));
         };
-        let store = context.store()?;
-        let closure =
-            context.block_on(compute_fs_closure(&*store, &[top].into(), ClosureOptions::default()))??;
-        let mut packages: BTreeMap<String, Versions> = BTreeMap::new();
-        for path in closure {
-            let info = context.block_on(store.query_path_info(&path))??;
-            let (name, version) = split_package_name(without_output(path.name()).as_bytes());
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            let size = packages.entry(text(name)).or_default().entry(text(version)).or_default();
-            *size += info.map_or(0, |info| info.nar_size);
-        }
-        Ok(packages)
+        Ok(top)
     }
+}
+
+/// The packages of a closure.
+fn packages(context: &Context, top: &StorePath) -> CliResult<BTreeMap<String, Versions>> {
+    let store = context.store()?;
+    let top = [top.clone()].into();
+    let closure = context.block_on(compute_fs_closure(&*store, &top, ClosureOptions::default()))??;
+    let mut packages: BTreeMap<String, Versions> = BTreeMap::new();
+    for path in closure {
+        let info = context.block_on(store.query_path_info(&path))??;
+        let (name, version) = split_package_name(without_output(path.name()).as_bytes());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let size = packages.entry(text(name)).or_default().entry(text(version)).or_default();
+        *size += info.map_or(0, |info| info.nar_size);
+    }
+    Ok(packages)
 }
 
 /// Cuts off what looks like an output's name: it cannot be told from a version without digits.
