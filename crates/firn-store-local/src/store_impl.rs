@@ -238,6 +238,11 @@ impl Store for LocalStore {
         self.add_signatures_blocking(path, signatures)
     }
 
+    async fn protocol_version(&self) -> StoreResult<Option<(u8, u8)>> {
+        // That of a daemon of this version.
+        Ok(Some((1, 38)))
+    }
+
     async fn is_trusted(&self) -> StoreResult<Option<Trust>> {
         Ok(Some(Trust::Trusted))
     }

@@ -7,6 +7,7 @@
 //! - what the other side said of a failure is the error, also where writing to it failed first;
 //! - temporary roots live as long as the store: they are told again to a new connection that replaces a lost one.
 
+mod addition;
 mod connect;
 mod connection;
 mod convert;

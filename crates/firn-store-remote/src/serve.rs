@@ -1,5 +1,6 @@
 //! A store in the serve protocol: `nix-store --serve --write` at the other end of ssh.
 
+use crate::addition::Addition;
 use crate::connect::Connector;
 use crate::convert::{from_wire_result, status};
 use crate::error::{Failure, Outcome};
@@ -308,6 +309,13 @@ impl Store for ServeStore {
         Ok(())
     }
 
+    async fn protocol_version(&self) -> StoreResult<Option<(u8, u8)>> {
+        let lease = self.shared.lease().await?;
+        let version = lease.connection.version;
+        lease.done();
+        Ok(Some((version.major(), version.minor())))
+    }
+
     async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
         Ok(self.shared.config.properties)
     }
@@ -391,14 +399,20 @@ impl Store for ServeStore {
 
     async fn add_to_store(
         &self,
-        _: &str,
-        _: AddSource<'_>,
-        _: CaMethod,
-        _: HashAlgo,
-        _: &BTreeSet<StorePath>,
+        name: &str,
+        source: AddSource<'_>,
+        method: CaMethod,
+        algo: HashAlgo,
+        references: &BTreeSet<StorePath>,
         _: bool,
     ) -> StoreResult<ValidPathInfo> {
-        self.unsupported("addToStore")
+        // There is no such command: what it would be is worked out here.
+        let what = Addition { name, method, algo, references };
+        let (info, archive) = what.prepare(self.dir(), source).await?;
+        if self.query_path_info(&info.path).await?.is_none() {
+            self.send_nar(&info, &mut tokio::fs::File::from_std(archive)).await?;
+        }
+        Ok(info)
     }
 
     async fn add_temp_root(&self, _: &StorePath) -> StoreResult<()> {

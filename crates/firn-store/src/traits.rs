@@ -108,6 +108,12 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// The version of the protocol that is spoken with the store: the worker protocol's (major 1) or the serve
+    /// protocol's (major 2). Fails if the store cannot be reached.
+    async fn protocol_version(&self) -> StoreResult<Option<(u8, u8)>> {
+        Ok(None)
+    }
+
     /// What the store is as a substituter. A store on the net is reached for this; one that cannot be is an error.
     async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
         Ok(SubstituterProperties::default())

@@ -5,6 +5,7 @@ mod hashing;
 pub mod nix;
 mod nix_build;
 mod nix_collect_garbage;
+mod nix_copy_closure;
 mod nix_daemon;
 mod nix_env;
 mod nix_hash;
@@ -35,7 +36,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-build", run: nix_build::main },
     Program { name: "nix-channel", run: unsupported::main },
     Program { name: "nix-collect-garbage", run: nix_collect_garbage::main },
-    Program { name: "nix-copy-closure", run: unsupported::main },
+    Program { name: "nix-copy-closure", run: nix_copy_closure::main },
     Program { name: "nix-daemon", run: nix_daemon::main },
     Program { name: "nix-env", run: nix_env::main },
     Program { name: "nix-hash", run: nix_hash::main },

@@ -271,6 +271,11 @@ impl Store for RemoteStore {
         Ok(self.handshake().await?.server.program_version)
     }
 
+    async fn protocol_version(&self) -> StoreResult<Option<(u8, u8)>> {
+        let version = self.handshake().await?.protocol.version;
+        Ok(Some((version.major(), version.minor())))
+    }
+
     async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
         Ok(self.config.properties)
     }

@@ -25,6 +25,10 @@ impl Version {
         (self.0 >> 8) as u8
     }
 
+    pub fn minor(self) -> u8 {
+        self.0 as u8
+    }
+
     /// Whether it is 2.`minor` or later.
     pub fn has(self, minor: u8) -> bool {
         self >= Version::new(2, minor)

@@ -20,6 +20,7 @@ pub struct Copy {
     all: bool,
     not_recursive: bool,
     derivation: bool,
+    substitute: bool,
 }
 
 impl FlagSink for Copy {
@@ -31,11 +32,7 @@ impl FlagSink for Copy {
             "--all" => self.all = true,
             "--no-recursive" => self.not_recursive = true,
             "--derivation" => self.derivation = true,
-            "-s" | "--substitute-on-destination" => {
-                return Err(CliError::failed(format!(
-                    "flag '{flag}' is not supported yet: substitution is missing"
-                )));
-            }
+            "-s" | "--substitute-on-destination" => self.substitute = true,
             "--profile" | "--out-link" | "-o" => {
                 return Err(CliError::failed(format!("flag '{flag}' of 'nix copy' is not supported yet")));
             }
@@ -85,7 +82,11 @@ impl NixCommand for Copy {
                 }
             }
         };
-        let options = CopyOptions { check_signatures: !self.no_check_signatures, ..CopyOptions::default() };
+        let options = CopyOptions {
+            check_signatures: !self.no_check_signatures,
+            substitute: self.substitute,
+            ..CopyOptions::default()
+        };
         let copy = firn_store::copy_paths(&*from, &*to, &paths, options, &context.logger);
         context.block_on(copy)??;
         Ok(0)

@@ -3,6 +3,7 @@
 mod archives;
 mod build;
 mod config;
+mod config_check;
 mod copy;
 mod derivation;
 mod develop;
@@ -79,6 +80,12 @@ const COMMANDS: &[Entry] = &[
         usage: "[-f FILE | --expr EXPR] [-o LINK | --no-link] [--dry-run] [--json] [--print-out-paths] INSTALLABLES...",
         summary: "build derivations, or fetch store paths",
         make: boxed::<build::Build>,
+    },
+    Entry {
+        path: &["config", "check"],
+        usage: "",
+        summary: "check the installation and print PASS or FAIL for each check",
+        make: boxed::<config_check::Check>,
     },
     Entry {
         path: &["config", "show"],
@@ -314,6 +321,12 @@ const COMMANDS: &[Entry] = &[
         usage: "PATH",
         summary: "print a file in the store",
         make: boxed::<store::files::Cat>,
+    },
+    Entry {
+        path: &["store", "copy-sigs"],
+        usage: "-s STORE [-r] [--all] INSTALLABLES...",
+        summary: "copy signatures of store paths from other stores",
+        make: boxed::<store::signatures::CopySignatures>,
     },
     Entry {
         path: &["store", "delete"],

@@ -20,8 +20,7 @@ pub fn init(context: &Context, line: Line) -> CliResult<u8> {
     let store = context.store()?;
     match context.local_store() {
         Ok(local) => local.init()?,
-        // Asking anything opens it.
-        Err(_) => drop(context.block_on(store.query_all_valid_paths())??),
+        Err(_) => context.block_on(store.connect())??,
     }
     Ok(0)
 }

@@ -28,7 +28,16 @@ pub fn verify(context: &Context, line: Line) -> CliResult<u8> {
             _ => return Err(unknown_flag(flag)),
         }
     }
-    if context.local_store()?.verify(&options)? {
+    let store = context.store()?;
+    let remain = match (context.local_store(), store.as_gc()) {
+        (Ok(local), _) => local.verify(&options)?,
+        (_, Some(gc)) => {
+            let repair = options.repair.is_some().then(|| context.build_store()).transpose()?;
+            context.block_on(gc.verify(options.check_contents, repair))??
+        }
+        (Err(error), None) => return Err(error),
+    };
+    if remain {
         context.logger.warn("not all store errors were fixed");
         return Ok(1);
     }
@@ -109,7 +118,15 @@ pub fn optimise(context: &Context, line: Line) -> CliResult<u8> {
 
 /// Links equal files of the whole store.
 pub fn optimise_store(context: &Context) -> CliResult<u8> {
-    let stats = context.local_store()?.optimise()?;
+    let store = context.store()?;
+    let stats = match (context.local_store(), store.as_gc()) {
+        (Ok(local), _) => local.optimise()?,
+        (_, Some(gc)) => {
+            context.block_on(gc.optimise())??;
+            return Ok(0);
+        }
+        (Err(error), None) => return Err(error),
+    };
     let message =
         format!("{} freed by hard-linking {} files", render_size(stats.bytes_freed), stats.files_linked);
     context.logger.log(Verbosity::Info, message.as_bytes());

@@ -69,6 +69,75 @@ fn info(context: &Context, store: &dyn Store, path: &StorePath) -> CliResult<Arc
     Ok(context.block_on(store.query_path_info(path))??.ok_or_else(invalid)?)
 }
 
+/// `nix store copy-sigs` as it was written.
+#[derive(Default)]
+pub struct CopySignatures {
+    what: StorePathsArgs,
+    substituters: Vec<String>,
+}
+
+impl FlagSink for CopySignatures {
+    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+        match flag {
+            "-s" | "--substituter" => {
+                let [uri] = values.take(flag)?;
+                self.substituters.push(args::text("store", uri)?);
+            }
+            _ => return self.what.flag(flag, values),
+        }
+        Ok(true)
+    }
+
+    fn positional(&mut self, arg: OsString) -> CliResult<()> {
+        self.what.positional(arg);
+        Ok(())
+    }
+}
+
+impl NixCommand for CopySignatures {
+    fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
+        if self.substituters.is_empty() {
+            return Err(CliError::usage("you must specify at least one substituter using '-s'"));
+        }
+        let mut others = Vec::new();
+        for uri in &self.substituters {
+            others.push(stores::open(uri, context)?.store);
+        }
+        let store = context.store()?;
+        let paths = self.what.resolve(context, &*store, Realise::Nothing)?;
+        let all: BTreeSet<StorePath> = paths.iter().cloned().collect();
+        let ours = context.block_on(store.query_path_infos(&all))??;
+        let mut theirs = Vec::new();
+        for other in &others {
+            theirs.push(context.block_on(other.query_path_infos(&all))??);
+        }
+        let mut added = 0;
+        for path in &paths {
+            let Some(info) = ours.get(path) else {
+                return Err(StoreError::InvalidPath { path: store.store_dir().display(path) }.into());
+            };
+            // Signatures of something else by that name are of no use.
+            let same = |other: &&Arc<ValidPathInfo>| {
+                other.nar_hash == info.nar_hash
+                    && other.nar_size == info.nar_size
+                    && other.references == info.references
+            };
+            let new: BTreeSet<String> = theirs
+                .iter()
+                .filter_map(|infos| infos.get(path))
+                .filter(same)
+                .flat_map(|other| other.signatures.difference(&info.signatures).cloned())
+                .collect();
+            if !new.is_empty() {
+                context.block_on(store.add_signatures(path, &new))??;
+                added += new.len();
+            }
+        }
+        context.logger.log(Verbosity::Info, format!("imported {added} signatures").as_bytes());
+        Ok(0)
+    }
+}
+
 /// `nix store verify` as it was written.
 #[derive(Default)]
 pub struct Verify {
