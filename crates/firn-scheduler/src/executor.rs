@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use firn_core::StorePath;
 use firn_derivation::Derivation;
-use firn_store::{BuildMode, BuildStatus};
+use firn_store::{BuildMode, BuildStatus, Realisation, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -101,9 +101,38 @@ pub trait Executor: Send + Sync {
     ) -> Result<BuildSuccess, BuildFailure>;
 }
 
+/// How substitution of some paths ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Substituted {
+    /// All are valid now.
+    All,
+    /// There is something that no substituter has.
+    NotAll,
+}
+
 /// Makes paths valid by copying them from elsewhere.
+///
+/// What substituters say is believed only as far as signatures and content addresses prove it.
 #[async_trait]
 pub trait Substituter: Send + Sync {
-    /// Makes `path` (and with it all it refers to) valid. `Ok(false)`: no substituter has it.
-    async fn substitute(&self, path: &StorePath, cancel: &CancellationToken) -> Result<bool, BuildFailure>;
+    /// What is known of paths; those that no substituter has are absent.
+    async fn query(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>>;
+
+    /// Those of many paths that are there, asked only of those that do not mind.
+    async fn query_available(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>>;
+
+    /// The realisation with that id, from a trusted source.
+    async fn query_realisation(&self, id: &str) -> StoreResult<Option<Realisation>>;
+
+    /// Makes paths, and with them all that they refer to, valid; with `repair` also paths that are valid are copied
+    /// again. An error means that some substituter has them and failed.
+    async fn substitute(
+        &self,
+        paths: &BTreeSet<StorePath>,
+        repair: bool,
+        cancel: &CancellationToken,
+    ) -> Result<Substituted, BuildFailure>;
 }

@@ -15,7 +15,11 @@ mod run;
 pub mod scheduler;
 mod single;
 pub mod status;
+pub mod substitute;
 
-pub use executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots, Substituter};
+pub use executor::{
+    BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots, Substituted, Substituter,
+};
 pub use scheduler::{Scheduler, SchedulerConfig};
 pub use status::ExitFlags;
+pub use substitute::{StoreSubstituter, SubstitutionConfig};

@@ -1,57 +1,88 @@
 //! What building would do, without doing it.
+//!
+//! Requests are followed in rounds, each of which asks the substituters about all its paths at once: they may be far
+//! away.
 
-use crate::scheduler::{Scheduler, SchedulerConfig};
+use crate::scheduler::Scheduler;
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
-use firn_store::{Missing, Store, StoreResult};
-use std::collections::BTreeSet;
+use firn_derivation::Derivation;
+use firn_store::{Missing, StoreResult, SubstitutablePathInfo};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+
+/// A derivation whose outputs could all be substituted, if somebody has them.
+struct Candidate {
+    drv_path: StorePath,
+    drv: Derivation,
+    invalid: BTreeSet<StorePath>,
+}
 
 /// Follows requests through derivations and substitutes as far as they are known.
 pub(crate) async fn query_missing(scheduler: &Scheduler, paths: &[DerivedPath]) -> StoreResult<Missing> {
-    let (store, config) = (&*scheduler.store, &*scheduler.config);
     let mut missing = Missing::default();
     let mut done = BTreeSet::new();
-    let mut work: Vec<DerivedPath> = paths.iter().rev().cloned().collect();
-    while let Some(path) = work.pop() {
-        if !done.insert(path.clone()) {
-            continue;
-        }
-        match &path {
-            DerivedPath::Opaque(path) => opaque(store, config, path, &mut missing, &mut work).await?,
-            DerivedPath::Built { drv, outputs } => {
-                // What a derivation that is yet to be built will want cannot be known.
-                if let SingleDerivedPath::Opaque(drv) = &**drv {
-                    built(scheduler, drv, outputs, &mut missing, &mut work).await?;
+    let mut known: BTreeMap<StorePath, SubstitutablePathInfo> = BTreeMap::new();
+    let mut round: Vec<DerivedPath> = paths.to_vec();
+    while !round.is_empty() {
+        let mut opaque = BTreeSet::new();
+        let mut candidates = Vec::new();
+        let mut next = Vec::new();
+        for path in std::mem::take(&mut round) {
+            if !done.insert(path.clone()) {
+                continue;
+            }
+            match &path {
+                DerivedPath::Opaque(path) => {
+                    opaque.insert(path.clone());
+                }
+                DerivedPath::Built { drv, outputs } => {
+                    // What a derivation that is yet to be built will want cannot be known.
+                    if let SingleDerivedPath::Opaque(drv) = &**drv {
+                        built(scheduler, drv, outputs, &mut missing, &mut candidates, &mut next).await?;
+                    }
                 }
             }
         }
+        let valid = scheduler.store.query_valid_paths(&opaque).await?;
+        opaque = opaque.difference(&valid).cloned().collect();
+        let asked: BTreeSet<StorePath> = candidates
+            .iter()
+            .flat_map(|candidate| &candidate.invalid)
+            .chain(&opaque)
+            .filter(|path| !known.contains_key(*path))
+            .cloned()
+            .collect();
+        known.extend(substitutable(scheduler, &asked).await?);
+        for path in opaque {
+            match known.get(&path) {
+                Some(info) => {
+                    missing.download_size += info.download_size;
+                    missing.nar_size += info.nar_size;
+                    next.extend(info.references.iter().cloned().map(DerivedPath::Opaque));
+                    missing.will_substitute.insert(path);
+                }
+                None => drop(missing.unknown.insert(path)),
+            }
+        }
+        for Candidate { drv_path, drv, invalid } in candidates {
+            match invalid.iter().all(|path| known.contains_key(path)) {
+                true => next.extend(invalid.into_iter().map(DerivedPath::Opaque)),
+                false => must_build(&drv_path, &drv, &mut missing, &mut next),
+            }
+        }
+        round = next;
     }
     Ok(missing)
 }
 
-async fn opaque(
-    store: &dyn Store,
-    config: &SchedulerConfig,
-    path: &StorePath,
-    missing: &mut Missing,
-    work: &mut Vec<DerivedPath>,
-) -> StoreResult<()> {
-    if store.is_valid_path(path).await? {
-        return Ok(());
+async fn substitutable(
+    scheduler: &Scheduler,
+    paths: &BTreeSet<StorePath>,
+) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>> {
+    match &scheduler.substituter {
+        Some(substituter) if scheduler.config.substitute && !paths.is_empty() => substituter.query(paths).await,
+        _ => Ok(BTreeMap::new()),
     }
-    let infos = match config.substitute {
-        true => store.query_substitutable(&[path.clone()].into()).await?,
-        false => Default::default(),
-    };
-    let Some(info) = infos.get(path) else {
-        missing.unknown.insert(path.clone());
-        return Ok(());
-    };
-    missing.will_substitute.insert(path.clone());
-    missing.download_size += info.download_size;
-    missing.nar_size += info.nar_size;
-    work.extend(info.references.iter().cloned().map(DerivedPath::Opaque));
-    Ok(())
 }
 
 async fn built(
@@ -59,33 +90,56 @@ async fn built(
     drv_path: &StorePath,
     outputs: &OutputsSpec,
     missing: &mut Missing,
-    work: &mut Vec<DerivedPath>,
+    candidates: &mut Vec<Candidate>,
+    next: &mut Vec<DerivedPath>,
 ) -> StoreResult<()> {
     let (store, config) = (&*scheduler.store, &*scheduler.config);
-    let derivations = scheduler.store_of(drv_path).await?;
+    let derivations = Arc::clone(scheduler.store_of(drv_path).await?);
     if !derivations.is_valid_path(drv_path).await? {
         missing.unknown.insert(drv_path.clone());
         return Ok(());
     }
-    let known = derivations.query_derivation_outputs(drv_path).await?;
-    let wanted: Vec<_> =
-        known.into_iter().filter(|(name, _)| outputs.contains(name)).map(|(_, p)| p).collect();
-    let all_known = wanted.iter().all(Option::is_some);
-    let paths: BTreeSet<StorePath> = wanted.into_iter().flatten().collect();
+    let mut known = derivations.query_derivation_outputs(drv_path).await?;
+    known.retain(|name, _| outputs.contains(name));
+    let paths: BTreeSet<StorePath> = known.values().flatten().cloned().collect();
     let valid = store.query_valid_paths(&paths).await?;
-    let invalid: BTreeSet<StorePath> = paths.difference(&valid).cloned().collect();
+    let mut invalid: BTreeSet<StorePath> = paths.difference(&valid).cloned().collect();
+    let all_known = known.values().all(Option::is_some);
     if all_known && invalid.is_empty() {
         return Ok(());
     }
     let drv = derivations.read_derivation(drv_path).await?;
-    if all_known && config.substitute {
-        let allowed = config.always_allow_substitutes
-            || drv.options(store.store_dir()).is_ok_and(|options| options.allow_substitutes);
-        if allowed && store.query_substitutable(&invalid).await?.len() == invalid.len() {
-            work.extend(invalid.into_iter().map(DerivedPath::Opaque));
+    let allowed = config.substitute
+        && (config.always_allow_substitutes
+            || drv.options(store.store_dir()).is_ok_and(|options| options.allow_substitutes));
+    if allowed {
+        let mut found_all = true;
+        if !all_known && let Some(substituter) = &scheduler.substituter {
+            let ids = firn_store::outputs::output_ids(&*derivations, drv_path, &drv).await?;
+            for (name, id) in ids {
+                if !matches!(known.get(&name), Some(None)) {
+                    continue;
+                }
+                match substituter.query_realisation(&id).await? {
+                    Some(realisation) if store.is_valid_path(&realisation.out_path).await? => {}
+                    Some(realisation) => drop(invalid.insert(realisation.out_path)),
+                    None => {
+                        found_all = false;
+                        break;
+                    }
+                }
+            }
+        }
+        if found_all && (all_known || scheduler.substituter.is_some()) {
+            candidates.push(Candidate { drv_path: drv_path.clone(), drv, invalid });
             return Ok(());
         }
     }
+    must_build(drv_path, &drv, missing, next);
+    Ok(())
+}
+
+fn must_build(drv_path: &StorePath, drv: &Derivation, missing: &mut Missing, next: &mut Vec<DerivedPath>) {
     missing.will_build.insert(drv_path.clone());
     let mut inputs: Vec<_> = drv
         .input_drvs
@@ -95,12 +149,11 @@ async fn built(
     while let Some((drv, node)) = inputs.pop() {
         if !node.outputs.is_empty() {
             let outputs = OutputsSpec::Names(node.outputs.clone());
-            work.push(DerivedPath::Built { drv: drv.clone(), outputs });
+            next.push(DerivedPath::Built { drv: drv.clone(), outputs });
         }
         for (output, child) in &node.dynamic {
             let built = SingleDerivedPath::Built { drv: drv.clone(), output: output.clone() };
             inputs.push((Arc::new(built), child));
         }
     }
-    Ok(())
 }

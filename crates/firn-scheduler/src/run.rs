@@ -1,6 +1,6 @@
 //! One run: from requests to results.
 
-use crate::executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess};
+use crate::executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Substituted};
 use crate::goals::{Goal, GoalId, Graph, State, Target};
 use crate::scheduler::{Outcome, Scheduler};
 use crate::status::{ExitFlags, cannot_build};
@@ -37,8 +37,7 @@ pub(crate) struct Run<'a> {
 /// What a finished task tells.
 enum Job {
     Built(Result<BuildSuccess, BuildFailure>),
-    /// Whether every path was substituted.
-    Substituted(Result<bool, BuildFailure>),
+    Substituted(Result<Substituted, BuildFailure>),
 }
 
 /// Counts of builds, shown to the user.
@@ -204,11 +203,13 @@ impl<'a> Run<'a> {
         let store = &self.scheduler.store;
         store.add_temp_root(path).await?;
         // What is to be repaired is fetched again.
-        if self.mode_of(id) != BuildMode::Repair && store.is_valid_path(path).await? {
-            self.succeed(id, BuildStatus::AlreadyValid, BTreeMap::new());
+        let substituted = self.graph.get(id).substituted;
+        if (self.mode_of(id) != BuildMode::Repair || substituted) && store.is_valid_path(path).await? {
+            let status = if substituted { BuildStatus::Substituted } else { BuildStatus::AlreadyValid };
+            self.succeed(id, status, BTreeMap::new());
             return Ok(());
         }
-        if self.substitute(id, [path.clone()].into()) {
+        if self.substitute(id, [path.clone()].into(), BTreeSet::new()) {
             return Ok(());
         }
         let text = store.store_dir().display(path);
@@ -217,8 +218,15 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Starts substitution; false where there is none to be had.
-    fn substitute(&mut self, id: GoalId, paths: BTreeSet<StorePath>) -> bool {
+    /// Starts substitution of paths, and of what realisations with some ids stand for; false where there is none to
+    /// be had.
+    fn substitute(
+        &mut self,
+        id: GoalId,
+        mut paths: BTreeSet<StorePath>,
+        realisations: BTreeSet<String>,
+    ) -> bool {
+        let repair = self.mode_of(id) == BuildMode::Repair;
         let goal = self.graph.get_mut(id);
         if goal.substitution_tried || !self.scheduler.config.substitute {
             return false;
@@ -227,14 +235,34 @@ impl<'a> Run<'a> {
         let Some(substituter) = self.scheduler.substituter.clone() else { return false };
         goal.state = State::Running;
         let cancel = self.cancel.clone();
+        let store = Arc::clone(&self.scheduler.store);
+        let logger = Arc::clone(&self.scheduler.logger);
         self.jobs.spawn(async move {
-            for path in &paths {
-                match substituter.substitute(path, &cancel).await {
-                    Ok(true) => {}
-                    other => return (id, Job::Substituted(other)),
+            let work = async {
+                let mut found = Vec::new();
+                for id in &realisations {
+                    match substituter.query_realisation(id).await.map_err(BuildFailure::other)? {
+                        Some(realisation) => found.push(realisation),
+                        None => {
+                            let text = format!(
+                                "derivation output '{id}' is required, but there is no substituter that can provide it"
+                            );
+                            logger.log(Verbosity::Debug, text.as_bytes());
+                            return Ok(Substituted::NotAll);
+                        }
+                    }
                 }
-            }
-            (id, Job::Substituted(Ok(true)))
+                paths.extend(found.iter().map(|realisation| realisation.out_path.clone()));
+                let substituted = substituter.substitute(&paths, repair, &cancel).await?;
+                if substituted == Substituted::All {
+                    for realisation in &found {
+                        // The substituter believed it.
+                        store.register_realisation(realisation, false).await.map_err(BuildFailure::other)?;
+                    }
+                }
+                Ok(substituted)
+            };
+            (id, Job::Substituted(work.await))
         });
         true
     }
@@ -248,7 +276,7 @@ impl<'a> Run<'a> {
             None => {
                 derivations.add_temp_root(drv_path).await?;
                 if !derivations.is_valid_path(drv_path).await? {
-                    if self.substitute(id, [drv_path.clone()].into()) {
+                    if self.substitute(id, [drv_path.clone()].into(), BTreeSet::new()) {
                         return Ok(());
                     }
                     let message = format!("failed to obtain derivation of '{}'", dir.display(drv_path));
@@ -297,7 +325,7 @@ impl<'a> Run<'a> {
             }
         }
         if done {
-            let status = match goal.substitution_tried && self.scheduler.substituter.is_some() {
+            let status = match goal.substituted {
                 true => BuildStatus::Substituted,
                 false => BuildStatus::AlreadyValid,
             };
@@ -317,8 +345,22 @@ impl<'a> Run<'a> {
             StoreError::Other(format!("while parsing derivation '{}': {e}", dir.display(drv_path)))
         })?;
         let allowed = self.scheduler.config.always_allow_substitutes || options.allow_substitutes;
-        if all_known && allowed && mode == BuildMode::Normal && self.substitute(id, missing) {
-            return Ok(());
+        if allowed && mode != BuildMode::Check && !kind.is_impure() && !self.graph.get(id).substitution_tried {
+            // What is there and damaged is fetched again too.
+            let paths = match mode {
+                BuildMode::Repair => paths,
+                _ => missing,
+            };
+            let mut ids = BTreeSet::new();
+            if !all_known && self.scheduler.config.substitute && self.scheduler.substituter.is_some() {
+                let all = firn_store::outputs::output_ids(&*derivations, drv_path, &drv).await?;
+                let goal = self.graph.get(id);
+                let unknown = |name: &String| goal.wants(name) && outputs.get(name).is_none_or(Option::is_none);
+                ids = all.into_iter().filter(|(name, _)| unknown(name)).map(|(_, id)| id).collect();
+            }
+            if self.substitute(id, paths, ids) {
+                return Ok(());
+            }
         }
         self.wait_for_inputs(id, &drv).await
     }
@@ -494,14 +536,37 @@ impl<'a> Run<'a> {
                 self.progress.add(&self.progress.failed);
                 self.fail(id, failure);
             }
-            Job::Substituted(Err(failure)) if !self.scheduler.config.fallback => self.fail(id, failure),
-            Job::Substituted(_) => {
+            Job::Substituted(Err(failure)) if !self.scheduler.config.fallback => {
+                let failure = self.substitution_failure(id, failure);
+                self.fail(id, failure);
+            }
+            Job::Substituted(result) => {
+                if let Err(failure) = &result {
+                    self.scheduler.logger.error(&failure.message);
+                }
                 // Substituted or not, the next look tells.
-                self.graph.get_mut(id).state = State::New;
+                let goal = self.graph.get_mut(id);
+                goal.substituted = matches!(result, Ok(Substituted::All));
+                goal.state = State::New;
                 self.look_at(id);
             }
         }
         Ok(())
+    }
+
+    /// What a failed substitution means for who wanted it.
+    fn substitution_failure(&self, id: GoalId, failure: BuildFailure) -> BuildFailure {
+        match &self.graph.get(id).target {
+            Target::Derivation(drv) if failure.status == BuildStatus::NoSubstituters => BuildFailure::new(
+                BuildStatus::TransientFailure,
+                format!(
+                    "some substitutes for the outputs of derivation '{}' failed (usually happens due to networking \
+                     issues); try '--fallback' to build derivation from source ",
+                    self.scheduler.store.store_dir().display(drv)
+                ),
+            ),
+            _ => failure,
+        }
     }
 
     fn succeed(&mut self, id: GoalId, status: BuildStatus, outputs: BTreeMap<String, StorePath>) {

@@ -32,6 +32,12 @@ pub enum StoreError {
     Database { path: PathBuf, message: String },
     #[error("{0}")]
     Nar(#[source] firn_nar::NarError),
+    /// A substituter has the facts of a path and not (any more) its archive; the text says which file is missing.
+    #[error("{0}")]
+    SubstituteGone(String),
+    /// The store failed a short while ago and is not asked again yet.
+    #[error("substituter '{uri}' is disabled: {reason}")]
+    SubstituterDisabled { uri: String, reason: String },
     /// Something the store holds is not what it should be; the text names what and where.
     #[error("{0}")]
     Corrupt(String),

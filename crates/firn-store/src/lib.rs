@@ -8,6 +8,7 @@
 
 pub mod activity;
 pub mod ansi;
+pub mod archive;
 pub mod build_target;
 pub mod closure;
 pub mod copy;
@@ -17,6 +18,7 @@ pub mod locks;
 pub mod memory;
 pub mod nar_stream;
 pub mod readdress;
+pub mod outputs;
 mod realisation;
 pub mod source;
 pub mod traits;

@@ -1,5 +1,6 @@
 //! The traits. Stores implement [`Store`] and those of the others that they can.
 
+use crate::archive::OpenArchive;
 use crate::error::{StoreError, StoreResult};
 use async_trait::async_trait;
 use firn_core::{
@@ -220,6 +221,11 @@ pub trait Store: Send + Sync {
 
     /// Writes the NAR of a valid path.
     async fn nar_from_path(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()>;
+
+    /// The archive of a valid path, to look into.
+    async fn open_archive(&self, path: &StorePath) -> StoreResult<OpenArchive> {
+        crate::archive::spool(self, path, None).await?.open()
+    }
 
     /// Reads a NAR and makes it valid with `info`, whose hash, size and (unless `check_signatures` is off)
     /// signatures are verified. `repair` replaces the content of a valid path.

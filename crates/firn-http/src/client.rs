@@ -1,0 +1,235 @@
+//! The client: attempts, and where the bytes go.
+
+use crate::body::{self, Target};
+use crate::config::HttpConfig;
+use crate::error::{ErrorKind, HttpError, HttpResult};
+use crate::exchange;
+use crate::file;
+use crate::netrc::Netrc;
+use crate::observer::{TransferObserver, TransferProgress};
+use crate::request::{Method, Request, Response, TlsIdentity};
+use crate::retry;
+use crate::s3::S3Signers;
+use crate::tls;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::io::AsyncWrite;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Makes transfers. Cheap to clone; connections are shared. Needs a tokio runtime when it is used.
+#[derive(Clone)]
+pub struct HttpClient {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub config: HttpConfig,
+    pub observer: Arc<dyn TransferObserver>,
+    netrc: OnceLock<Netrc>,
+    clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
+    permits: Option<Arc<Semaphore>>,
+    pub s3: S3Signers,
+}
+
+/// Connections that cannot be shared with others.
+#[derive(PartialEq, Eq, Hash)]
+enum ClientKey {
+    /// Without TLS: authorities need not be read.
+    Plain,
+    Tls(Option<Arc<TlsIdentity>>),
+}
+
+/// Why a download to a sink ended.
+#[derive(Debug)]
+pub enum DownloadError {
+    Http(HttpError),
+    /// The sink failed; the transfer itself was fine.
+    Sink(io::Error),
+}
+
+impl From<HttpError> for DownloadError {
+    fn from(error: HttpError) -> Self {
+        DownloadError::Http(error)
+    }
+}
+
+/// Why one attempt failed.
+pub(crate) struct Failure {
+    pub error: DownloadError,
+    /// Seconds that the server asked us to wait.
+    pub retry_after: Option<u64>,
+    /// Whether the server gives parts of files, so that bytes that were passed on need not come again.
+    pub resumable: bool,
+}
+
+impl Failure {
+    pub fn of(error: HttpError) -> Failure {
+        Failure { error: DownloadError::Http(error), retry_after: None, resumable: false }
+    }
+}
+
+impl HttpClient {
+    /// Makes a client; nothing is read or opened before the first transfer.
+    pub fn new(config: HttpConfig, observer: Arc<dyn TransferObserver>) -> HttpClient {
+        let permits = Some(config.connections as usize).filter(|n| *n > 0);
+        HttpClient {
+            inner: Arc::new(Inner {
+                config,
+                observer,
+                netrc: OnceLock::new(),
+                clients: Mutex::default(),
+                permits: permits.map(|n| Arc::new(Semaphore::new(n))),
+                s3: S3Signers::default(),
+            }),
+        }
+    }
+
+    pub fn config(&self) -> &HttpConfig {
+        &self.inner.config
+    }
+
+    /// Makes a transfer with the answer's body in memory, which may have `limit` bytes.
+    pub async fn fetch(&self, request: Request, limit: usize) -> HttpResult<(Response, Bytes)> {
+        let mut target = Target::memory(limit);
+        match self.run(request, &mut target).await {
+            Ok(response) => Ok((response, target.into_bytes())),
+            Err(DownloadError::Http(error)) => Err(error),
+            // Memory does not fail.
+            Err(DownloadError::Sink(error)) => Err(HttpError::new(ErrorKind::Misc, error.to_string())),
+        }
+    }
+
+    /// Writes the body to `sink`. After a failure `sink` may have got a part of it.
+    pub async fn download(
+        &self,
+        request: Request,
+        sink: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<Response, DownloadError> {
+        self.run(request, &mut Target::sink(sink)).await
+    }
+
+    /// Sends a body (or deletes), with the answer of no interest but for its headers.
+    pub async fn send(&self, request: Request) -> HttpResult<Response> {
+        self.fetch(request, 1 << 20).await.map(|(response, _)| response)
+    }
+
+    async fn run(&self, request: Request, target: &mut Target<'_>) -> Result<Response, DownloadError> {
+        let attempts = self.inner.config.attempts;
+        let mut progress: Option<Box<dyn TransferProgress>> = None;
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            target.restart();
+            let failure = match self.attempt(&request, target, &mut progress).await {
+                Ok(response) => return Ok(response),
+                Err(failure) => failure,
+            };
+            let DownloadError::Http(error) = &failure.error else { return Err(failure.error) };
+            let can_go_on = target.passed_on() == 0 || failure.resumable;
+            if error.kind != ErrorKind::Transient || attempt >= attempts || !can_go_on {
+                return Err(failure.error);
+            }
+            let delay = retry::delay(
+                self.inner.config.retry_delay,
+                attempt,
+                error.status,
+                failure.retry_after,
+            );
+            let offset = match target.passed_on() {
+                0 => String::new(),
+                n => format!(" from offset {n}"),
+            };
+            let millis = delay.as_millis();
+            self.inner
+                .observer
+                .warn(&format!("{error}; retrying{offset} in {millis} ms (attempt {attempt}/{attempts})"));
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        request: &Request,
+        target: &mut Target<'_>,
+        progress: &mut Option<Box<dyn TransferProgress>>,
+    ) -> Result<Response, Failure> {
+        let _permit = self.permit().await;
+        if progress.is_none() {
+            let text = format!("{} '{}'", request.method.continuous(), request.url);
+            *progress = self.inner.observer.start(&text, &request.url, request.parent);
+        }
+        if let Some(path) = request.url.strip_prefix("file://") {
+            return file::transfer(request, path, target).await;
+        }
+        let answer = exchange::send(self, request, &target.resume()).await?;
+        body::receive(self, request, answer, target, progress).await
+    }
+
+    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let permits = self.inner.permits.as_ref()?;
+        Arc::clone(permits).acquire_owned().await.ok()
+    }
+
+    pub(crate) fn netrc(&self) -> &Netrc {
+        self.inner.netrc.get_or_init(|| {
+            self.inner.config.netrc_file.as_deref().map(Netrc::read).unwrap_or_default()
+        })
+    }
+
+    /// The connections to use for a URL.
+    pub(crate) fn connections(
+        &self,
+        tls: bool,
+        identity: Option<&Arc<TlsIdentity>>,
+    ) -> Result<reqwest::Client, String> {
+        let key = if tls { ClientKey::Tls(identity.cloned()) } else { ClientKey::Plain };
+        let mut clients = self.inner.clients.lock();
+        if let Some(client) = clients.get(&key) {
+            return Ok(client.clone());
+        }
+        let config = &self.inner.config;
+        let suffix = match config.user_agent_suffix.as_str() {
+            "" => String::new(),
+            suffix => format!(" {suffix}"),
+        };
+        let agent = format!(
+            "firn/{} Nix/{}{suffix}",
+            env!("CARGO_PKG_VERSION"),
+            firn_core::REFERENCE_VERSION
+        );
+        // Without TLS there is nobody to verify; an empty list of authorities costs nothing.
+        let tls_config = match tls {
+            true => tls::config(config.ca_file.as_deref(), identity.map(|i| &**i))?,
+            false => tls::without_authorities()?,
+        };
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls_config)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(agent)
+            .referer(false)
+            .pool_idle_timeout(Duration::from_secs(60))
+            .http2_adaptive_window(true);
+        if let Some(timeout) = config.connect_timeout {
+            builder = builder.connect_timeout(timeout);
+        }
+        if !config.http2 {
+            builder = builder.http1_only();
+        }
+        let client = builder.build().map_err(|e| exchange::chain(&e))?;
+        clients.insert(key, client.clone());
+        Ok(client)
+    }
+
+    /// Whether a file is there.
+    pub async fn exists(&self, url: &str) -> HttpResult<bool> {
+        match self.fetch(Request::new(Method::Head, url), 0).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}

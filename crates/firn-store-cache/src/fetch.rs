@@ -1,0 +1,151 @@
+//! Archives on their way out of a cache: downloaded, decompressed and passed on as one stream.
+
+use crate::files::Files;
+use firn_archive::Method;
+use firn_core::NarInfo;
+use firn_http::pipe::{self, PipeSender, PipeWriter};
+use firn_nar::NarError;
+use firn_store::{NarSink, StoreError, StoreResult};
+use std::io::{self, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::PollSender;
+
+/// Compressed bytes, and plain ones, that may be under way.
+const IN_FLIGHT: usize = 1 << 20;
+
+/// Writes the archive that `info` speaks of to `sink`. `shown` is its store path.
+pub(crate) async fn archive(
+    files: &dyn Files,
+    info: &NarInfo,
+    shown: &str,
+    sink: NarSink<'_>,
+) -> StoreResult<()> {
+    let method = Method::parse(&info.compression).map_err(|e| StoreError::Other(format!("'{shown}': {e}")))?;
+    if method == Method::None {
+        let mut sink = Bounded { sink, left: info.info.nar_size };
+        return found(files, info, files.stream(&info.url, &mut sink).await?);
+    }
+    let (raw, reader) = pipe::pipe(IN_FLIGHT);
+    let (out, mut plain) = pipe::pipe(IN_FLIGHT);
+    let limit = info.info.nar_size;
+    let work = tokio::task::spawn_blocking(move || decompress(method, reader, out, limit));
+    let feed = async move {
+        let mut raw = PieceSink::new(raw);
+        files.stream(&info.url, &mut raw).await
+    };
+    let mut failed = None;
+    let drain = async {
+        while let Some(piece) = plain.next().await {
+            match piece {
+                Ok(piece) => sink.write_all(&piece).await.map_err(NarError::Write)?,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        drop(plain);
+        Ok::<(), StoreError>(())
+    };
+    let (fed, drained) = tokio::join!(feed, drain);
+    drop(work.await);
+    // The order of causes: what the other side wants no more, a broken transfer, broken data.
+    drained?;
+    if let (Some(error), Ok(true) | Err(StoreError::Nar(NarError::Write(_)))) = (&failed, &fed) {
+        return Err(StoreError::Corrupt(format!(
+            "decompressing '{}' from binary cache '{}' as '{}': {error}",
+            info.url,
+            files.uri(),
+            method.name()
+        )));
+    }
+    found(files, info, fed?)
+}
+
+fn found(files: &dyn Files, info: &NarInfo, found: bool) -> StoreResult<()> {
+    if found {
+        return Ok(());
+    }
+    let text = format!("file '{}' does not exist in binary cache '{}'", info.url, files.uri());
+    Err(StoreError::SubstituteGone(text))
+}
+
+fn decompress(method: Method, reader: pipe::PipeReader, out: PipeSender, limit: u64) {
+    let mut writer = PipeWriter::new(out);
+    let result = firn_archive::decoder(method, reader).map_err(io::Error::other).and_then(|decoder| {
+        // An archive that is larger than was said is not unpacked to see how large.
+        let mut decoder = decoder.take(limit + 1);
+        let mut buffer = vec![0; pipe::PIECE];
+        let mut total = 0;
+        loop {
+            match decoder.read(&mut buffer)? {
+                0 => return Ok(()),
+                n => {
+                    total += n as u64;
+                    if total > limit {
+                        return Err(io::Error::other(format!("more than {limit} bytes come out")));
+                    }
+                    writer.write_all(&buffer[..n])?;
+                }
+            }
+        }
+    });
+    match result {
+        Ok(()) => drop(writer.finish()),
+        Err(error) => writer.fail(error),
+    }
+}
+
+/// Passes at most so many bytes on.
+struct Bounded<'a> {
+    sink: NarSink<'a>,
+    left: u64,
+}
+
+impl AsyncWrite for Bounded<'_> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        if data.len() as u64 > self.left {
+            return Poll::Ready(Err(io::Error::other("the archive is larger than its facts say")));
+        }
+        let written = Pin::new(&mut *self.sink).poll_write(cx, data);
+        if let Poll::Ready(Ok(n)) = written {
+            self.left -= n as u64;
+        }
+        written
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.sink).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.sink).poll_flush(cx)
+    }
+}
+
+/// A pipe as an asynchronous writer.
+pub(crate) struct PieceSink {
+    sender: PollSender<io::Result<bytes::Bytes>>,
+}
+
+impl PieceSink {
+    pub fn new(sender: PipeSender) -> PieceSink {
+        PieceSink { sender: PollSender::new(sender) }
+    }
+}
+
+impl AsyncWrite for PieceSink {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        std::task::ready!(self.sender.poll_reserve(cx)).map_err(gone)?;
+        let n = data.len().min(pipe::PIECE);
+        self.sender.send_item(Ok(bytes::Bytes::copy_from_slice(&data[..n]))).map_err(gone)?;
+        Poll::Ready(Ok(n))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
