@@ -7,40 +7,81 @@ use crate::stores::Opened;
 use firn_build::{BuildConfig, LocalExecutor, SandboxMode, SandboxPath};
 use firn_core::signature::SecretKey;
 use firn_sandbox::users::UidRange;
-use firn_scheduler::{Scheduler, SchedulerConfig};
+use firn_scheduler::{
+    BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Scheduler, SchedulerConfig, Slots,
+    Substituter,
+};
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::activity::Logger;
-use firn_store::{BuildStore, BuildTarget, Store};
+use firn_store::{BuildStore, BuildTarget, Store, StoreError};
 use firn_store_remote::BuildFromOtherStore;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// What builds into an open store, without regard to signals: when the program dies of one, so do its builds.
 pub fn scheduler(
     opened: &Opened,
     eval_store: Option<&Arc<dyn Store>>,
+    substituter: Option<Arc<dyn Substituter>>,
     settings: &Settings,
     logger: &Arc<dyn Logger>,
 ) -> CliResult<Scheduler> {
-    let Some(local) = &opened.local else {
-        return Err(CliError::Store(opened.store.unsupported("building")));
+    let executor: Arc<dyn Executor> = match &opened.local {
+        Some(local) => {
+            local.watch_free_space();
+            let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
+            let mut config = build_config(settings)?;
+            if let Some(features) = &opened.system_features {
+                config.system_features = features.clone();
+            }
+            let here = Arc::new(LocalExecutor::new(target, config.clone(), Arc::clone(logger)));
+            builders::with_machines(here, opened, local, &config, settings, logger)?
+        }
+        None => Arc::new(CannotBuild { store: opened.store.uri() }),
     };
-    local.watch_free_space();
-    let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
-    let mut config = build_config(settings)?;
-    if let Some(features) = &opened.system_features {
-        config.system_features = features.clone();
-    }
-    let here = Arc::new(LocalExecutor::new(target, config.clone(), Arc::clone(logger)));
-    let executor = builders::with_machines(here, opened, local, &config, settings, logger)?;
     let store = Arc::clone(&opened.store);
-    let scheduler = Scheduler::new(store, executor, Arc::clone(logger), scheduler_config(settings));
-    Ok(match eval_store {
-        Some(store) => scheduler.with_eval_store(Arc::clone(store)),
-        None => scheduler,
-    })
+    let mut scheduler = Scheduler::new(store, executor, Arc::clone(logger), scheduler_config(settings)?);
+    if let Some(store) = eval_store {
+        scheduler = scheduler.with_eval_store(Arc::clone(store));
+    }
+    if let Some(substituter) = substituter {
+        scheduler = scheduler.with_substituter(substituter);
+    }
+    Ok(scheduler)
+}
+
+/// Stands in for a builder in stores that are not on this machine, such as caches: what they have is there, the rest
+/// cannot be built.
+struct CannotBuild {
+    store: String,
+}
+
+#[async_trait::async_trait]
+impl Executor for CannotBuild {
+    async fn build(
+        &self,
+        _: BuildRequest,
+        _: &Slots,
+        _: &Arc<dyn BuildObserver>,
+        _: &CancellationToken,
+    ) -> Result<BuildSuccess, BuildFailure> {
+        let error = StoreError::Unsupported { operation: "building", store: self.store.clone() };
+        Err(BuildFailure::other(error))
+    }
+}
+
+/// What builds into a store that need not be that of the settings; derivations are in that one.
+pub fn build_store_of(opened: &Opened, context: &Context) -> CliResult<Arc<dyn BuildStore>> {
+    let own = context.opened()?;
+    if Arc::ptr_eq(&own.store, &opened.store) {
+        return context.build_store();
+    }
+    let eval_store = context.eval_store()?;
+    let substituter = crate::substituters::open(context, opened)?;
+    build_store(opened, Some(&eval_store), substituter, context)
 }
 
 /// What a store builds by, if it builds by itself.
@@ -63,12 +104,13 @@ pub fn own_build(
 pub fn build_store(
     opened: &Opened,
     eval_store: Option<&Arc<dyn Store>>,
+    substituter: Option<Arc<dyn Substituter>>,
     context: &Context,
 ) -> CliResult<Arc<dyn BuildStore>> {
     if let Some(build) = own_build(opened, eval_store, &context.logger) {
         return Ok(build);
     }
-    let scheduler = scheduler(opened, eval_store, &context.settings, &context.logger)?;
+    let scheduler = scheduler(opened, eval_store, substituter, &context.settings, &context.logger)?;
     let scheduler = Arc::new(scheduler);
     let cancel = scheduler.cancellation().clone();
     let still_there = Arc::downgrade(&scheduler);
@@ -112,8 +154,8 @@ pub fn stay_after_signals() {
     STAYS.store(true, Ordering::Relaxed);
 }
 
-fn scheduler_config(s: &Settings) -> SchedulerConfig {
-    SchedulerConfig {
+fn scheduler_config(s: &Settings) -> CliResult<SchedulerConfig> {
+    Ok(SchedulerConfig {
         keep_going: s.keep_going,
         max_jobs: s.max_jobs.0,
         fallback: s.fallback,
@@ -122,20 +164,26 @@ fn scheduler_config(s: &Settings) -> SchedulerConfig {
         ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
         impure_derivations: s.has_feature(ExperimentalFeature::ImpureDerivations),
         dynamic_derivations: s.has_feature(ExperimentalFeature::DynamicDerivations),
-    }
+        secret_keys: secret_keys(s)?,
+    })
 }
 
-fn build_config(s: &Settings) -> CliResult<BuildConfig> {
-    let seconds = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(Duration::from_secs);
-    if s.use_cgroups {
-        return Err(CliError::failed("setting 'use-cgroups' is not supported yet by this version of firn"));
-    }
+/// The keys of `secret-key-files`.
+fn secret_keys(s: &Settings) -> CliResult<Vec<Arc<SecretKey>>> {
     let mut secret_keys = Vec::new();
     for file in &s.secret_key_files {
         let text = std::fs::read_to_string(file).map_err(CliError::io("reading secret key file", file))?;
         let key = SecretKey::parse(text.trim())
             .map_err(|e| CliError::failed(format!("secret key file '{file}': {e}")))?;
         secret_keys.push(Arc::new(key));
+    }
+    Ok(secret_keys)
+}
+
+fn build_config(s: &Settings) -> CliResult<BuildConfig> {
+    let seconds = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(Duration::from_secs);
+    if s.use_cgroups {
+        return Err(CliError::failed("setting 'use-cgroups' is not supported yet by this version of firn"));
     }
     let settings_text = s
         .overridden()
@@ -182,7 +230,7 @@ fn build_config(s: &Settings) -> CliResult<BuildConfig> {
         post_build_hook: s.post_build_hook.clone(),
         diff_hook: s.diff_hook.clone().filter(|_| s.run_diff_hook),
         settings_text,
-        secret_keys,
+        secret_keys: secret_keys(s)?,
         ssl_cert_file: s.ssl_cert_file.clone(),
         netrc_file: Some(s.netrc_file.clone()).filter(|path| path != Path::new("")),
         hashed_mirrors: s.hashed_mirrors.clone(),

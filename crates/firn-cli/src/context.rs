@@ -5,10 +5,13 @@ use crate::args::{FlagSink, LogFormat, LowArgs};
 use crate::error::{CliError, CliResult};
 use crate::logger::{self, LoggerOptions};
 use crate::{args, builds, stores, version};
+use firn_core::StorePath;
+use firn_scheduler::Substituter;
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::Store;
 use firn_store::activity::{Logger, Verbosity};
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
@@ -57,6 +60,9 @@ pub struct Context {
     pub remote_log: Option<firn_remote_build::LineSink>,
     runtime: OnceCell<tokio::runtime::Runtime>,
     store: OnceCell<stores::Opened>,
+    http: OnceCell<firn_http::HttpClient>,
+    /// What substitutes into the store.
+    substituter: OnceCell<Option<Arc<dyn Substituter>>>,
     /// The store of `--eval-store`; nothing if that is the same.
     eval_store: OnceCell<Option<Arc<dyn Store>>>,
 }
@@ -95,6 +101,8 @@ impl Context {
             runtime: OnceCell::new(),
             store: OnceCell::new(),
             eval_store: OnceCell::new(),
+            http: OnceCell::new(),
+            substituter: OnceCell::new(),
         })
     }
 
@@ -180,9 +188,35 @@ impl Context {
         self.opened()?.local.clone().ok_or_else(refusal)
     }
 
+    /// The client for all that is downloaded and uploaded.
+    pub fn http_client(&self) -> &firn_http::HttpClient {
+        self.http.get_or_init(|| crate::http::client(self))
+    }
+
+    /// What substitutes into the store; nothing where that is turned off.
+    pub fn substituter(&self) -> CliResult<Option<Arc<dyn Substituter>>> {
+        if let Some(known) = self.substituter.get() {
+            return Ok(known.clone());
+        }
+        let opened = crate::substituters::open(self, self.opened()?)?;
+        Ok(self.substituter.get_or_init(|| opened).clone())
+    }
+
+    /// Those of many paths that substituters have which do not mind to be asked, by the store's own answer or ours.
+    pub fn substitutable(&self, paths: &BTreeSet<StorePath>) -> CliResult<BTreeSet<StorePath>> {
+        let opened = self.opened()?;
+        if opened.build.is_some() {
+            return Ok(self.block_on(opened.store.query_substitutable(paths))??.into_keys().collect());
+        }
+        match self.substituter()? {
+            Some(substituter) => Ok(self.block_on(substituter.query_available(paths))??),
+            None => Ok(BTreeSet::new()),
+        }
+    }
+
     /// What builds and fetches into the store.
     pub fn build_store(&self) -> CliResult<Arc<dyn firn_store::BuildStore>> {
-        builds::build_store(self.opened()?, self.separate_eval_store(), self)
+        builds::build_store(self.opened()?, self.separate_eval_store(), self.substituter()?, self)
     }
 
     /// How evaluation gets a store that builds.
@@ -193,13 +227,18 @@ impl Context {
         if let Some(build) = builds::own_build(&opened, self.separate_eval_store(), &self.logger) {
             return Ok(Box::new(move || Ok(Arc::clone(&build))));
         }
-        Ok(Box::new(move || match builds::scheduler(&opened, eval_store.as_ref(), &settings, &logger) {
-            Ok(scheduler) => Ok(Arc::new(scheduler) as Arc<dyn firn_store::BuildStore>),
-            Err(error) => Err(error.to_string()),
+        let substituter = self.substituter()?;
+        Ok(Box::new(move || {
+            let substituter = substituter.clone();
+            match builds::scheduler(&opened, eval_store.as_ref(), substituter, &settings, &logger) {
+                Ok(scheduler) => Ok(Arc::new(scheduler) as Arc<dyn firn_store::BuildStore>),
+                Err(error) => Err(error.to_string()),
+            }
         }))
     }
 
-    fn opened(&self) -> CliResult<&stores::Opened> {
+    /// The same with what it can do besides.
+    pub fn opened(&self) -> CliResult<&stores::Opened> {
         if let Some(store) = self.store.get() {
             return Ok(store);
         }

@@ -8,7 +8,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_eval::{Coerce, ContextElem, CopyToStore, Kind, Pos, Sym, Value, Vm};
-use firn_store::{BuildMode, BuildResult, Store};
+use firn_store::{BuildMode, BuildResult, BuildStore, Store};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -402,16 +402,25 @@ pub struct Built {
 
 /// Builds `paths`, or fails as the failed ones do.
 pub fn build(context: &Context, paths: &[DerivedPath], mode: BuildMode) -> CliResult<Vec<Built>> {
-    let store = context.store()?;
-    let builder = context.build_store()?;
+    build_in(context, &context.store()?, &*context.build_store()?, paths, mode)
+}
+
+/// The same in a store that need not be that of the settings.
+pub fn build_in(
+    context: &Context,
+    store: &Arc<dyn Store>,
+    builder: &dyn BuildStore,
+    paths: &[DerivedPath],
+    mode: BuildMode,
+) -> CliResult<Vec<Built>> {
     if context.settings.print_missing {
         let missing = context.block_on(builder.query_missing(paths))??;
         let level = firn_store::activity::Verbosity::Info;
-        crate::commands::nix_store::print_missing(context, &*store, &missing, level)?;
+        crate::commands::nix_store::print_missing(context, &**store, &missing, level)?;
     }
     let results = context.block_on(builder.build_paths(paths, mode))??;
     let derivations = context.eval_store()?;
-    fail_as(context, &*store, &results)?;
+    fail_as(context, &**store, &results)?;
     let mut built = Vec::new();
     for path in paths {
         built.push(match path {

@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod evaluation;
 mod exec;
+mod http;
 mod installables;
 mod local_time;
 mod logger;
@@ -25,6 +26,7 @@ mod profile_flag;
 mod repl;
 mod statistics;
 mod stores;
+mod substituters;
 mod version;
 
 use std::ffi::OsString;

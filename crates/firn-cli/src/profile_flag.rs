@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::StorePath;
 use firn_profile::generations;
+use firn_store::Store;
 use firn_store::activity::Verbosity;
 use std::path::PathBuf;
 
@@ -24,7 +25,7 @@ impl ProfileFlag {
     }
 
     /// Switches the profile, if there is one, to the one path that was made.
-    pub fn update(&self, context: &Context, paths: &[StorePath]) -> CliResult<()> {
+    pub fn update(&self, store: &dyn Store, context: &Context, paths: &[StorePath]) -> CliResult<()> {
         let Some(profile) = &self.0 else { return Ok(()) };
         let [path] = paths else {
             return Err(CliError::failed(format!(
@@ -32,13 +33,17 @@ impl ProfileFlag {
                 paths.len()
             )));
         };
-        switch(context, profile, path)
+        switch(store, context, profile, path)
     }
 }
 
 /// Makes a generation of `profile` for `path` and switches to it.
-pub fn switch(context: &Context, profile: &std::path::Path, path: &StorePath) -> CliResult<()> {
-    let store = context.store()?;
+pub fn switch(
+    store: &dyn Store,
+    context: &Context,
+    profile: &std::path::Path,
+    path: &StorePath,
+) -> CliResult<()> {
     let local = store
         .as_local_fs()
         .ok_or_else(|| CliError::failed("'--profile' is not supported for this Nix store"))?;

@@ -1,5 +1,6 @@
 //! The composition root: which store stands behind the traits. Each family of store URIs has a file of its own.
 
+mod caches;
 mod local;
 pub mod remote;
 
@@ -50,7 +51,7 @@ pub fn open(uri: &str, context: &Context) -> CliResult<Opened> {
                 context.require(ExperimentalFeature::MountedSshStore)?;
                 remote::open_ssh_ng(&surroundings(context), authority, params, true)
             }
-            "http" | "https" | "file" | "s3" => Err(unsupported(scheme)),
+            "http" | "https" | "file" | "s3" => caches::open(context, scheme, authority, params),
             "local-overlay" => local::open_overlay(context, params),
             _ => Err(CliError::failed(format!("don't know how to open Nix store with scheme '{scheme}'"))),
         },

@@ -1,1 +1,71 @@
-//! x
+//! Fetching files and archives from URLs into a store, with a cache of what is known of URLs.
+//!
+//! Invariants:
+//! - downloads go through the one HTTP client; nothing here opens connections of its own;
+//! - what is downloaded waits on disk, so memory does not grow with its size;
+//! - the evaluator is not known here: [`Fetcher`] is what its host calls.
+
+pub mod cache;
+pub mod error;
+pub mod file;
+pub mod prefetch;
+pub mod tarball;
+
+pub use cache::FetchCache;
+pub use error::{FetchError, FetchResult};
+pub use file::Downloaded;
+pub use prefetch::{Prefetch, Prefetched};
+pub use tarball::Tarball;
+
+use firn_http::HttpClient;
+use firn_store::Store;
+use firn_store::activity::Logger;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+/// Fetches into one store. Cheap to clone; the cache is opened at first use.
+#[derive(Clone)]
+pub struct Fetcher {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    client: HttpClient,
+    logger: Arc<dyn Logger>,
+    cache_dir: Option<PathBuf>,
+    /// Seconds for which what is known of a URL is believed (`tarball-ttl`).
+    ttl: u32,
+    cache: OnceLock<Option<FetchCache>>,
+}
+
+impl Fetcher {
+    /// `cache_dir` is the user's cache folder; without one nothing is remembered between runs.
+    pub fn new(
+        store: Arc<dyn Store>,
+        client: HttpClient,
+        logger: Arc<dyn Logger>,
+        cache_dir: Option<PathBuf>,
+        ttl: u32,
+    ) -> Fetcher {
+        Fetcher { inner: Arc::new(Inner { store, client, logger, cache_dir, ttl, cache: OnceLock::new() }) }
+    }
+
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    fn cache(&self) -> Option<&FetchCache> {
+        let open = || {
+            let dir = self.inner.cache_dir.as_ref()?;
+            match FetchCache::open(dir) {
+                Ok(cache) => Some(cache),
+                Err(error) => {
+                    self.inner.logger.warn(&format!("going on without the cache of fetchers: {error}"));
+                    None
+                }
+            }
+        };
+        self.inner.cache.get_or_init(open).as_ref()
+    }
+}

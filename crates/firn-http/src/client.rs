@@ -133,12 +133,8 @@ impl HttpClient {
             if error.kind != ErrorKind::Transient || attempt >= attempts || !can_go_on {
                 return Err(failure.error);
             }
-            let delay = retry::delay(
-                self.inner.config.retry_delay,
-                attempt,
-                error.status,
-                failure.retry_after,
-            );
+            let delay =
+                retry::delay(self.inner.config.retry_delay, attempt, error.status, failure.retry_after);
             let offset = match target.passed_on() {
                 0 => String::new(),
                 n => format!(" from offset {n}"),
@@ -175,9 +171,9 @@ impl HttpClient {
     }
 
     pub(crate) fn netrc(&self) -> &Netrc {
-        self.inner.netrc.get_or_init(|| {
-            self.inner.config.netrc_file.as_deref().map(Netrc::read).unwrap_or_default()
-        })
+        self.inner
+            .netrc
+            .get_or_init(|| self.inner.config.netrc_file.as_deref().map(Netrc::read).unwrap_or_default())
     }
 
     /// The connections to use for a URL.
@@ -196,11 +192,8 @@ impl HttpClient {
             "" => String::new(),
             suffix => format!(" {suffix}"),
         };
-        let agent = format!(
-            "firn/{} Nix/{}{suffix}",
-            env!("CARGO_PKG_VERSION"),
-            firn_core::REFERENCE_VERSION
-        );
+        let agent =
+            format!("firn/{} Nix/{}{suffix}", env!("CARGO_PKG_VERSION"), firn_core::REFERENCE_VERSION);
         // Without TLS there is nobody to verify; an empty list of authorities costs nothing.
         let tls_config = match tls {
             true => tls::config(config.ca_file.as_deref(), identity.map(|i| &**i))?,

@@ -70,11 +70,7 @@ pub(crate) fn transport_error(request: &Request, error: &reqwest::Error) -> Http
 }
 
 /// Sends a request and waits for the head of the answer.
-pub(crate) async fn send(
-    client: &HttpClient,
-    request: &Request,
-    resume: &Resume,
-) -> Result<Answer, Failure> {
+pub(crate) async fn send(client: &HttpClient, request: &Request, resume: &Resume) -> Result<Answer, Failure> {
     let misc = |what: String| Failure::of(HttpError::new(ErrorKind::Misc, failed(request, &what)));
     let bad_url = |e: &dyn std::fmt::Display| misc(format!("URL using bad/illegal format: {e}"));
     let s3 = request.url.starts_with("s3://");

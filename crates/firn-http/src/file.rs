@@ -37,7 +37,8 @@ pub(crate) async fn transfer(
         Ok(file) => file,
         // Whatever the reason, curl says that the file is not there.
         Err(error) => {
-            let what = format!("Could not read a file:// file: Couldn't open file {}: {error}", path.display());
+            let what =
+                format!("Could not read a file:// file: Couldn't open file {}: {error}", path.display());
             return Err(fail(ErrorKind::NotFound, &what));
         }
     };
@@ -53,7 +54,9 @@ pub(crate) async fn transfer(
         });
         let (file, piece) = match read.await.unwrap_or_else(|e| Err(std::io::Error::other(e))) {
             Ok(read) => read,
-            Err(error) => return Err(fail(ErrorKind::Misc, &format!("Could not read a file:// file: {error}"))),
+            Err(error) => {
+                return Err(fail(ErrorKind::Misc, &format!("Could not read a file:// file: {error}")));
+            }
         };
         if piece.is_empty() {
             break;

@@ -31,7 +31,10 @@ impl PipeReader {
     }
 
     /// The next piece, for readers that are polled.
-    pub fn poll_next(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<io::Result<Bytes>>> {
+    pub fn poll_next(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<Bytes>>> {
         if !self.piece.is_empty() {
             return std::task::Poll::Ready(Some(Ok(self.take_piece())));
         }

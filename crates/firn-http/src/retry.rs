@@ -50,7 +50,9 @@ mod tests {
     fn statuses() {
         use ErrorKind::*;
         let all = [(404, NotFound), (403, Forbidden), (407, Forbidden), (429, Transient), (408, Transient)];
-        for (status, kind) in all.into_iter().chain([(400, Misc), (500, Transient), (503, Transient), (501, Misc)]) {
+        for (status, kind) in
+            all.into_iter().chain([(400, Misc), (500, Transient), (503, Transient), (501, Misc)])
+        {
             assert_eq!(classify(status), kind, "{status}");
         }
     }

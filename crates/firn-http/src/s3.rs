@@ -181,9 +181,10 @@ impl reqsign_core::HttpSend for Http {
         let (parts, body) = request.into_parts();
         let tls = parts.uri.scheme_str() == Some("https");
         let connections = self.0.connections(tls, None).map_err(fail)?;
-        let method = reqwest::Method::from_bytes(parts.method.as_str().as_bytes())
-            .map_err(|e| fail(e.to_string()))?;
-        let mut builder = connections.request(method, parts.uri.to_string()).headers(parts.headers).body(body);
+        let method =
+            reqwest::Method::from_bytes(parts.method.as_str().as_bytes()).map_err(|e| fail(e.to_string()))?;
+        let mut builder =
+            connections.request(method, parts.uri.to_string()).headers(parts.headers).body(body);
         if !tls {
             builder = builder.timeout(PATIENCE);
         }

@@ -1,7 +1,7 @@
 //! What carries out one build.
 
 use async_trait::async_trait;
-use firn_core::StorePath;
+use firn_core::{ContentAddress, StorePath};
 use firn_derivation::Derivation;
 use firn_store::{BuildMode, BuildStatus, Realisation, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
@@ -115,6 +115,9 @@ pub enum Substituted {
 /// What substituters say is believed only as far as signatures and content addresses prove it.
 #[async_trait]
 pub trait Substituter: Send + Sync {
+    /// Tells the content address of a path, by which it can be found also in stores with other directories.
+    fn note_content_address(&self, path: &StorePath, address: ContentAddress);
+
     /// What is known of paths; those that no substituter has are absent.
     async fn query(
         &self,

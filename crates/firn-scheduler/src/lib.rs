@@ -10,6 +10,7 @@
 pub mod executor;
 mod goals;
 pub mod missing;
+mod realise;
 mod repair;
 mod run;
 pub mod scheduler;

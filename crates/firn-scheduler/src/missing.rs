@@ -80,7 +80,9 @@ async fn substitutable(
     paths: &BTreeSet<StorePath>,
 ) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>> {
     match &scheduler.substituter {
-        Some(substituter) if scheduler.config.substitute && !paths.is_empty() => substituter.query(paths).await,
+        Some(substituter) if scheduler.config.substitute && !paths.is_empty() => {
+            substituter.query(paths).await
+        }
         _ => Ok(BTreeMap::new()),
     }
 }
@@ -109,6 +111,7 @@ async fn built(
         return Ok(());
     }
     let drv = derivations.read_derivation(drv_path).await?;
+    scheduler.note_fixed_outputs(&drv, &known);
     let allowed = config.substitute
         && (config.always_allow_substitutes
             || drv.options(store.store_dir()).is_ok_and(|options| options.allow_substitutes));

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 type Known = BTreeMap<(StorePath, String), StorePath>;
 
 pub(crate) struct Run<'a> {
-    scheduler: &'a Scheduler,
+    pub(crate) scheduler: &'a Scheduler,
     mode: BuildMode,
     graph: Graph,
     /// Goals to look at, by order.
@@ -36,7 +36,8 @@ pub(crate) struct Run<'a> {
 
 /// What a finished task tells.
 enum Job {
-    Built(Result<BuildSuccess, BuildFailure>),
+    /// With the derivation that was built, if that is not the goal's own.
+    Built(Result<BuildSuccess, BuildFailure>, Option<(StorePath, Arc<Derivation>)>),
     Substituted(Result<Substituted, BuildFailure>),
 }
 
@@ -304,6 +305,7 @@ impl<'a> Run<'a> {
             true => drv.outputs.keys().map(|name| (name.clone(), None)).collect(),
             false => derivations.query_derivation_outputs(drv_path).await?,
         };
+        self.scheduler.note_fixed_outputs(&drv, &outputs);
         let paths: BTreeSet<StorePath> = outputs.values().flatten().cloned().collect();
         for path in &paths {
             store.add_temp_root(path).await?;
@@ -329,7 +331,13 @@ impl<'a> Run<'a> {
                 true => BuildStatus::Substituted,
                 false => BuildStatus::AlreadyValid,
             };
-            let outputs = outputs.into_iter().filter_map(|(name, path)| Some((name, path?))).collect();
+            let outputs: BTreeMap<String, StorePath> = outputs
+                .into_iter()
+                .filter_map(|(name, path)| Some((name, path?)))
+                .filter(|(name, path)| valid.contains(path) || self.graph.get(id).wants(name))
+                .collect();
+            // They may have been made without anybody noting of what.
+            self.remember(drv_path, &drv, &outputs).await?;
             self.succeed(id, status, outputs);
             return Ok(());
         }
@@ -345,7 +353,8 @@ impl<'a> Run<'a> {
             StoreError::Other(format!("while parsing derivation '{}': {e}", dir.display(drv_path)))
         })?;
         let allowed = self.scheduler.config.always_allow_substitutes || options.allow_substitutes;
-        if allowed && mode != BuildMode::Check && !kind.is_impure() && !self.graph.get(id).substitution_tried {
+        if allowed && mode != BuildMode::Check && !kind.is_impure() && !self.graph.get(id).substitution_tried
+        {
             // What is there and damaged is fetched again too.
             let paths = match mode {
                 BuildMode::Repair => paths,
@@ -355,7 +364,8 @@ impl<'a> Run<'a> {
             if !all_known && self.scheduler.config.substitute && self.scheduler.substituter.is_some() {
                 let all = firn_store::outputs::output_ids(&*derivations, drv_path, &drv).await?;
                 let goal = self.graph.get(id);
-                let unknown = |name: &String| goal.wants(name) && outputs.get(name).is_none_or(Option::is_none);
+                let unknown =
+                    |name: &String| goal.wants(name) && outputs.get(name).is_none_or(Option::is_none);
                 ids = all.into_iter().filter(|(name, _)| unknown(name)).map(|(_, id)| id).collect();
             }
             if self.substitute(id, paths, ids) {
@@ -491,7 +501,10 @@ impl<'a> Run<'a> {
             }
         }
         let input_paths = closure(&*store, roots).await?;
-        let (drv_path, drv) = match drv.should_resolve() {
+        let fixed = drv.derivation_type().is_ok_and(DerivationType::is_fixed) && !drv.input_drvs.is_empty();
+        // A fixed output may be made from content-addressed ones, of which it knows placeholders only.
+        let resolve = drv.should_resolve() || (fixed && self.scheduler.config.ca_derivations);
+        let (drv_path, drv) = match resolve {
             false => (drv_path, drv),
             true => {
                 let resolved = drv
@@ -514,6 +527,24 @@ impl<'a> Run<'a> {
                 (path, Arc::new(resolved))
             }
         };
+        let resolved = resolve.then(|| (drv_path.clone(), Arc::clone(&drv)));
+        if let Some((path, drv)) = &resolved
+            && self.scheduler.config.ca_derivations
+            && !drv.derivation_type().is_ok_and(DerivationType::is_impure)
+            && self.mode_of(id) == BuildMode::Normal
+        {
+            // It may have been built for another derivation that resolves to the same.
+            let wanted = |name: &str| self.graph.get(id).wants(name);
+            let known = crate::realise::known_outputs(self.scheduler, path, drv, wanted).await?;
+            if let Some(outputs) = known {
+                if let Some(own) = self.graph.get(id).derivation.clone() {
+                    let own_path = self.graph.get(id).path().clone();
+                    self.remember(&own_path, &own, &outputs).await?;
+                }
+                self.succeed(id, BuildStatus::ResolvesToAlreadyValid, outputs);
+                return Ok(());
+            }
+        }
         let request = BuildRequest { drv_path, drv, input_paths, mode: self.mode_of(id) };
         self.graph.get_mut(id).state = State::Running;
         let executor = Arc::clone(&self.scheduler.executor);
@@ -521,18 +552,28 @@ impl<'a> Run<'a> {
         let observer: Arc<dyn BuildObserver> = self.progress.clone();
         let cancel = self.cancel.clone();
         self.jobs.spawn(async move {
-            (id, Job::Built(executor.build(request, &slots, &observer, &cancel).await))
+            (id, Job::Built(executor.build(request, &slots, &observer, &cancel).await, resolved))
         });
         Ok(())
     }
 
     async fn finished(&mut self, id: GoalId, job: Job) -> StoreResult<()> {
         match job {
-            Job::Built(Ok(success)) => {
+            Job::Built(Ok(success), resolved) => {
                 self.progress.add(&self.progress.done);
+                if self.mode_of(id) != BuildMode::Check {
+                    if let Some((path, drv)) = &resolved {
+                        self.remember(path, drv, &success.outputs).await?;
+                    }
+                    let goal = self.graph.get(id);
+                    if let Some(drv) = goal.derivation.clone() {
+                        let path = goal.path().clone();
+                        self.remember(&path, &drv, &success.outputs).await?;
+                    }
+                }
                 self.settle(id, State::Succeeded(success));
             }
-            Job::Built(Err(failure)) => {
+            Job::Built(Err(failure), _) => {
                 self.progress.add(&self.progress.failed);
                 self.fail(id, failure);
             }

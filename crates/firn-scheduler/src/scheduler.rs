@@ -5,19 +5,22 @@ use crate::missing;
 use crate::run::Run;
 use crate::status::ExitFlags;
 use async_trait::async_trait;
+use firn_core::signature::SecretKey;
 use firn_core::{DerivedPath, StorePath};
-use firn_derivation::Derivation;
+use firn_derivation::modulo::ModuloMemo;
+use firn_derivation::{Derivation, DerivationOutput};
 use firn_store::activity::Logger;
 use firn_store::{
     BuildMode, BuildResult, BuildStore, ClosureOptions, CopyOptions, Missing, Store, StoreError, StoreResult,
     compute_fs_closure, copy_paths,
 };
-use std::collections::BTreeSet;
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// Settings of the scheduler; field names are those of nix.conf where there are such.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SchedulerConfig {
     pub keep_going: bool,
     /// Builds at once on this machine (`max-jobs`).
@@ -31,6 +34,8 @@ pub struct SchedulerConfig {
     pub ca_derivations: bool,
     pub impure_derivations: bool,
     pub dynamic_derivations: bool,
+    /// What signs realisations (`secret-key-files`).
+    pub secret_keys: Vec<Arc<SecretKey>>,
 }
 
 impl Default for SchedulerConfig {
@@ -44,6 +49,7 @@ impl Default for SchedulerConfig {
             ca_derivations: false,
             impure_derivations: false,
             dynamic_derivations: false,
+            secret_keys: Vec::new(),
         }
     }
 }
@@ -59,6 +65,8 @@ pub struct Scheduler {
     pub(crate) logger: Arc<dyn Logger>,
     pub(crate) config: Arc<SchedulerConfig>,
     pub(crate) slots: Slots,
+    /// Hashes of derivations that realisations are known by.
+    pub(crate) drv_hashes: Arc<Mutex<ModuloMemo>>,
     pub(crate) cancel: CancellationToken,
 }
 
@@ -87,6 +95,7 @@ impl Scheduler {
             logger,
             config: Arc::new(config),
             slots,
+            drv_hashes: Arc::default(),
             cancel: CancellationToken::new(),
         }
     }
@@ -109,6 +118,20 @@ impl Scheduler {
         match &self.eval_store {
             Some(store) if store.is_valid_path(drv).await? => Ok(store),
             _ => Ok(&self.store),
+        }
+    }
+
+    /// Tells the substituter what the outputs of a fixed-output derivation will hold.
+    pub(crate) fn note_fixed_outputs(
+        &self,
+        drv: &Derivation,
+        outputs: &BTreeMap<String, Option<StorePath>>,
+    ) {
+        let Some(substituter) = &self.substituter else { return };
+        for (name, output) in &drv.outputs {
+            if let (DerivationOutput::CaFixed(address), Some(Some(path))) = (output, outputs.get(name)) {
+                substituter.note_content_address(path, *address);
+            }
         }
     }
 

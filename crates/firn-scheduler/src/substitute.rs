@@ -6,12 +6,12 @@
 
 use crate::executor::{BuildFailure, Substituted, Substituter};
 use async_trait::async_trait;
-use firn_core::{StorePath, ValidPathInfo};
+use firn_core::{ContentAddress, StorePath, ValidPathInfo};
 use firn_store::activity::{Activity, ActivityType, Logger, Verbosity};
 use firn_store::copy::{CopyOptions, copy_path, shown_uri};
 use firn_store::{
-    BuildStatus, Realisation, Store, StoreError, StoreResult, SubstitutablePathInfo,
-    SubstituterProperties, TrustPolicy,
+    BuildStatus, Realisation, Store, StoreError, StoreResult, SubstitutablePathInfo, SubstituterProperties,
+    TrustPolicy,
 };
 use futures::stream::{FuturesUnordered, StreamExt};
 use parking_lot::Mutex;
@@ -43,6 +43,8 @@ pub struct StoreSubstituter {
     slots: Semaphore,
     /// Paths that are being copied, so that no two requests copy the same.
     copying: Mutex<HashMap<StorePath, Arc<tokio::sync::Mutex<()>>>>,
+    /// Content addresses of paths that were told.
+    addresses: Mutex<HashMap<StorePath, ContentAddress>>,
     progress: Progress,
 }
 
@@ -69,9 +71,9 @@ impl Progress {
     }
 
     fn show(&self, logger: &Arc<dyn Logger>) {
-        let activity = self.activity.get_or_init(|| {
-            Activity::start(logger, Verbosity::Debug, ActivityType::CopyPaths, "", &[], 0)
-        });
+        let activity = self
+            .activity
+            .get_or_init(|| Activity::start(logger, Verbosity::Debug, ActivityType::CopyPaths, "", &[], 0));
         let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
         activity.progress(get(&self.done), get(&self.expected), get(&self.running), get(&self.failed));
         activity.set_expected(ActivityType::FileTransfer, get(&self.download_size));
@@ -119,6 +121,7 @@ impl StoreSubstituter {
             config,
             logger,
             copying: Mutex::default(),
+            addresses: Mutex::default(),
             progress: Progress::default(),
         }
     }
@@ -127,19 +130,12 @@ impl StoreSubstituter {
     async fn sources(&self) -> &[Source] {
         self.sources
             .get_or_init(|| async {
-                let asked = self.stores.iter().map(|store| async move {
-                    (Arc::clone(store), store.substituter_properties().await)
-                });
+                let asked = self
+                    .stores
+                    .iter()
+                    .map(|store| async move { (Arc::clone(store), store.substituter_properties().await) });
                 let mut sources = Vec::new();
                 for (store, properties) in futures::future::join_all(asked).await {
-                    if store.store_dir() != self.destination.store_dir() {
-                        self.logger.log(
-                            Verbosity::Debug,
-                            format!("substituter '{}' is for another store directory", shown_uri(&*store))
-                                .as_bytes(),
-                        );
-                        continue;
-                    }
                     match properties {
                         Ok(properties) => sources.push(Source { store, properties }),
                         Err(error) => self.logger.warn(&error.to_string()),
@@ -159,6 +155,9 @@ impl StoreSubstituter {
         paths: &BTreeSet<StorePath>,
         error: &mut Option<StoreError>,
     ) -> BTreeMap<StorePath, Arc<ValidPathInfo>> {
+        if source.store.store_dir() != self.destination.store_dir() {
+            return self.ask_elsewhere(source, paths, error).await;
+        }
         let all = source.store.query_path_infos(paths).await;
         let first = match all {
             Ok(infos) => return infos,
@@ -182,6 +181,41 @@ impl StoreSubstituter {
         }
         if !told {
             self.set_error(error, first);
+        }
+        infos
+    }
+
+    /// The path that a content-addressed one has in a store with another directory.
+    fn path_elsewhere(&self, source: &Source, path: &StorePath) -> Option<StorePath> {
+        if source.store.store_dir() == self.destination.store_dir() {
+            return Some(path.clone());
+        }
+        let address = self.addresses.lock().get(path).copied()?;
+        let none = firn_core::store_path::References::default();
+        source.store.store_dir().make_fixed_output_path(&address, path.name(), &none).ok()
+    }
+
+    /// The same as [`StoreSubstituter::ask`] for a store with another directory, in which only content-addressed paths
+    /// without references can be found.
+    async fn ask_elsewhere(
+        &self,
+        source: &Source,
+        paths: &BTreeSet<StorePath>,
+        error: &mut Option<StoreError>,
+    ) -> BTreeMap<StorePath, Arc<ValidPathInfo>> {
+        let mut infos = BTreeMap::new();
+        for path in paths {
+            let Some(there) = self.path_elsewhere(source, path) else { continue };
+            match source.store.query_path_info(&there).await {
+                Ok(Some(info))
+                    if info.is_content_addressed(source.store.store_dir()) && info.references.is_empty() =>
+                {
+                    let info = ValidPathInfo { path: path.clone(), ..(*info).clone() };
+                    infos.insert(path.clone(), Arc::new(info));
+                }
+                Ok(_) => {}
+                Err(e) => self.set_error(error, e),
+            }
         }
         infos
     }
@@ -287,8 +321,10 @@ impl StoreSubstituter {
                     let end = match bad {
                         Some(end) => {
                             let dir = self.destination.store_dir();
-                            let text =
-                                format!("some references of path '{}' could not be realised", dir.display(&path));
+                            let text = format!(
+                                "some references of path '{}' could not be realised",
+                                dir.display(&path)
+                            );
                             self.logger.log(Verbosity::Debug, text.as_bytes());
                             end
                         }
@@ -346,13 +382,17 @@ impl StoreSubstituter {
             if index != choice.source && !self.has_references(&info).await {
                 continue;
             }
+            let Some(there) = self.path_elsewhere(source, path) else { continue };
             let shown = self.destination.store_dir().display(path);
             let fields = [shown.into(), shown_uri(&*source.store).into()];
             let kind = ActivityType::Substitute;
             let _activity = Activity::start(&self.logger, Verbosity::Error, kind, "", &fields, 0);
-            let options =
-                CopyOptions { repair, check_signatures: !source.properties.trusted, ..CopyOptions::default() };
-            match copy_path(&*source.store, &*self.destination, path, options, &self.logger).await {
+            let options = CopyOptions {
+                repair,
+                check_signatures: !source.properties.trusted,
+                ..CopyOptions::default()
+            };
+            match copy_path(&*source.store, &*self.destination, &there, options, &self.logger).await {
                 Ok(()) => return End::Valid,
                 // Archives that were removed are to be expected.
                 Err(error @ StoreError::SubstituteGone(_)) => self.logger.warn(&error.to_string()),
@@ -394,6 +434,10 @@ impl PlannedStore<'_> {
 
 #[async_trait]
 impl Substituter for StoreSubstituter {
+    fn note_content_address(&self, path: &StorePath, address: ContentAddress) {
+        self.addresses.lock().insert(path.clone(), address);
+    }
+
     async fn query(
         &self,
         paths: &BTreeSet<StorePath>,
@@ -407,7 +451,8 @@ impl Substituter for StoreSubstituter {
             }
             for (path, info) in self.ask(source, &wanted, &mut error).await {
                 wanted.remove(&path);
-                let nar = source.store.query_nar_info(&path).await.ok().flatten();
+                let there = self.path_elsewhere(source, &path).unwrap_or_else(|| path.clone());
+                let nar = source.store.query_nar_info(&there).await.ok().flatten();
                 let info = SubstitutablePathInfo {
                     deriver: info.deriver.clone(),
                     references: info.references.clone(),
@@ -477,7 +522,10 @@ impl Substituter for StoreSubstituter {
         let none = BTreeSet::new();
         let work = async {
             let plan = self.plan(paths, repair).await.map_err(BuildFailure::other)?;
-            let ends = self.carry_out(&plan, if repair { paths } else { &none }).await.map_err(BuildFailure::other)?;
+            let ends = self
+                .carry_out(&plan, if repair { paths } else { &none })
+                .await
+                .map_err(BuildFailure::other)?;
             let dir = self.destination.store_dir();
             let end = |path: &StorePath| ends.get(path).copied().unwrap_or(End::Absent);
             if let Some(error) = plan.error {

@@ -206,12 +206,7 @@ impl DiskCache {
         Ok(row.unwrap_or(Known::Unknown))
     }
 
-    pub(crate) fn set_nar_info(
-        &self,
-        url: &str,
-        hash_part: &str,
-        info: Option<&NarInfo>,
-    ) -> StoreResult<()> {
+    pub(crate) fn set_nar_info(&self, url: &str, hash_part: &str, info: Option<&NarInfo>) -> StoreResult<()> {
         self.with(|state| {
             let Some(id) = state.caches.get(url).copied() else { return Ok(()) };
             let Some(nar) = info else {
@@ -301,8 +296,11 @@ fn decode(hash_part: &str, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<N
     let nar_size = row.get::<_, Option<i64>>(7)?.unwrap_or(0);
     let made = || -> Option<ValidPathInfo> {
         let path = StorePath::from_base_name(&format!("{hash_part}-{name}")).ok()?;
-        let mut info =
-            ValidPathInfo::new(path, Hash::parse_any_prefixed(&nar_hash).ok()?, u64::try_from(nar_size).ok()?);
+        let mut info = ValidPathInfo::new(
+            path,
+            Hash::parse_any_prefixed(&nar_hash).ok()?,
+            u64::try_from(nar_size).ok()?,
+        );
         for reference in references.split(' ').filter(|r| !r.is_empty()) {
             info.references.insert(StorePath::from_base_name(reference).ok()?);
         }
@@ -381,10 +379,7 @@ mod tests {
 
         let realisation = Realisation::new("sha256:00!out".into(), path);
         cache.set_realisation("u", &realisation.id, Some(&realisation)).unwrap();
-        assert_eq!(
-            cache.realisation("u", &realisation.id).unwrap(),
-            Known::Present(realisation.clone())
-        );
+        assert_eq!(cache.realisation("u", &realisation.id).unwrap(), Known::Present(realisation.clone()));
         drop(cache);
         // With a time to live of nothing everything is asked for again, and nothing is lost.
         let fresh = DiskCache::open(config(0)).unwrap();

@@ -22,7 +22,8 @@ pub(crate) async fn archive(
     shown: &str,
     sink: NarSink<'_>,
 ) -> StoreResult<()> {
-    let method = Method::parse(&info.compression).map_err(|e| StoreError::Other(format!("'{shown}': {e}")))?;
+    let method =
+        Method::parse(&info.compression).map_err(|e| StoreError::Other(format!("'{shown}': {e}")))?;
     if method == Method::None {
         let mut sink = Bounded { sink, left: info.info.nar_size };
         return found(files, info, files.stream(&info.url, &mut sink).await?);

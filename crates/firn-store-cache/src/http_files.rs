@@ -125,8 +125,8 @@ impl HttpFiles {
 fn compress(method: Compression, bytes: &[u8]) -> StoreResult<Vec<u8>> {
     let failed = |e: &dyn std::fmt::Display| StoreError::Other(format!("compressing: {e}"));
     let mut packed = Vec::new();
-    let mut encoder = firn_archive::encoder(method, EncoderOptions::default(), &mut packed)
-        .map_err(|e| failed(&e))?;
+    let mut encoder =
+        firn_archive::encoder(method, EncoderOptions::default(), &mut packed).map_err(|e| failed(&e))?;
     encoder.write_all(bytes).map_err(|e| failed(&e))?;
     encoder.finish().map_err(|e| failed(&e))?;
     Ok(packed)

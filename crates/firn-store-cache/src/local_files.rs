@@ -148,10 +148,8 @@ impl Files for LocalFiles {
             let file = match content {
                 Content::Bytes(bytes) => {
                     let failed = || StoreError::io("writing", &place);
-                    let mut file = tempfile::Builder::new()
-                        .prefix(".tmp-")
-                        .tempfile_in(dir)
-                        .map_err(failed())?;
+                    let mut file =
+                        tempfile::Builder::new().prefix(".tmp-").tempfile_in(dir).map_err(failed())?;
                     file.write_all(&bytes).map_err(failed())?;
                     file
                 }

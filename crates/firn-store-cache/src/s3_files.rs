@@ -79,7 +79,9 @@ impl S3Files {
             request.body = Some(Upload::Bytes(piece));
             let (response, _) = self.send(request).await?;
             if response.etag.is_empty() {
-                return Err(StoreError::Other(format!("S3 UploadPart response missing ETag for part {number}")));
+                return Err(StoreError::Other(format!(
+                    "S3 UploadPart response missing ETag for part {number}"
+                )));
             }
             tags += &format!(
                 "<Part><PartNumber>{number}</PartNumber><ETag>{}</ETag></Part>",

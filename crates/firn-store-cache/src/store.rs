@@ -16,7 +16,6 @@ use firn_derivation::Derivation;
 use firn_nar::fs::{DumpOptions, FileKind, dump_path};
 use firn_nar::{Event, NarReader, NarWriter, Node};
 use firn_store::activity::{Activity, ActivityType, Logger, Verbosity};
-use firn_store::archive::OpenArchive;
 use firn_store::{
     AddSource, LogStore, NarSink, NarSource, Realisation, Store, StoreError, StoreResult,
     SubstituterProperties, Trust,
@@ -207,9 +206,8 @@ impl CacheStore {
             None => None,
             Some(text) => {
                 let corrupt = |e: &dyn std::fmt::Display| StoreError::Corrupt(e.to_string());
-                let text = std::str::from_utf8(&text).map_err(|_| {
-                    corrupt(&format!("NAR info file '{file}' is corrupt: it is not text"))
-                })?;
+                let text = std::str::from_utf8(&text)
+                    .map_err(|_| corrupt(&format!("NAR info file '{file}' is corrupt: it is not text")))?;
                 Some(Arc::new(NarInfo::parse(self.dir(), text, &file).map_err(|e| corrupt(&e))?))
             }
         };
@@ -343,8 +341,7 @@ impl CacheStore {
             return Ok(info.info.clone());
         }
         let (sender, reader) = firn_http::pipe::pipe(1 << 20);
-        let work =
-            tokio::task::spawn_blocking(move || write(firn_http::pipe::PipeWriter::new(sender)));
+        let work = tokio::task::spawn_blocking(move || write(firn_http::pipe::PipeWriter::new(sender)));
         let mut source = PipeSource { reader, piece: bytes::Bytes::new() };
         let references = references.clone();
         let added = self
@@ -500,27 +497,11 @@ impl Store for CacheStore {
         fetch::archive(self.files(), &info, &self.dir().display(path), sink).await
     }
 
-    async fn open_archive(&self, path: &StorePath) -> StoreResult<OpenArchive> {
-        let Some(dir) = &self.inner.config.local_nar_cache else {
-            return firn_store::archive::spool(self, path, None).await?.open();
-        };
-        let info = self.require_info(path).await?;
-        if let Some(file) = nar_cache::find(dir, &info) {
-            return OpenArchive::read(file);
+    async fn look_into(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()> {
+        match &self.inner.config.local_nar_cache {
+            None => self.nar_from_path(path, sink).await,
+            Some(dir) => nar_cache::pass(self, dir, &*self.require_info(path).await?, sink).await,
         }
-        std::fs::create_dir_all(dir).map_err(StoreError::io("creating directory", dir))?;
-        let spooled = firn_store::archive::spool(self, path, Some(dir)).await?;
-        if spooled.hash != info.info.nar_hash {
-            return Err(StoreError::HashMismatch {
-                path: self.dir().display(path),
-                expected: info.info.nar_hash.to_prefixed(HashFormat::Nix32),
-                got: spooled.hash.to_prefixed(HashFormat::Nix32),
-            });
-        }
-        let reopened = spooled.file.reopen().map_err(StoreError::io("opening", spooled.file.path()))?;
-        let archive = OpenArchive::read(reopened)?;
-        nar_cache::keep(dir, &info, spooled.file, &archive.listing)?;
-        Ok(archive)
     }
 
     async fn add_nar(
@@ -634,6 +615,7 @@ impl Store for CacheStore {
     }
 
     async fn is_trusted(&self) -> StoreResult<Option<Trust>> {
+        self.properties().await?;
         Ok(self.files().trust())
     }
 

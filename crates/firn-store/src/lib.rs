@@ -8,7 +8,6 @@
 
 pub mod activity;
 pub mod ansi;
-pub mod archive;
 pub mod build_target;
 pub mod closure;
 pub mod copy;
@@ -17,8 +16,8 @@ pub mod export;
 pub mod locks;
 pub mod memory;
 pub mod nar_stream;
-pub mod readdress;
 pub mod outputs;
+pub mod readdress;
 mod realisation;
 pub mod source;
 pub mod traits;

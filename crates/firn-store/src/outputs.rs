@@ -5,6 +5,7 @@ use crate::traits::Store;
 use firn_core::{HashFormat, StorePath};
 use firn_derivation::Derivation;
 use firn_derivation::modulo::{HashModuloError, Mask, ModuloMemo};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 
 /// The ids (`sha256:…!out`) under which realisations of a derivation's outputs are known. `store` has the derivation
@@ -14,11 +15,21 @@ pub async fn output_ids(
     path: &StorePath,
     derivation: &Derivation,
 ) -> StoreResult<BTreeMap<String, String>> {
+    output_ids_with(store, path, derivation, &Mutex::default()).await
+}
+
+/// The same, with a memo of hashes for callers that ask for many.
+pub async fn output_ids_with(
+    store: &dyn Store,
+    path: &StorePath,
+    derivation: &Derivation,
+    memo: &Mutex<ModuloMemo>,
+) -> StoreResult<BTreeMap<String, String>> {
     // The hash wants all derivations below this one; they are read first, since it is not asynchronous.
     let mut below: BTreeMap<StorePath, Derivation> = BTreeMap::new();
     let mut todo: Vec<StorePath> = derivation.input_drvs.keys().cloned().collect();
     while let Some(next) = todo.pop() {
-        if below.contains_key(&next) {
+        if below.contains_key(&next) || memo.lock().get(&next).is_some() {
             continue;
         }
         let read = store.read_derivation(&next).await?;
@@ -26,7 +37,7 @@ pub async fn output_ids(
         below.insert(next, read);
     }
     let dir = store.store_dir();
-    let mut memo = ModuloMemo::default();
+    let mut memo = memo.lock();
     let hash = derivation.hash_modulo(dir, Mask::Outputs, |input| {
         memo.compute(dir, input, |p| match below.get(p) {
             Some(derivation) => Ok::<_, ModuloError>(derivation.clone()),

@@ -1,6 +1,5 @@
 //! The traits. Stores implement [`Store`] and those of the others that they can.
 
-use crate::archive::OpenArchive;
 use crate::error::{StoreError, StoreResult};
 use async_trait::async_trait;
 use firn_core::{
@@ -222,9 +221,9 @@ pub trait Store: Send + Sync {
     /// Writes the NAR of a valid path.
     async fn nar_from_path(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()>;
 
-    /// The archive of a valid path, to look into.
-    async fn open_archive(&self, path: &StorePath) -> StoreResult<OpenArchive> {
-        crate::archive::spool(self, path, None).await?.open()
+    /// The same, for somebody who only looks into the archive, maybe again and again; need not be read to the end.
+    async fn look_into(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()> {
+        self.nar_from_path(path, sink).await
     }
 
     /// Reads a NAR and makes it valid with `info`, whose hash, size and (unless `check_signatures` is off)

@@ -25,7 +25,7 @@ pub fn read_archive<T: Send>(
             look(&mut archive)
         });
         let mut writer = BlockingWriter(writer);
-        let sent = context.block_on(store.nar_from_path(path, &mut writer));
+        let sent = context.block_on(store.look_into(path, &mut writer));
         drop(writer);
         (sent, looking.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });

@@ -84,7 +84,7 @@ impl NixCommand for Build {
         }
         let built = installables::build(context, &paths, self.mode)?;
         let made_paths: Vec<_> = built.iter().flat_map(|built| built.outputs.values().cloned()).collect();
-        self.profile.update(context, &made_paths)?;
+        self.profile.update(&*store, context, &made_paths)?;
         if self.json {
             let value = built.iter().map(|built| made(&*store, built)).collect();
             context.print_line(super::json_text(&Value::Array(value), Some(false)))?;
@@ -133,7 +133,7 @@ fn planned(context: &Context, store: &dyn Store, path: &DerivedPath) -> CliResul
 }
 
 /// Makes `result`, `result-dev`, and `result-1` and so on for further installables.
-fn link(store: &dyn Store, built: &[Built], prefix: &std::path::Path) -> CliResult<()> {
+pub(super) fn link(store: &dyn Store, built: &[Built], prefix: &std::path::Path) -> CliResult<()> {
     let Some(local) = store.as_local_fs() else { return Ok(()) };
     for (index, built) in built.iter().enumerate() {
         for (output, path) in &built.outputs {

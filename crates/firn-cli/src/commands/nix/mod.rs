@@ -16,6 +16,7 @@ pub mod log;
 mod nar;
 mod path_info;
 mod profile;
+mod realisation;
 mod repl;
 mod run;
 mod search;
@@ -65,7 +66,7 @@ fn boxed<C: NixCommand + Default + 'static>() -> Box<dyn NixCommand> {
 const COMMANDS: &[Entry] = &[
     Entry {
         path: &["copy"],
-        usage: "[--from STORE] [--to STORE] [--no-check-sigs] INSTALLABLES...",
+        usage: "[--from STORE] [--to STORE] [--no-check-sigs] [-s] [--no-recursive] [-o LINK] INSTALLABLES...",
         summary: "copy paths with all they refer to from one store to another",
         make: boxed::<copy::Copy>,
     },
@@ -299,6 +300,18 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<shell::Shell>,
     },
     Entry {
+        path: &["realisation", "info"],
+        usage: "[--json] INSTALLABLES...",
+        summary: "show what content-addressed outputs were realised as",
+        make: boxed::<realisation::Info>,
+    },
+    Entry {
+        path: &["store", "copy-log"],
+        usage: "[--from STORE] [--to STORE] INSTALLABLES...",
+        summary: "copy build logs from one store to another",
+        make: boxed::<store::logs::CopyLog>,
+    },
+    Entry {
         path: &["store", "add"],
         usage: "[--name NAME] [--mode flat|nar|text] [--hash-algo ALGO] PATH",
         summary: "add a file or directory to the store",
@@ -442,7 +455,7 @@ const ALIASES: &[(&str, &[&str])] = &[
 
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
 const MISSING: &[&str] =
-    &["bundle", "flake", "fmt", "formatter", "help", "help-stores", "realisation", "registry", "upgrade-nix"];
+    &["bundle", "flake", "fmt", "formatter", "help", "help-stores", "registry", "upgrade-nix"];
 
 /// The command line of `nix` while it is read: words choose the command, which then gets everything else.
 struct Line {

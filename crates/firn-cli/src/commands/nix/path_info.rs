@@ -6,7 +6,7 @@ use crate::args::{FlagSink, Values};
 use crate::commands::nix_store::render_size;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use firn_core::{StorePath, ValidPathInfo};
+use firn_core::{NarInfo, StorePath, ValidPathInfo};
 use firn_store::{ClosureOptions, Store, compute_fs_closure};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
@@ -80,6 +80,9 @@ impl PathInfo {
                 None => Value::Null,
                 Some(info) => {
                     let mut value = info_json(store, &info, format);
+                    if let Some(nar) = context.block_on(store.query_nar_info(path))?? {
+                        add_file(&mut value, &nar);
+                    }
                     if self.closure_size {
                         value["closureSize"] = json!(closure_size(context, store, path)?);
                     }
@@ -172,6 +175,18 @@ fn closure_size(context: &Context, store: &dyn Store, path: &StorePath) -> CliRe
         total += info.map_or(0, |info| info.nar_size);
     }
     Ok(total)
+}
+
+/// What a binary cache says of the file that holds the archive.
+fn add_file(value: &mut Value, nar: &NarInfo) {
+    value["url"] = json!(nar.url);
+    value["compression"] = json!(nar.compression);
+    if let Some(hash) = &nar.file_hash {
+        value["downloadHash"] = json!(hash.to_sri());
+    }
+    if let Some(size) = nar.file_size {
+        value["downloadSize"] = json!(size);
+    }
 }
 
 /// Version 1 has full paths and texts, version 2 base names and objects.

@@ -60,7 +60,7 @@ pub fn availability(
     *packages = kept;
     let store = context.store()?;
     let valid = context.block_on(store.query_valid_paths(&paths))??;
-    let substitutable = context.block_on(store.query_substitutable(&paths))??.into_keys().collect();
+    let substitutable = context.substitutable(&paths)?;
     Ok(Availability { installed: BTreeSet::new(), valid, substitutable })
 }
 

@@ -117,8 +117,8 @@ fn prebuilt(context: &Context, elements: Vec<Element>) -> CliResult<Vec<Element>
     let store = context.store()?;
     let paths = elements.iter().map(|element| element.out_path.clone()).collect();
     let valid = context.block_on(store.query_valid_paths(&paths))??;
-    let known = context.block_on(store.query_substitutable(&paths))??;
-    let is_there = |e: &Element| valid.contains(&e.out_path) || known.contains_key(&e.out_path);
+    let known = context.substitutable(&paths)?;
+    let is_there = |e: &Element| valid.contains(&e.out_path) || known.contains(&e.out_path);
     Ok(elements.into_iter().filter(is_there).collect())
 }
 

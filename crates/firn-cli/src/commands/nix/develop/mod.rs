@@ -62,7 +62,7 @@ impl Common {
                 derivation::environment(context, drv)?
             }
         };
-        self.profile.update(context, std::slice::from_ref(&path))?;
+        self.profile.update(&*context.store()?, context, std::slice::from_ref(&path))?;
         Ok((BuildEnvironment::parse(&read(context, &path)?)?, path))
     }
 

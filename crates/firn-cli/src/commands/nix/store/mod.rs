@@ -4,6 +4,7 @@ pub mod add;
 pub mod closures;
 pub mod files;
 pub mod garbage;
+pub mod logs;
 pub mod paths;
 pub mod signatures;
 pub mod upkeep;

@@ -1,0 +1,64 @@
+//! The error of fetching.
+
+use firn_archive::ArchiveError;
+use firn_core::HashFormat;
+use firn_http::HttpError;
+use firn_http::client::DownloadError;
+use firn_store::StoreError;
+use std::path::PathBuf;
+use thiserror::Error;
+
+pub type FetchResult<T> = Result<T, FetchError>;
+
+/// Why something could not be fetched.
+#[derive(Debug, Error)]
+pub enum FetchError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("unpacking '{url}': {source}")]
+    Unpack { url: String, source: ArchiveError },
+    #[error("{operation} '{}': {source}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("fetcher cache '{}': {message}", path.display())]
+    Cache { path: PathBuf, message: String },
+    #[error(
+        "hash mismatch in file downloaded from '{url}':\n  specified: {}\n  got:       {}",
+        expected.to_prefixed(HashFormat::Nix32),
+        got.to_prefixed(HashFormat::Nix32)
+    )]
+    HashMismatch { url: String, expected: firn_core::Hash, got: firn_core::Hash },
+    /// The text is the whole message.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl FetchError {
+    pub(crate) fn io(
+        operation: &'static str,
+        path: impl Into<PathBuf>,
+    ) -> impl FnOnce(std::io::Error) -> FetchError {
+        let path = path.into();
+        move |source| FetchError::Io { operation, path, source }
+    }
+
+    /// The exit status that a program ends with.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            FetchError::HashMismatch { .. } => 102,
+            _ => 1,
+        }
+    }
+}
+
+impl From<DownloadError> for FetchError {
+    fn from(error: DownloadError) -> FetchError {
+        match error {
+            DownloadError::Http(error) => FetchError::Http(error),
+            DownloadError::Sink(source) => {
+                FetchError::Io { operation: "writing", path: "a temporary file".into(), source }
+            }
+        }
+    }
+}
