@@ -73,6 +73,8 @@ pub struct BuildConfig {
     pub ssl_cert_file: Option<PathBuf>,
     pub netrc_file: Option<PathBuf>,
     pub hashed_mirrors: Vec<String>,
+    /// How `builtin:fetchurl` downloads.
+    pub downloads: crate::builtins::Downloads,
     /// Whether error messages advise `nix log` (experimental feature `nix-command`) or `nix-store -l`.
     pub nix_command: bool,
     /// Experimental feature `ca-derivations`.
@@ -115,6 +117,7 @@ impl Default for BuildConfig {
             ssl_cert_file: None,
             netrc_file: None,
             hashed_mirrors: Vec::new(),
+            downloads: crate::builtins::Downloads::default(),
             nix_command: false,
             ca_derivations: false,
         }

@@ -14,12 +14,13 @@ use crate::trees::{
     HashRewrites, content_hash, copy_rewritten, move_tree, nar_hash, scan_and_hash, with_suffix,
 };
 use firn_core::store_path::{References, output_path_name};
-use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, StorePath, ValidPathInfo};
+use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, HashFormat, StorePath, ValidPathInfo};
+use firn_derivation::modulo::{HashModuloError, Mask};
 use firn_derivation::{Derivation, DerivationOptions, DerivationOutput};
 use firn_sandbox::BuildUser;
 use firn_scheduler::BuildFailure;
 use firn_store::activity::Logger;
-use firn_store::{BuildMode, BuildStatus, BuildTarget, OutputTree};
+use firn_store::{BuildMode, BuildStatus, BuildTarget, OutputTree, Realisation};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -109,8 +110,36 @@ impl Registration<'_> {
         if self.mode != BuildMode::Check {
             let infos: Vec<ValidPathInfo> = infos.into_values().collect();
             target.register_outputs(&infos).map_err(BuildFailure::other)?;
+            self.register_realisations(&outputs)?;
         }
         Ok(outputs)
+    }
+
+    /// Notes what the outputs are, before anybody hears that they were built: the hook after the build may ask.
+    /// A derivation that was resolved has no inputs left that its hash would need.
+    fn register_realisations(&self, outputs: &BTreeMap<String, StorePath>) -> Result<(), BuildFailure> {
+        let impure = self.drv.derivation_type().is_ok_and(|kind| kind.is_impure());
+        if !self.config.ca_derivations || !self.drv.input_drvs.is_empty() || impure {
+            return Ok(());
+        }
+        let hash = self
+            .drv
+            .hash_modulo(self.target.store_dir(), Mask::Outputs, |input| {
+                let (output, drv) = (String::new(), input.base_name().to_owned());
+                Err(HashModuloError::NoOutput { output, drv })
+            })
+            .map_err(BuildFailure::other)?;
+        for (name, path) in outputs {
+            let Some(hash) = hash.output(name) else { continue };
+            let id = format!("{}!{name}", hash.to_prefixed(HashFormat::Base16));
+            let mut realisation = Realisation::new(id, path.clone());
+            let fingerprint = realisation.fingerprint();
+            for key in &self.config.secret_keys {
+                realisation.signatures.insert(key.sign(fingerprint.as_bytes()));
+            }
+            self.target.register_realisation(&realisation).map_err(BuildFailure::other)?;
+        }
+        Ok(())
     }
 
     /// Outputs that were valid before are not touched, unless they are what is looked at.

@@ -234,6 +234,14 @@ fn build_config(s: &Settings) -> CliResult<BuildConfig> {
         ssl_cert_file: s.ssl_cert_file.clone(),
         netrc_file: Some(s.netrc_file.clone()).filter(|path| path != Path::new("")),
         hashed_mirrors: s.hashed_mirrors.clone(),
+        downloads: firn_build::builtins::Downloads {
+            attempts: s.download_attempts,
+            connect_timeout: Some(s.connect_timeout.into()).filter(|n| *n > 0),
+            stalled_timeout: Some(s.stalled_download_timeout.into()).filter(|n| *n > 0),
+            http2: s.http2,
+            speed_limit: Some(u64::from(s.download_speed) * 1024).filter(|n| *n > 0),
+            user_agent_suffix: s.user_agent_suffix.clone(),
+        },
         nix_command: s.has_feature(ExperimentalFeature::NixCommand),
         ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
     })

@@ -6,9 +6,10 @@ use crate::context::Context;
 use crate::debugger::Prompt;
 use crate::error::{CliError, CliResult, os_message};
 use crate::statistics;
+use crate::stores;
 use firn_eval::{
-    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, LintLevel, Lints, Origin,
-    SearchPathEntry, Sym, Value, Vm, render_error,
+    Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, FetchRequest, LintLevel, Lints,
+    Origin, SearchPathEntry, Sym, Value, Vm, render_error,
 };
 use firn_host::{Access, AccessHost, FunctionTrace, HostParts, LazyRuntime, Profiler, StoreHost};
 use firn_settings::EvalProfiler;
@@ -132,6 +133,8 @@ impl Evaluation {
             runtime: Arc::new(LazyRuntime::default()),
             logger: Arc::clone(&context.logger),
             builder: context.make_builder()?,
+            fetcher: crate::fetching::fetcher(context, context.eval_store()?),
+            open_cache: stores::cache_opener(context)?,
             read_only: eval_settings.read_only,
             use_case_hack: settings.use_case_hack,
             trace_import_from_derivation: settings.trace_import_from_derivation,
@@ -229,16 +232,25 @@ impl Evaluation {
             return self.run(|vm| vm.find_file(&name));
         }
         if is_url(bytes) {
-            return Err(CliError::failed(format!(
-                "expressions from URLs ('{}') are not supported yet by this version of firn",
-                arg.display()
-            )));
+            return self.download(arg);
         }
         Ok(if bytes.first() == Some(&b'/') {
             bytes.to_vec()
         } else {
             [&self.current_dir[..], b"/", bytes].concat()
         })
+    }
+
+    /// The folder that an archive at a URL unpacks to.
+    fn download(&mut self, url: &Path) -> CliResult<Vec<u8>> {
+        let url = url.to_string_lossy();
+        let url = match url.strip_prefix("channel:") {
+            Some(channel) => format!("https://channels.nixos.org/{channel}/nixexprs.tar.xz"),
+            None => url.into_owned(),
+        };
+        let request = FetchRequest { url, name: "source".into(), unpack: true, expected: None };
+        let path = self.host.fetch(&request).map_err(|e| CliError::failed(e.message))?;
+        Ok(self.host.store_dir().display(&path).into_bytes())
     }
 
     /// The value of a file argument.

@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod evaluation;
 mod exec;
+mod fetching;
 mod http;
 mod installables;
 mod local_time;

@@ -4,6 +4,8 @@ mod caches;
 mod local;
 pub mod remote;
 
+pub use caches::opener as cache_opener;
+
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::StoreDir;

@@ -120,6 +120,9 @@ pub trait EvalHost: Send + Sync {
     /// Fetches for `fetchurl`, `fetchTarball` and the like; returns a store path.
     fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath>;
 
+    /// Fetches the closure of a path from a binary cache (`builtins.fetchClosure`).
+    fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath>;
+
     /// Why a path that seemed not to be there may not be looked at, if that is so. Reads answer so themselves;
     /// [`EvalHost::file_kind`] only sees nothing.
     fn check_access(&self, path: &[u8]) -> HostResult<()> {
@@ -154,4 +157,15 @@ pub struct FetchRequest {
     pub name: String,
     pub unpack: bool,
     pub expected: Option<Hash>,
+}
+
+/// A closure to be fetched.
+#[derive(Debug, Clone)]
+pub struct ClosureRequest {
+    /// The URI of a binary cache.
+    pub from_store: String,
+    pub from_path: StorePath,
+    /// What the path is rewritten to; the inner `None` asks what that would be.
+    pub to_path: Option<Option<StorePath>>,
+    pub input_addressed: bool,
 }

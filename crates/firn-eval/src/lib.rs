@@ -47,7 +47,9 @@ pub use fmt::{
     print::{PrintOptions, print_value},
     xml::to_xml,
 };
-pub use host::{CopySource, EvalHost, FetchRequest, FileKind, HostError, HostResult, PathFilter};
+pub use host::{
+    ClosureRequest, CopySource, EvalHost, FetchRequest, FileKind, HostError, HostResult, PathFilter,
+};
 pub use package::{PackageOutputs, while_querying};
 pub use render::{code_excerpt, render_error};
 pub use select::{FoundDerivation, parse_attr_path};

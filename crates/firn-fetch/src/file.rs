@@ -61,10 +61,7 @@ impl Fetcher {
                 let source = AddSource::Path(file.path());
                 let none = BTreeSet::new();
                 let store = &self.inner.store;
-                store
-                    .add_to_store(name, source, CaMethod::Flat, HashAlgo::Sha256, &none, false)
-                    .await?
-                    .path
+                store.add_to_store(name, source, CaMethod::Flat, HashAlgo::Sha256, &none, false).await?.path
             }
         };
         let effective_url = response.urls.last().cloned().unwrap_or_else(|| url.to_owned());

@@ -93,8 +93,7 @@ impl Fetcher {
                 return Err(FetchError::Other(format!("hash mismatch for '{}'", source.display())));
             }
         }
-        let added =
-            store.add_to_store(&name, AddSource::Path(&source), method, algo, &none, false).await?;
+        let added = store.add_to_store(&name, AddSource::Path(&source), method, algo, &none, false).await?;
         drop(held);
         let hash = added.ca.map(|ca| ca.hash).unwrap_or(added.nar_hash);
         Ok(Prefetched { store_path: added.path, hash })
@@ -128,7 +127,8 @@ mod tests {
 
     #[test]
     fn names() {
-        let check = |url: &str, expected: Option<&str>| assert_eq!(last_part(url).as_deref(), expected, "{url}");
+        let check =
+            |url: &str, expected: Option<&str>| assert_eq!(last_part(url).as_deref(), expected, "{url}");
         check("https://h/a/b.tar.gz", Some("b.tar.gz"));
         check("https://h/a/b%2B.zip?x=/y", Some("b+.zip"));
         check("https://h/dir/", Some("dir"));

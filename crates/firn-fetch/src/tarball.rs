@@ -46,8 +46,7 @@ impl Fetcher {
         let mut request = Request::get(url);
         request.headers = headers.to_vec();
         request.decompress = false;
-        request.expected_etag =
-            cached.as_ref().and_then(|(entry, _)| entry.text("etag")).map(str::to_owned);
+        request.expected_etag = cached.as_ref().and_then(|(entry, _)| entry.text("etag")).map(str::to_owned);
         let (response, file) = match self.download(request).await {
             Ok(done) => done,
             Err(error @ FetchError::Http(_)) => match cached {
@@ -93,8 +92,7 @@ impl Fetcher {
         let _activity = Activity::start(&self.inner.logger, Verbosity::Info, kind, &text, &[], 0);
         let url = url.to_owned();
         let unpacked = tokio::task::spawn_blocking(move || unpack_file(&url, file.path()));
-        let (dir, root, last_modified) =
-            unpacked.await.map_err(|e| FetchError::Other(e.to_string()))??;
+        let (dir, root, last_modified) = unpacked.await.map_err(|e| FetchError::Other(e.to_string()))??;
         let none = BTreeSet::new();
         let source = AddSource::Path(&root);
         let added = self

@@ -7,8 +7,8 @@
 use firn_core::{StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
-    ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind, HostError, HostResult,
-    canonical_path,
+    ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
+    HostError, HostResult, canonical_path,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -310,6 +310,12 @@ impl EvalHost for AccessHost {
         self.check_uri(&request.url)?;
         let path = self.inner.fetch(request)?;
         self.allow(&path);
+        Ok(path)
+    }
+
+    fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {
+        let path = self.inner.fetch_closure(request)?;
+        self.allow_closure(&path)?;
         Ok(path)
     }
 

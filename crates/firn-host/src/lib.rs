@@ -4,6 +4,7 @@
 //! synchronous, and stores, which are not. Nothing is opened or started before it is needed.
 
 mod access;
+mod fetch;
 mod files;
 mod runtime;
 mod watch;
@@ -18,20 +19,25 @@ use firn_core::store_path::{References, StoreDir};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DownstreamPlaceholder};
 use firn_eval::{
-    ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind, HostError, HostResult,
+    ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
+    HostError, HostResult,
 };
+use firn_fetch::Fetcher;
 use firn_store::activity::{Logger, Verbosity};
 use firn_store::copy::{CopyOptions, copy_paths};
 use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, compute_fs_closure};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use writer::Writer;
 
 /// Makes the store that builds, when something has to be built.
 pub type MakeBuilder = Box<dyn Fn() -> Result<Arc<dyn BuildStore>, String> + Send + Sync>;
+
+/// Opens a binary cache by its scheme and the rest of its URI.
+pub type OpenCache = Box<dyn Fn(&str, &str) -> Result<Arc<dyn Store>, String> + Send + Sync>;
 
 /// What a [`StoreHost`] works with.
 pub struct HostParts {
@@ -41,6 +47,10 @@ pub struct HostParts {
     pub runtime: Arc<LazyRuntime>,
     pub logger: Arc<dyn Logger>,
     pub builder: MakeBuilder,
+    /// Fetches into `store`.
+    pub fetcher: Fetcher,
+    /// Opens binary caches for `builtins.fetchClosure`.
+    pub open_cache: OpenCache,
     /// Nothing is written: paths are only computed.
     pub read_only: bool,
     pub use_case_hack: bool,
@@ -334,28 +344,11 @@ impl EvalHost for StoreHost {
     }
 
     fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath> {
-        if let Some(path) = request.url.strip_prefix("file://").filter(|_| !request.unpack) {
-            let real = Path::new(path);
-            let source = AddSource::Path(real);
-            let (method, algo) = (firn_core::CaMethod::Flat, firn_core::HashAlgo::Sha256);
-            let none = BTreeSet::new();
-            let add = self.parts.store.add_to_store(&request.name, source, method, algo, &none, false);
-            let info = self.block_on(add)?.map_err(host_error)?;
-            let got = info.ca.map(|ca| ca.hash);
-            if let (Some(expected), Some(got)) = (request.expected, got) {
-                if expected != got {
-                    let message = format!(
-                        "hash mismatch in file downloaded from '{}':\n  specified: {}\n  got:       {}",
-                        request.url,
-                        expected.to_sri(),
-                        got.to_sri()
-                    );
-                    return Err(HostError { exit: 102, ..HostError::new(message) });
-                }
-            }
-            return Ok(info.path);
-        }
-        Err(HostError::new(format!("fetching '{}' is not supported by this version of firn", request.url)))
+        self.fetch_url(request)
+    }
+
+    fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {
+        self.closure_from_cache(request)
     }
 
     fn warn(&self, message: &str) {

@@ -3,7 +3,11 @@
 
 use bytes::Bytes;
 use std::io::{self, BufRead, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use tokio::io::AsyncWrite;
 use tokio::sync::mpsc;
+use tokio_util::sync::PollSender;
 
 /// Size of the pieces that writers make, in bytes.
 pub const PIECE: usize = 256 * 1024;
@@ -31,12 +35,9 @@ impl PipeReader {
     }
 
     /// The next piece, for readers that are polled.
-    pub fn poll_next(
-        &mut self,
-        cx: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<io::Result<Bytes>>> {
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> std::task::Poll<Option<io::Result<Bytes>>> {
         if !self.piece.is_empty() {
-            return std::task::Poll::Ready(Some(Ok(self.take_piece())));
+            return Poll::Ready(Some(Ok(self.take_piece())));
         }
         self.receiver.poll_recv(cx)
     }
@@ -125,5 +126,39 @@ impl Write for PipeWriter {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A pipe as an asynchronous writer.
+pub struct PieceSink {
+    sender: PollSender<io::Result<Bytes>>,
+}
+
+impl PieceSink {
+    pub fn new(sender: PipeSender) -> PieceSink {
+        PieceSink { sender: PollSender::new(sender) }
+    }
+
+    /// Lets the reader fail with `error`.
+    pub async fn fail(self, error: io::Error) {
+        if let Some(sender) = self.sender.get_ref() {
+            let _ = sender.send(Err(error)).await;
+        }
+    }
+}
+
+impl AsyncWrite for PieceSink {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        std::task::ready!(self.sender.poll_reserve(cx)).map_err(gone)?;
+        let n = data.len().min(PIECE);
+        self.sender.send_item(Ok(Bytes::copy_from_slice(&data[..n]))).map_err(gone)?;
+        Poll::Ready(Ok(n))
+    }
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Goal {
     pub wants_all: bool,
     /// Whether substitution was tried already, so that building is what is left.
     pub substitution_tried: bool,
+    /// Whether substitution was tried for what the derivation resolves to.
+    pub resolved_tried: bool,
     /// Whether that made it valid.
     pub substituted: bool,
     pub derivation: Option<Arc<Derivation>>,
@@ -73,6 +75,7 @@ impl Graph {
             wanted: BTreeSet::new(),
             wants_all: false,
             substitution_tried: false,
+            resolved_tried: false,
             substituted: false,
             derivation: None,
             waits_for: BTreeSet::new(),

@@ -101,7 +101,7 @@ async fn built(
         missing.unknown.insert(drv_path.clone());
         return Ok(());
     }
-    let mut known = derivations.query_derivation_outputs(drv_path).await?;
+    let mut known = scheduler.outputs_of(drv_path).await?;
     known.retain(|name, _| outputs.contains(name));
     let paths: BTreeSet<StorePath> = known.values().flatten().cloned().collect();
     let valid = store.query_valid_paths(&paths).await?;

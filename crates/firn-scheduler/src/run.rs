@@ -224,17 +224,26 @@ impl<'a> Run<'a> {
     fn substitute(
         &mut self,
         id: GoalId,
-        mut paths: BTreeSet<StorePath>,
+        paths: BTreeSet<StorePath>,
         realisations: BTreeSet<String>,
     ) -> bool {
-        let repair = self.mode_of(id) == BuildMode::Repair;
         let goal = self.graph.get_mut(id);
         if goal.substitution_tried || !self.scheduler.config.substitute {
             return false;
         }
         goal.substitution_tried = true;
+        self.start_substitution(id, paths, realisations)
+    }
+
+    fn start_substitution(
+        &mut self,
+        id: GoalId,
+        mut paths: BTreeSet<StorePath>,
+        realisations: BTreeSet<String>,
+    ) -> bool {
+        let repair = self.mode_of(id) == BuildMode::Repair;
         let Some(substituter) = self.scheduler.substituter.clone() else { return false };
-        goal.state = State::Running;
+        self.graph.get_mut(id).state = State::Running;
         let cancel = self.cancel.clone();
         let store = Arc::clone(&self.scheduler.store);
         let logger = Arc::clone(&self.scheduler.logger);
@@ -303,7 +312,7 @@ impl<'a> Run<'a> {
         let mode = self.mode_of(id);
         let outputs = match kind.is_impure() {
             true => drv.outputs.keys().map(|name| (name.clone(), None)).collect(),
-            false => derivations.query_derivation_outputs(drv_path).await?,
+            false => self.scheduler.outputs_of(drv_path).await?,
         };
         self.scheduler.note_fixed_outputs(&drv, &outputs);
         let paths: BTreeSet<StorePath> = outputs.values().flatten().cloned().collect();
@@ -479,8 +488,7 @@ impl<'a> Run<'a> {
         let mut roots: BTreeSet<StorePath> = drv.input_srcs.clone();
         let mut input_outputs = BTreeMap::new();
         for (input, node) in &drv.input_drvs {
-            let derivations = self.scheduler.store_of(input).await?;
-            let outputs = derivations.query_derivation_outputs(input).await?;
+            let outputs = self.scheduler.outputs_of(input).await?;
             for name in &node.outputs {
                 let found = match self.known.get(&(input.clone(), name.clone())) {
                     Some(path) => Some(path.clone()),
@@ -544,6 +552,17 @@ impl<'a> Run<'a> {
                 self.succeed(id, BuildStatus::ResolvesToAlreadyValid, outputs);
                 return Ok(());
             }
+            let allowed = self.scheduler.config.always_allow_substitutes
+                || drv.options(store.store_dir()).is_ok_and(|options| options.allow_substitutes);
+            if allowed && self.scheduler.config.substitute && !self.graph.get(id).resolved_tried {
+                self.graph.get_mut(id).resolved_tried = true;
+                let ids = firn_store::outputs::output_ids(&*store, path, drv).await?;
+                let goal = self.graph.get(id);
+                let ids = ids.into_iter().filter(|(name, _)| goal.wants(name)).map(|(_, id)| id).collect();
+                if self.start_substitution(id, BTreeSet::new(), ids) {
+                    return Ok(());
+                }
+            }
         }
         let request = BuildRequest { drv_path, drv, input_paths, mode: self.mode_of(id) };
         self.graph.get_mut(id).state = State::Running;
@@ -588,7 +607,8 @@ impl<'a> Run<'a> {
                 // Substituted or not, the next look tells.
                 let goal = self.graph.get_mut(id);
                 goal.substituted = matches!(result, Ok(Substituted::All));
-                goal.state = State::New;
+                // With its inputs done, only building it is left.
+                goal.state = if goal.resolved_tried { State::Waiting } else { State::New };
                 self.look_at(id);
             }
         }

@@ -121,12 +121,28 @@ impl Scheduler {
         }
     }
 
-    /// Tells the substituter what the outputs of a fixed-output derivation will hold.
-    pub(crate) fn note_fixed_outputs(
+    /// The outputs of a derivation: as it states them, else by realisations of the store that builds.
+    pub(crate) async fn outputs_of(
         &self,
-        drv: &Derivation,
-        outputs: &BTreeMap<String, Option<StorePath>>,
-    ) {
+        drv_path: &StorePath,
+    ) -> StoreResult<BTreeMap<String, Option<StorePath>>> {
+        let derivations = self.store_of(drv_path).await?;
+        let mut outputs = derivations.query_derivation_outputs(drv_path).await?;
+        let elsewhere = !Arc::ptr_eq(derivations, &self.store);
+        if elsewhere && self.config.ca_derivations && outputs.values().any(Option::is_none) {
+            let drv = derivations.read_derivation(drv_path).await?;
+            let ids = firn_store::outputs::output_ids_with(&**derivations, drv_path, &drv, &self.drv_hashes);
+            for (name, id) in ids.await? {
+                if let Some(slot @ None) = outputs.get_mut(&name) {
+                    *slot = self.store.query_realisation(&id).await?.map(|known| known.out_path);
+                }
+            }
+        }
+        Ok(outputs)
+    }
+
+    /// Tells the substituter what the outputs of a fixed-output derivation will hold.
+    pub(crate) fn note_fixed_outputs(&self, drv: &Derivation, outputs: &BTreeMap<String, Option<StorePath>>) {
         let Some(substituter) = &self.substituter else { return };
         for (name, output) in &drv.outputs {
             if let (DerivationOutput::CaFixed(address), Some(Some(path))) = (output, outputs.get(name)) {

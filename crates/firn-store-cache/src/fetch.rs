@@ -3,14 +3,13 @@
 use crate::files::Files;
 use firn_archive::Method;
 use firn_core::NarInfo;
-use firn_http::pipe::{self, PipeSender, PipeWriter};
+use firn_http::pipe::{self, PieceSink, PipeSender, PipeWriter};
 use firn_nar::NarError;
 use firn_store::{NarSink, StoreError, StoreResult};
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio_util::sync::PollSender;
 
 /// Compressed bytes, and plain ones, that may be under way.
 const IN_FLIGHT: usize = 1 << 20;
@@ -121,32 +120,5 @@ impl AsyncWrite for Bounded<'_> {
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.sink).poll_flush(cx)
-    }
-}
-
-/// A pipe as an asynchronous writer.
-pub(crate) struct PieceSink {
-    sender: PollSender<io::Result<bytes::Bytes>>,
-}
-
-impl PieceSink {
-    pub fn new(sender: PipeSender) -> PieceSink {
-        PieceSink { sender: PollSender::new(sender) }
-    }
-}
-
-impl AsyncWrite for PieceSink {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
-        std::task::ready!(self.sender.poll_reserve(cx)).map_err(gone)?;
-        let n = data.len().min(pipe::PIECE);
-        self.sender.send_item(Ok(bytes::Bytes::copy_from_slice(&data[..n]))).map_err(gone)?;
-        Poll::Ready(Ok(n))
-    }
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }

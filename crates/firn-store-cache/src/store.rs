@@ -402,6 +402,10 @@ impl Store for CacheStore {
         self.inner.uri.clone()
     }
 
+    async fn connect(&self) -> StoreResult<()> {
+        self.properties().await.map(drop)
+    }
+
     async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
         self.properties().await
     }

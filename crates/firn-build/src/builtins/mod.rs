@@ -5,7 +5,8 @@ mod fetchurl;
 
 use crate::config::BuildConfig;
 use crate::outputs::Planned;
-use firn_derivation::Derivation;
+use firn_core::{CaMethod, HashFormat};
+use firn_derivation::{Derivation, DerivationOutput};
 use firn_sandbox::{BuiltinCall, Bytes};
 use firn_scheduler::BuildFailure;
 use firn_store::BuildTarget;
@@ -26,6 +27,23 @@ pub(crate) struct Context {
     /// Certificates that downloads trust.
     pub certificates: Option<Vec<u8>>,
     pub hashed_mirrors: Vec<String>,
+    /// Where mirrors have the output, if it is one file whose hash is known.
+    pub mirror_path: Option<String>,
+    /// Whether the derivation is one that may see the network.
+    pub may_download: bool,
+    pub downloads: Downloads,
+}
+
+/// How downloads work; names are those of settings. Times are in seconds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Downloads {
+    pub attempts: u32,
+    pub connect_timeout: Option<u64>,
+    pub stalled_timeout: Option<u64>,
+    pub http2: bool,
+    /// Bytes per second.
+    pub speed_limit: Option<u64>,
+    pub user_agent_suffix: String,
 }
 
 impl Context {
@@ -67,6 +85,14 @@ pub(crate) fn payload(
         netrc: read(&config.netrc_file),
         certificates: read(&config.ssl_cert_file),
         hashed_mirrors: config.hashed_mirrors.clone(),
+        mirror_path: match drv.outputs.get("out") {
+            Some(DerivationOutput::CaFixed(ca)) if ca.method == CaMethod::Flat => {
+                Some(format!("{}/{}", ca.hash.algo(), ca.hash.to_base(HashFormat::Base16)))
+            }
+            _ => None,
+        },
+        may_download: drv.derivation_type().is_ok_and(|kind| kind.is_fixed() || kind.is_impure()),
+        downloads: config.downloads.clone(),
     };
     serde_json::to_vec(&context).map_err(BuildFailure::other)
 }

@@ -197,6 +197,7 @@ impl LowArgs {
         }
         if self.refresh {
             settings.tarball_ttl = 0;
+            settings.narinfo_cache_meta_ttl = 0;
             settings.narinfo_cache_negative_ttl = 0;
             settings.narinfo_cache_positive_ttl = 0;
         }

@@ -10,6 +10,7 @@ mod nix_daemon;
 mod nix_env;
 mod nix_hash;
 mod nix_instantiate;
+mod nix_prefetch_url;
 mod nix_shell;
 pub mod nix_store;
 mod unsupported;
@@ -41,7 +42,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-env", run: nix_env::main },
     Program { name: "nix-hash", run: nix_hash::main },
     Program { name: "nix-instantiate", run: nix_instantiate::main },
-    Program { name: "nix-prefetch-url", run: unsupported::main },
+    Program { name: "nix-prefetch-url", run: nix_prefetch_url::main },
     Program { name: "nix-shell", run: nix_shell::main },
     Program { name: "nix-store", run: nix_store::main },
     Program { name: nix_daemon::WORKER, run: nix_daemon::worker },
@@ -86,7 +87,7 @@ fn run(program: &Program, args: Vec<OsString>) -> CliResult<u8> {
     let start = Start { program: program.name.to_owned(), args, settings };
     match program.name {
         // Programs that evaluate recurse as deep as expressions do.
-        "nix" | "firn" | "nix-build" | "nix-env" | "nix-instantiate" | "nix-shell" => {
+        "nix" | "firn" | "nix-build" | "nix-env" | "nix-instantiate" | "nix-prefetch-url" | "nix-shell" => {
             firn_eval::with_large_stack(|| (program.run)(start))
         }
         _ => (program.run)(start),

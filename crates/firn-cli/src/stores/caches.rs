@@ -3,11 +3,43 @@
 use super::{Opened, store_dir};
 use crate::context::Context;
 use crate::error::CliResult;
+use firn_core::StoreDir;
+use firn_host::OpenCache;
 use firn_settings::ExperimentalFeature;
+use firn_store::Store;
 use firn_store_cache::{CacheEnvironment, DiskCacheConfig};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+fn environment(context: &Context, dir: StoreDir) -> CacheEnvironment {
+    let s = &*context.settings;
+    let disk_cache = s.dirs.cache_home.clone().map(|directory| DiskCacheConfig {
+        directory,
+        positive_ttl: s.narinfo_cache_positive_ttl.into(),
+        negative_ttl: s.narinfo_cache_negative_ttl.into(),
+        meta_ttl: s.narinfo_cache_meta_ttl.into(),
+    });
+    CacheEnvironment {
+        client: context.http_client().clone(),
+        logger: Arc::clone(&context.logger),
+        disk_cache,
+        store_dir: dir,
+        ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
+        negative_ttl: Duration::from_secs(s.narinfo_cache_negative_ttl.into()),
+        force_http: std::env::var_os("_NIX_FORCE_HTTP").is_some_and(|value| value == "1"),
+    }
+}
+
+/// How evaluation opens caches.
+pub fn opener(context: &Context) -> CliResult<OpenCache> {
+    let environment = environment(context, store_dir(&context.settings, None)?);
+    Ok(Box::new(move |scheme, authority| {
+        let none = BTreeMap::new();
+        let opened = firn_store_cache::open(&environment, scheme, authority, &none, &mut Vec::new());
+        opened.map(|store| Arc::new(store) as Arc<dyn Store>).map_err(|e| e.to_string())
+    }))
+}
 
 /// `http://`, `https://`, `file://` and `s3://`.
 pub fn open(
@@ -16,22 +48,7 @@ pub fn open(
     authority: &str,
     params: &BTreeMap<String, String>,
 ) -> CliResult<Opened> {
-    let s = &*context.settings;
-    let disk_cache = s.dirs.cache_home.clone().map(|directory| DiskCacheConfig {
-        directory,
-        positive_ttl: s.narinfo_cache_positive_ttl.into(),
-        negative_ttl: s.narinfo_cache_negative_ttl.into(),
-        meta_ttl: s.narinfo_cache_meta_ttl.into(),
-    });
-    let environment = CacheEnvironment {
-        client: context.http_client().clone(),
-        logger: Arc::clone(&context.logger),
-        disk_cache,
-        store_dir: store_dir(s, params.get("store"))?,
-        ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
-        negative_ttl: Duration::from_secs(s.narinfo_cache_negative_ttl.into()),
-        force_http: std::env::var_os("_NIX_FORCE_HTTP").is_some_and(|value| value == "1"),
-    };
+    let environment = environment(context, store_dir(&context.settings, params.get("store"))?);
     let mut unknown = Vec::new();
     let store = firn_store_cache::open(&environment, scheme, authority, params, &mut unknown)?;
     for name in unknown {

@@ -2,12 +2,13 @@
 
 use super::{Entry, entry, experimental};
 use crate::coerce::Coerce;
+use crate::coerce::CopyToStore;
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
-use crate::host::FetchRequest;
+use crate::host::{ClosureRequest, FetchRequest};
 use crate::source::Pos;
 use crate::value::{Kind, Value};
 use crate::vm::{Vm, host_error};
-use firn_core::HashAlgo;
+use firn_core::{HashAlgo, StorePath};
 use firn_syntax::Sym;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -59,6 +60,9 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalRe
         }
     } else {
         request.url = text(vm, value, pos, "while evaluating the url we should fetch")?;
+    }
+    if unpack && let Some(channel) = request.url.strip_prefix("channel:") {
+        request.url = format!("https://channels.nixos.org/{channel}/nixexprs.tar.xz");
     }
     vm.host.check_uri(&request.url).map_err(host_error)?;
     if request.name.is_empty() {
@@ -189,8 +193,63 @@ fn fetch_tree(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     not_here("fetchTree", pos)
 }
 
-fn fetch_closure(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
-    not_here("fetchClosure", pos)
+/// A store path, as text or as a path that is not copied.
+fn store_path(vm: &mut Vm, value: Value, at: Pos, what: &'static str) -> EvalResult<StorePath> {
+    let how = Coerce { more: false, copy: CopyToStore::No };
+    let (text, _) = vm.coerce(value, how, at, what)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    vm.host
+        .store_dir()
+        .parse(&text)
+        .map_err(|_| EvalError::at(ErrorKind::Eval, at, format!("path '{text}' is not in the Nix store")))
+}
+
+fn fetch_closure(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let argument =
+        vm.force_attrs(args[0], pos, "while evaluating the argument passed to builtins.fetchClosure")?;
+    let fail = |message: String| EvalError::at(ErrorKind::Eval, pos, message);
+    let (mut from_store, mut from_path, mut to_path, mut input_addressed) = (None, None, None, false);
+    for (i, key) in argument.shape().syms().iter().enumerate() {
+        let (value, at) = (argument.get(i), argument.position(i));
+        match key.as_bytes() {
+            b"fromPath" => {
+                let what = "while evaluating the attribute 'fromPath' passed to builtins.fetchClosure";
+                from_path = Some(store_path(vm, value, at, what)?);
+            }
+            b"toPath" => {
+                let what = "while evaluating the attribute 'toPath' passed to builtins.fetchClosure";
+                let value = vm.force_at(value, at)?;
+                let is_empty = matches!(value.kind(), Kind::Str(text) if text.as_bytes().is_empty());
+                to_path = Some(match is_empty {
+                    true => None,
+                    false => Some(store_path(vm, value, at, what)?),
+                });
+            }
+            b"fromStore" => {
+                let what = "while evaluating the attribute 'fromStore' passed to builtins.fetchClosure";
+                let text = vm.string_no_context(value, at, what)?;
+                from_store = Some(String::from_utf8_lossy(text.as_bytes()).into_owned());
+            }
+            b"inputAddressed" => {
+                let what = "while evaluating the attribute 'inputAddressed' passed to builtins.fetchClosure";
+                input_addressed = vm.force_bool(value, at, what)?;
+            }
+            _ => return Err(fail(format!("attribute '{key}' isn't supported in call to 'fetchClosure'"))),
+        }
+    }
+    let missing = |name: &str| fail(format!("attribute '{name}' is missing in call to 'fetchClosure'"));
+    let from_path = from_path.ok_or_else(|| missing("fromPath"))?;
+    if input_addressed && to_path.is_some() {
+        let message =
+            "attribute 'inputAddressed' is set to true, but 'toPath' is also set. Please remove one of them";
+        return Err(fail(message.into()));
+    }
+    let from_store = from_store.ok_or_else(|| missing("fromStore"))?;
+    vm.in_turn()?;
+    let request = ClosureRequest { from_store, from_path, to_path, input_addressed };
+    let path = vm.host.clone().fetch_closure(&request);
+    let path = path.map_err(|e| EvalError::at(ErrorKind::Host { exit: e.exit }, pos, e.message))?;
+    Ok(super::path_import::store_string(vm, path))
 }
 
 fn get_flake(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {

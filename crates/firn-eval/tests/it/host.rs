@@ -79,6 +79,10 @@ impl EvalHost for MemoryHost {
     fn realise(&self, _: &[ContextElem]) -> HostResult<Vec<(String, String)>> {
         Err(HostError::new("nothing can be built here"))
     }
+    fn fetch_closure(&self, request: &firn_eval::ClosureRequest) -> HostResult<StorePath> {
+        Err(HostError::new(format!("cannot fetch from '{}'", request.from_store)))
+    }
+
     fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath> {
         Err(HostError::new(format!("cannot fetch {}", request.url)))
     }

@@ -306,6 +306,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<realisation::Info>,
     },
     Entry {
+        path: &["store", "prefetch-file"],
+        usage: "[--name NAME] [--expected-hash HASH] [--hash-type ALGO] [--unpack] [--executable] [--json] URL",
+        summary: "download a file into the store",
+        make: boxed::<store::prefetch::PrefetchFile>,
+    },
+    Entry {
         path: &["store", "copy-log"],
         usage: "[--from STORE] [--to STORE] INSTALLABLES...",
         summary: "copy build logs from one store to another",

@@ -6,5 +6,6 @@ pub mod files;
 pub mod garbage;
 pub mod logs;
 pub mod paths;
+pub mod prefetch;
 pub mod signatures;
 pub mod upkeep;

@@ -1,0 +1,14 @@
+//! What fetches URLs into a store.
+
+use crate::context::Context;
+use firn_fetch::Fetcher;
+use firn_store::Store;
+use std::sync::Arc;
+
+/// A fetcher into `store` with the settings of `context`. Nothing is opened before it is used.
+pub fn fetcher(context: &Context, store: Arc<dyn Store>) -> Fetcher {
+    let settings = &context.settings;
+    let client = context.http_client().clone();
+    let cache = settings.dirs.cache_home.clone();
+    Fetcher::new(store, client, Arc::clone(&context.logger), cache, settings.tarball_ttl)
+}
