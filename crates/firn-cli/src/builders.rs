@@ -41,7 +41,10 @@ impl MachineOpener for Opener {
             let opened = stores::open(&machine.store_uri(), &context)?;
             let build = match builds::own_build(&opened, None, logger) {
                 Some(build) => build,
-                None => Arc::new(builds::scheduler(&opened, None, &self.settings, logger)?),
+                None => {
+                    let substituter = crate::substituters::open(&context, &opened)?;
+                    Arc::new(builds::scheduler(&opened, None, substituter, &self.settings, logger)?)
+                }
             };
             Ok(OpenMachine { store: opened.store, build })
         };

@@ -118,6 +118,8 @@ impl Context {
             runtime: OnceCell::new(),
             store: OnceCell::new(),
             eval_store: OnceCell::new(),
+            http: OnceCell::new(),
+            substituter: OnceCell::new(),
         }
     }
 

@@ -4,6 +4,7 @@ use crate::builds;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::stores;
+use crate::substituters;
 use firn_daemon::{Host, Stores};
 use firn_settings::Settings;
 use firn_store::activity::Logger;
@@ -31,7 +32,8 @@ impl Host for StoreHost {
             if let Some(build) = builds::own_build(&opened, None, logger) {
                 return Ok(Stores { store: opened.store, build, cancel: CancellationToken::new() });
             }
-            let scheduler = builds::scheduler(&opened, None, settings, logger)?;
+            let substituter = substituters::open(&context, &opened)?;
+            let scheduler = builds::scheduler(&opened, None, substituter, settings, logger)?;
             let cancel = scheduler.cancellation().clone();
             Ok(Stores { store: opened.store, build: Arc::new(scheduler), cancel })
         };

@@ -60,12 +60,6 @@ pub fn open(uri: &str, context: &Context) -> CliResult<Opened> {
     }
 }
 
-fn unsupported(kind: &str) -> CliError {
-    CliError::failed(format!(
-        "stores of kind '{kind}' are not supported yet by this version of firn; see COMPATIBILITY.md"
-    ))
-}
-
 /// The local store where its state can be written, else the daemon's, else the user's own.
 fn auto(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Opened> {
     let state = params.get("state").map_or(context.settings.dirs.state.clone(), PathBuf::from);

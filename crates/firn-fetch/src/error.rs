@@ -23,12 +23,13 @@ pub enum FetchError {
     Io { operation: &'static str, path: PathBuf, source: std::io::Error },
     #[error("fetcher cache '{}': {message}", path.display())]
     Cache { path: PathBuf, message: String },
+    /// The hashes are what was expected and what came.
     #[error(
         "hash mismatch in file downloaded from '{url}':\n  specified: {}\n  got:       {}",
-        expected.to_prefixed(HashFormat::Nix32),
-        got.to_prefixed(HashFormat::Nix32)
+        hashes[0].to_prefixed(HashFormat::Nix32),
+        hashes[1].to_prefixed(HashFormat::Nix32)
     )]
-    HashMismatch { url: String, expected: firn_core::Hash, got: firn_core::Hash },
+    HashMismatch { url: String, hashes: Box<[firn_core::Hash; 2]> },
     /// The text is the whole message.
     #[error("{0}")]
     Other(String),

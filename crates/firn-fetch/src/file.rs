@@ -32,10 +32,8 @@ impl Fetcher {
         headers: &[(String, String)],
     ) -> FetchResult<Downloaded> {
         let key = self.key(url, name);
-        let cached = match self.lookup("file", &key).await? {
-            Some((entry, path)) => Some((downloaded(&entry, &path, url), entry)),
-            None => None,
-        };
+        let known = self.lookup("file", &key).await?;
+        let cached = known.map(|(entry, path)| (downloaded(&entry, &path, url), entry));
         if let Some((known, entry)) = &cached
             && !entry.is_expired(self.inner.ttl)
         {

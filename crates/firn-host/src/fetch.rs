@@ -61,8 +61,8 @@ impl StoreHost {
                 _ => info.nar_hash,
             };
             if got != *expected {
-                let (url, expected) = (url.clone(), *expected);
-                return Err(fetch_error(FetchError::HashMismatch { url, expected, got }));
+                let (url, hashes) = (url.clone(), Box::new([*expected, got]));
+                return Err(fetch_error(FetchError::HashMismatch { url, hashes }));
             }
         }
         self.files.forget();
@@ -119,7 +119,7 @@ impl StoreHost {
         let StoreKind::Specified { scheme, authority } = &parsed.kind else {
             return Err(HostError::new("'fetchClosure' only supports http:// and https:// stores"));
         };
-        if !matches!(scheme.as_str(), "http" | "https") && !(in_test && scheme == "file") {
+        if !(matches!(scheme.as_str(), "http" | "https") || in_test && scheme == "file") {
             return Err(HostError::new("'fetchClosure' only supports http:// and https:// stores"));
         }
         if !parsed.params.is_empty() {

@@ -221,12 +221,7 @@ impl<'a> Run<'a> {
 
     /// Starts substitution of paths, and of what realisations with some ids stand for; false where there is none to
     /// be had.
-    fn substitute(
-        &mut self,
-        id: GoalId,
-        paths: BTreeSet<StorePath>,
-        realisations: BTreeSet<String>,
-    ) -> bool {
+    fn substitute(&mut self, id: GoalId, paths: BTreeSet<StorePath>, realisations: BTreeSet<String>) -> bool {
         let goal = self.graph.get_mut(id);
         if goal.substitution_tried || !self.scheduler.config.substitute {
             return false;

@@ -12,7 +12,7 @@ use firn_derivation::{Derivation, DerivationOutput};
 use firn_store::activity::Logger;
 use firn_store::{
     BuildMode, BuildResult, BuildStore, ClosureOptions, CopyOptions, Missing, Store, StoreError, StoreResult,
-    compute_fs_closure, copy_paths,
+    SubstitutablePathInfo, compute_fs_closure, copy_paths,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -192,6 +192,23 @@ impl BuildStore for Scheduler {
 
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
         missing::query_missing(self, paths).await
+    }
+
+    async fn query_substitutes(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>> {
+        match &self.substituter {
+            Some(substituter) if self.config.substitute => substituter.query(paths).await,
+            _ => Ok(BTreeMap::new()),
+        }
+    }
+
+    async fn query_available(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>> {
+        match &self.substituter {
+            Some(substituter) if self.config.substitute => substituter.query_available(paths).await,
+            _ => Ok(BTreeSet::new()),
+        }
     }
 
     async fn ensure_path(&self, path: &StorePath) -> StoreResult<()> {

@@ -452,6 +452,21 @@ pub trait BuildStore: Send + Sync {
 
     /// Makes `path` valid by substitution or fails.
     async fn ensure_path(&self, path: &StorePath) -> StoreResult<()>;
+
+    /// What the substituters of this store say of `paths`; those that none knows are absent.
+    async fn query_substitutes(
+        &self,
+        paths: &BTreeSet<StorePath>,
+    ) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>> {
+        let _ = paths;
+        Ok(BTreeMap::new())
+    }
+
+    /// Those of many `paths` that substituters have which do not mind to be asked.
+    async fn query_available(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>> {
+        let _ = paths;
+        Ok(BTreeSet::new())
+    }
 }
 
 /// A content address together with what it refers to; names what [`Store::add_to_store`] made.

@@ -2,12 +2,13 @@
 
 use crate::connection::Session;
 use crate::error::OpResult;
+use crate::host::Stores;
 use firn_core::{DerivedPath, StorePath};
-use firn_store::{BuildMode, StoreError};
+use firn_store::{BuildMode, BuildStore, Store, StoreError, SubstitutablePathInfo};
 use firn_wire::Message;
 use firn_wire::values::check_output_id;
 use firn_wire::worker::{Op, write_unkeyed_path_info};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Session {
     async fn read_path(&mut self) -> OpResult<StorePath> {
@@ -46,17 +47,29 @@ pub(super) async fn valid_paths(session: &mut Session) -> OpResult<()> {
 
 pub(super) async fn substitutable_paths(session: &mut Session) -> OpResult<()> {
     let paths = session.read_paths().await?;
-    let store = session.stores()?.store;
+    let stores = session.stores()?;
     session.start()?;
-    let infos = store.query_substitutable(&paths).await?;
-    session.answer(Message::new().paths(store.store_dir(), infos.keys()))
+    let mut found = stores.build.query_available(&paths).await?;
+    found.extend(stores.store.query_substitutable(&paths).await?.into_keys());
+    session.answer(Message::new().paths(stores.store.store_dir(), &found))
+}
+
+/// What the store's substituters know, or those of the store behind it.
+async fn substitutes(
+    store: &dyn Store,
+    build: &dyn BuildStore,
+    paths: &BTreeSet<StorePath>,
+) -> OpResult<BTreeMap<StorePath, SubstitutablePathInfo>> {
+    let mut infos = store.query_substitutable(paths).await?;
+    infos.extend(build.query_substitutes(paths).await?);
+    Ok(infos)
 }
 
 pub(super) async fn substitutable_path_info(session: &mut Session) -> OpResult<()> {
     let path = session.read_path().await?;
-    let store = session.stores()?.store;
+    let Stores { store, build, .. } = session.stores()?;
     session.start()?;
-    let infos = store.query_substitutable(&[path.clone()].into()).await?;
+    let infos = substitutes(&*store, &*build, &[path.clone()].into()).await?;
     let mut message = Message::new();
     match infos.get(&path) {
         None => message.num(0u64),
@@ -71,7 +84,7 @@ pub(super) async fn substitutable_path_info(session: &mut Session) -> OpResult<(
 }
 
 pub(super) async fn substitutable_path_infos(session: &mut Session) -> OpResult<()> {
-    let store = session.stores()?.store;
+    let Stores { store, build, .. } = session.stores()?;
     let mut paths = BTreeSet::new();
     if session.version.has(22) {
         for _ in 0..session.input.count().await? {
@@ -83,7 +96,7 @@ pub(super) async fn substitutable_path_infos(session: &mut Session) -> OpResult<
         paths = session.read_paths().await?;
     }
     session.start()?;
-    let infos = store.query_substitutable(&paths).await?;
+    let infos = substitutes(&*store, &*build, &paths).await?;
     let mut message = Message::new();
     message.count(infos.len());
     for (path, info) in &infos {

@@ -68,7 +68,7 @@ impl NixCommand for Add {
         }
         let store = context.store()?;
         match build(context, &manifest) {
-            Ok(path) => profile_flag::switch(context, &profile, &path)?,
+            Ok(path) => profile_flag::switch(&*context.store()?, context, &profile, &path)?,
             Err(Failure::Other(error)) => return Err(error),
             Err(Failure::Conflict(error)) => {
                 let advice = advice(&error, &manifest, store.store_dir());

@@ -93,7 +93,7 @@ impl From<Failure> for CliError {
 /// Makes the tree of links for `manifest` and switches the profile to it.
 fn switch(context: &Context, profile: &Path, manifest: &Manifest) -> Result<(), Failure> {
     let path = build(context, manifest)?;
-    Ok(profile_flag::switch(context, profile, &path)?)
+    Ok(profile_flag::switch(&*context.store()?, context, profile, &path)?)
 }
 
 fn build(context: &Context, manifest: &Manifest) -> Result<StorePath, Failure> {
