@@ -83,7 +83,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let real = dir.path().canonicalize().unwrap();
         let store_dir = StoreDir::new(real.join("store").to_str().unwrap());
-        let config = LocalStoreConfig::new(store_dir, real.join("state"), real.join("log"));
+        let mut config = LocalStoreConfig::new(store_dir, real.join("state"), real.join("log"));
+        config.ca_derivations = true;
         let record = Arc::new(Record::default());
         let store = LocalStore::new(config, record.clone());
         store.init().unwrap();
