@@ -19,6 +19,7 @@ mod local_files;
 mod nar_cache;
 pub mod open;
 mod s3_files;
+pub mod serve;
 pub mod store;
 
 pub use config::{CacheConfig, CacheKind};

@@ -20,6 +20,7 @@ mod realisation;
 mod repl;
 mod run;
 mod search;
+mod serve;
 mod shell;
 mod store;
 mod store_paths;
@@ -304,6 +305,12 @@ const COMMANDS: &[Entry] = &[
         usage: "[--json] INSTALLABLES...",
         summary: "show what content-addressed outputs were realised as",
         make: boxed::<realisation::Info>,
+    },
+    Entry {
+        path: &["serve"],
+        usage: "[--listen ADDRESS:PORT] [--key-file FILE] [--compression none|zstd] [--priority N]",
+        summary: "serve the store as a binary cache over HTTP",
+        make: boxed::<serve::Serve>,
     },
     Entry {
         path: &["store", "prefetch-file"],

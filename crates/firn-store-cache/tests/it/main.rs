@@ -1,0 +1,6 @@
+//! Caches written and read, and stores served.
+
+mod faults;
+mod files;
+mod served;
+mod world;
