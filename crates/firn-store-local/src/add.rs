@@ -294,7 +294,9 @@ impl LocalStore {
                     restore(&mut NarReader::new(&nar[..]), real, self.restore_options())?;
                     return Ok(());
                 }
-                Content::Staged(staging) => return staging.move_to(real),
+                Content::Staged(staging) => {
+                    return staging.move_to(real, self.inner.config.fsync_store_paths);
+                }
                 Content::Dropped => write(real)?,
             };
             if written != (content.nar_hash, content.nar_size) {
@@ -336,7 +338,7 @@ impl LocalStore {
         }
         self.optimise_new(real, repair)?;
         if config.fsync_store_paths {
-            sync_dir(&config.real_store_dir)?;
+            crate::durable::sync_dir(&config.real_store_dir)?;
         }
         Ok(())
     }
@@ -357,9 +359,4 @@ impl LocalStore {
             self.say(format!("waiting for lock on '{}'...", self.display(path)));
         })
     }
-}
-
-pub(crate) fn sync_dir(dir: &Path) -> StoreResult<()> {
-    let sync = || std::fs::File::open(dir)?.sync_all();
-    sync().map_err(StoreError::io("syncing", dir))
 }

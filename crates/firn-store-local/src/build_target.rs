@@ -55,6 +55,11 @@ impl BuildTarget for LocalStore {
     }
 
     fn register_outputs(&self, infos: &[ValidPathInfo]) -> StoreResult<()> {
+        let config = self.config();
+        if config.fsync_store_paths {
+            infos.iter().try_for_each(|info| crate::durable::sync_tree(&self.real(&info.path)))?;
+            crate::durable::sync_dir(&config.real_store_dir)?;
+        }
         self.register_valid_paths(infos)
     }
 

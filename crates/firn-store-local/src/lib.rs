@@ -17,6 +17,7 @@ mod canonicalise;
 mod config;
 mod db;
 mod derivations;
+mod durable;
 mod gc;
 mod import;
 mod ingest;

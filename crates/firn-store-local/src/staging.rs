@@ -38,7 +38,7 @@ impl Staging {
     }
 
     /// Moves the staged object `x`. Moving a directory needs write permission on it, so that comes last.
-    pub(crate) fn move_to(&self, dest: &Path) -> StoreResult<()> {
+    pub(crate) fn move_to(&self, dest: &Path, sync: bool) -> StoreResult<()> {
         let staged = self.path.join("x");
         let io = |operation| move |e: Errno| StoreError::io(operation, dest)(e.into());
         let is_dir = staged.symlink_metadata().is_ok_and(|m| m.is_dir());
@@ -51,6 +51,9 @@ impl Staging {
             let name = std::ffi::CString::new(std::os::unix::ffi::OsStrExt::as_bytes(dest.as_os_str()))
                 .map_err(|_| StoreError::Other("a path holds a NUL byte".into()))?;
             crate::canonicalise::set_time(CWD, &name).map_err(io("changing modification time of"))?;
+            if sync {
+                crate::durable::sync_dir(dest)?;
+            }
         }
         Ok(())
     }

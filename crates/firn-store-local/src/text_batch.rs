@@ -86,7 +86,7 @@ impl LocalStore {
             infos.push((info, outputs));
         }
         if self.inner.config.fsync_store_paths {
-            crate::add::sync_dir(&self.inner.config.real_store_dir)?;
+            crate::durable::sync_dir(&self.inner.config.real_store_dir)?;
         }
         let registrations =
             infos.iter().map(|(info, outputs)| Registration { info, outputs: outputs.clone() }).collect();

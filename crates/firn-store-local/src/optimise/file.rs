@@ -77,7 +77,10 @@ impl<'a> Linker<'a> {
                 _ => files.push(name.to_owned()),
             }
         }
-        let mut writable = None;
+        let stat = fstat(&fd).map_err(io("getting status of"))?;
+        // Somebody was interrupted while it was writable.
+        let odd = (stat.st_mode & 0o7777, stat.st_mtime) != (0o555, 1);
+        let mut writable = odd.then(|| WritableDir::of(&fd)).transpose().map_err(io("opening directory"))?;
         for name in files {
             self.file(&Place { dir: fd.as_fd(), path, in_object: true }, &name, &mut writable)?;
         }
@@ -190,8 +193,11 @@ impl<'a> Linker<'a> {
         writable: &mut Option<WritableDir>,
     ) -> StoreResult<()> {
         let shared = self.shared;
-        if place.in_object && writable.is_none() {
-            *writable = Some(WritableDir::new(place)?);
+        if place.in_object {
+            match writable {
+                Some(dir) => dir.open_up(place)?,
+                None => *writable = Some(WritableDir::new(place)?),
+            }
         }
         let store_dir = &shared.store.inner.config.real_store_dir;
         let number = crate::staging::random();
@@ -248,12 +254,26 @@ impl<'a> Linker<'a> {
 struct WritableDir(OwnedFd);
 
 impl WritableDir {
+    /// A directory that is what it is; it gets its mode and time back in the end.
+    fn of(dir: &OwnedFd) -> Result<WritableDir, Errno> {
+        openat(dir, c".", OPEN_DIR, Mode::empty()).map(WritableDir)
+    }
+
     fn new(place: &Place<'_>) -> StoreResult<WritableDir> {
         let io = |e: Errno| StoreError::io("changing mode of", place.path)(e.into());
         let fd = openat(place.dir, c".", OPEN_DIR, Mode::empty()).map_err(io)?;
-        let mode = fstat(&fd).map_err(io)?.st_mode & 0o7777;
-        rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode | 0o200)).map_err(io)?;
-        Ok(WritableDir(fd))
+        let dir = WritableDir(fd);
+        dir.open_up(place)?;
+        Ok(dir)
+    }
+
+    fn open_up(&self, place: &Place<'_>) -> StoreResult<()> {
+        let io = |e: Errno| StoreError::io("changing mode of", place.path)(e.into());
+        let mode = fstat(&self.0).map_err(io)?.st_mode & 0o7777;
+        match mode & 0o200 {
+            0 => rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode | 0o200)).map_err(io),
+            _ => Ok(()),
+        }
     }
 }
 

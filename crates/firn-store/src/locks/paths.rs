@@ -54,11 +54,19 @@ impl PathLocks {
             if !take(&fd).map_err(io("acquiring lock"))? {
                 return Ok(false);
             }
-            if rustix::fs::fstat(&fd).map_err(io("getting status of"))?.st_size == 0 {
+            let stat = rustix::fs::fstat(&fd).map_err(io("getting status of"))?;
+            if stat.st_size == 0 {
                 self.held.push((fd, lock_path));
                 return Ok(true);
             }
-            // Somebody removed the file while we waited: what we hold is a lock on nothing.
+            // Somebody removed the file while we waited: what we hold is a lock on nothing. Unless its name came back
+            // in a power cut, or could not be removed; then it would be found again and again.
+            match rustix::fs::lstat(&lock_path) {
+                Ok(named) if (named.st_dev, named.st_ino) == (stat.st_dev, stat.st_ino) => {
+                    rustix::fs::unlink(&lock_path).map_err(io("removing stale lock file"))?;
+                }
+                _ => {}
+            }
         }
     }
 }
@@ -66,9 +74,11 @@ impl PathLocks {
 impl Drop for PathLocks {
     fn drop(&mut self) {
         for (fd, path) in self.held.drain(..) {
-            // Failing to remove the file costs nothing but the file. The byte goes in before the lock is released.
-            let _ = rustix::fs::unlink(&path);
-            let _ = rustix::io::write(&fd, b"d");
+            // Failing to remove the file costs nothing but the file, which is a good lock then. The byte goes in before
+            // the lock is released.
+            if rustix::fs::unlink(&path).is_ok() {
+                let _ = rustix::io::write(&fd, b"d");
+            }
         }
     }
 }
@@ -76,6 +86,17 @@ impl Drop for PathLocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stale_file_is_no_obstacle() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("a");
+        std::fs::write(tmp.path().join("a.lock"), "d").unwrap();
+        let lock = PathLocks::lock(&[path].into(), &|| ()).unwrap();
+        assert_eq!(std::fs::read(tmp.path().join("a.lock")).unwrap(), b"");
+        drop(lock);
+        assert!(!tmp.path().join("a.lock").exists());
+    }
 
     #[test]
     fn excludes_and_cleans_up() {
