@@ -37,6 +37,9 @@ impl Start {
             Context::resolve(&self.program, &low, self.settings, LogFormat::RawWithLogs, Verbosity::Info)?;
         if low.help {
             context.print(help.trim_start().as_bytes())?;
+            if let Some(note) = crate::manual::note_without_man(&self.program) {
+                context.logger.log(Verbosity::Error, note.as_bytes());
+            }
             return Err(CliError::Exit(0));
         }
         if low.version {

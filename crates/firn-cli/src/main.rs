@@ -21,6 +21,7 @@ mod http;
 mod installables;
 mod local_time;
 mod logger;
+mod manual;
 mod mentions;
 mod pager;
 mod profile_flag;

@@ -414,6 +414,11 @@ pub fn find_setting(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name || setting.aliases.contains(&name))
 }
 
+/// The names of all settings, without aliases.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    SETTINGS.iter().map(|setting| setting.name)
+}
+
 /// The setting that the flag `--{flag}` means.
 pub fn find_flag(flag: &str) -> Option<SettingFlag> {
     if let Some(setting) = find_setting(flag) {

@@ -48,6 +48,19 @@ const PROGRAMS: &[Program] = &[
     Program { name: nix_daemon::WORKER, run: nix_daemon::worker },
 ];
 
+/// The older programs with the text of their help.
+pub const HELPS: &[(&str, &str)] = &[
+    ("nix-build", nix_build::HELP),
+    ("nix-collect-garbage", nix_collect_garbage::HELP),
+    ("nix-copy-closure", nix_copy_closure::HELP),
+    ("nix-daemon", nix_daemon::HELP),
+    ("nix-env", nix_env::HELP),
+    ("nix-hash", nix_hash::HELP),
+    ("nix-instantiate", nix_instantiate::HELP),
+    ("nix-shell", nix_shell::HELP),
+    ("nix-store", nix_store::HELP),
+];
+
 /// Runs what `args` (with the program's name first) ask for and gives the exit code.
 pub fn dispatch(args: Vec<OsString>) -> u8 {
     let mut args = args.into_iter();

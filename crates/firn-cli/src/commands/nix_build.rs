@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-build [--arg NAME EXPR] [--argstr NAME STRING] [{--attr | -A} PATH] [--expr | -E]
                  [--no-out-link] [{--out-link | -o} LINK] [--dry-run] [--check] [--repair] PATHS...
 

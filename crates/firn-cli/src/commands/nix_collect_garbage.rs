@@ -12,7 +12,7 @@ use firn_store::activity::Verbosity;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-collect-garbage [-d | --delete-older-than DAYS] [--dry-run] [--max-freed BYTES]
 
 Deletes store paths that no root needs.

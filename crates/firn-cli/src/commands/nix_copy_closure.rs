@@ -86,7 +86,7 @@ pub fn main(start: Start) -> CliResult<u8> {
     Ok(0)
 }
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-copy-closure [--to | --from] [FLAGS...] [USER@]HOST PATHS...
 
 Copies paths with all that they refer to, to a machine by ssh, or from it.

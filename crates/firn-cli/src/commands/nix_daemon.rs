@@ -203,7 +203,7 @@ impl FlagSink for AnyWords {
     }
 }
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-daemon [--stdio] [OPTIONS...]
 
 Serves the store to users who cannot write it themselves, on the socket that NIX_DAEMON_SOCKET_PATH or systemd names.

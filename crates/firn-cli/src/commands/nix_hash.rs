@@ -75,7 +75,7 @@ pub fn main(start: Start) -> CliResult<u8> {
     Ok(0)
 }
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-hash [--flat] [--type ALGO] [--base16 | --base32 | --base64 | --sri] [--truncate] PATHS...
        nix-hash (--to-base16 | --to-base32 | --to-base64 | --to-sri) [--type ALGO] HASHES...
 

@@ -12,7 +12,7 @@ use firn_store::activity::Verbosity;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-instantiate [--parse | --eval [--strict] [--raw | --json | --xml]] [--read-write-mode]
                        [--arg NAME EXPR] [--argstr NAME STRING] [{--attr | -A} PATH]
                        [--add-root PATH] [--expr | -E] FILES...

@@ -10,6 +10,7 @@ mod develop;
 pub mod edit;
 mod eval;
 mod hash;
+mod help;
 mod key;
 mod listing;
 pub mod log;
@@ -30,13 +31,13 @@ use crate::args::{self, FlagSink, LogFormat, LowArgs, Values};
 use crate::commands::build_remote;
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult, suggest};
+use crate::manual;
 use crate::version;
 use firn_core::{CaMethod, HashFormat};
 use firn_settings::ExperimentalFeature;
 use firn_store::activity::Verbosity;
 use std::ffi::OsString;
-use std::fmt::Write;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 
 /// A command of `nix`: reads its part of the command line, then runs.
 pub trait NixCommand: FlagSink {
@@ -84,9 +85,15 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<build::Build>,
     },
     Entry {
+        path: &["completions"],
+        usage: "bash | zsh | fish",
+        summary: "print a script that teaches a shell to complete nix (firn's own)",
+        make: boxed::<help::Completions>,
+    },
+    Entry {
         path: &["config", "check"],
         usage: "",
-        summary: "check the installation and print PASS or FAIL for each check",
+        summary: "look for problems of this installation",
         make: boxed::<config_check::Check>,
     },
     Entry {
@@ -174,6 +181,18 @@ const COMMANDS: &[Entry] = &[
         make: || Box::new(hash::ToBase::new(HashFormat::Sri)),
     },
     Entry {
+        path: &["help"],
+        usage: "[COMMAND]",
+        summary: "show what a command does and its options",
+        make: boxed::<help::Help>,
+    },
+    Entry {
+        path: &["help-stores"],
+        usage: "",
+        summary: "show which kinds of stores there are",
+        make: boxed::<help::HelpStores>,
+    },
+    Entry {
         path: &["key", "convert-secret-to-public"],
         usage: "",
         summary: "print the public half of a secret key that is read from standard input",
@@ -186,6 +205,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<key::GenerateSecret>,
     },
     Entry { path: &["log"], usage: "INSTALLABLE", summary: "show a build log", make: boxed::<log::Log> },
+    Entry {
+        path: &["man"],
+        usage: "FOLDER",
+        summary: "write manual pages to FOLDER/man1 (firn's own)",
+        make: boxed::<help::Man>,
+    },
     Entry {
         path: &["nar", "cat"],
         usage: "NAR PATH",
@@ -433,6 +458,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<store::signatures::Verify>,
     },
     Entry {
+        path: &["upgrade-nix"],
+        usage: "",
+        summary: "say how this program is upgraded",
+        make: boxed::<help::UpgradeNix>,
+    },
+    Entry {
         path: &["why-depends"],
         usage: "[--all] [--precise] PACKAGE DEPENDENCY",
         summary: "show why a package needs another one",
@@ -466,12 +497,17 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("verify", &["store", "verify"]),
 ];
 
+/// Commands that are found before older names, when the program is called `firn`.
+const OURS: &[&str] = &["doctor"];
+
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
 const MISSING: &[&str] =
     &["bundle", "flake", "fmt", "formatter", "help", "help-stores", "registry", "upgrade-nix"];
 
 /// The command line of `nix` while it is read: words choose the command, which then gets everything else.
 struct Line {
+    /// Called as `firn`: names that are older ones of `nix` may be ours.
+    is_firn: bool,
     words: Vec<String>,
     command: Option<Box<dyn NixCommand>>,
     deprecated: Option<String>,
@@ -479,7 +515,8 @@ struct Line {
 
 impl Line {
     fn choose(&mut self, word: String) -> CliResult<()> {
-        if self.words.is_empty() {
+        let is_ours = self.is_firn && OURS.contains(&word.as_str());
+        if self.words.is_empty() && !is_ours {
             if let Some((old, new)) = ALIASES.iter().find(|(old, _)| *old == word) {
                 self.deprecated = Some(format!("'{old}' is a deprecated alias for '{}'", new.join(" ")));
                 for word in *new {
@@ -535,8 +572,16 @@ pub fn main(start: Start) -> CliResult<u8> {
     if start.args.first().is_some_and(|word| word == build_remote::WORD) {
         return build_remote::main(start);
     }
+    if let Some(index) = std::env::var("NIX_GET_COMPLETIONS").ok().and_then(|index| index.parse().ok()) {
+        let paths: Vec<&[&str]> = COMMANDS.iter().map(|entry| entry.path).collect();
+        let answer = manual::completion::complete(start, index, &paths);
+        // A shell that does not want to know any more is no error.
+        let _ = std::io::stdout().write_all(answer.as_bytes());
+        return Ok(0);
+    }
     let mut low = LowArgs::nix();
-    let mut line = Line { words: Vec::new(), command: None, deprecated: None };
+    let mut line =
+        Line { is_firn: start.program == "firn", words: Vec::new(), command: None, deprecated: None };
     args::parse(start.args, &mut low, &mut line)?;
     let verbosity = if std::io::stderr().is_terminal() { Verbosity::Notice } else { Verbosity::Info };
     let mut settings = start.settings;
@@ -554,12 +599,16 @@ pub fn main(start: Start) -> CliResult<u8> {
 }
 
 fn run(context: &Context, low: &LowArgs, line: Line) -> CliResult<u8> {
+    // Flags that came with the commands that are experimental.
+    if low.print_build_logs || low.offline || low.refresh {
+        context.require(ExperimentalFeature::NixCommand)?;
+    }
     if low.version {
         context.print(version::text(&context.program, context).as_bytes())?;
         return Ok(0);
     }
     if low.help {
-        context.print(help(&line.words).as_bytes())?;
+        context.print(manual::help(&rows(), &line.words).as_bytes())?;
         return Ok(0);
     }
     if let Some(warning) = &line.deprecated {
@@ -588,17 +637,13 @@ pub fn json_text(value: &serde_json::Value, pretty: Option<bool>) -> String {
     }
 }
 
-fn help(words: &[String]) -> String {
-    let mut out = String::from("Usage: nix [OPTIONS] COMMAND [ARGUMENTS]\n\n");
-    let shown =
-        |entry: &&Entry| entry.path.len() >= words.len() && words.iter().eq(entry.path[..words.len()].iter());
-    for entry in COMMANDS.iter().filter(shown) {
-        let name = entry.path.join(" ");
-        let _ = writeln!(out, "  nix {name} {}\n      {}", entry.usage, entry.summary);
-    }
-    out.push_str(
-        "\nOptions of all commands: --help, --version, -v, --quiet, --debug, -L, --log-format FORMAT, --offline,\n\
-         --refresh, --option NAME VALUE, and every setting as --NAME VALUE, or --NAME and --no-NAME.\n",
-    );
-    out
+/// The commands as the manual shows them.
+pub fn rows() -> Vec<(&'static [&'static str], &'static str, &'static str)> {
+    COMMANDS.iter().map(|entry| (entry.path, entry.usage, entry.summary)).collect()
+}
+
+/// All commands by their words.
+#[cfg(test)]
+pub fn all() -> impl Iterator<Item = (&'static [&'static str], fn() -> Box<dyn NixCommand>)> {
+    COMMANDS.iter().map(|entry| (entry.path, entry.make))
 }

@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-env OPERATION [FLAGS...] [ARGUMENTS...]
 
 Changes and lists what is installed in a profile.

@@ -24,7 +24,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-shell [--arg NAME EXPR] [--argstr NAME STRING] [{--attr | -A} PATH] [--command CMD | --run CMD]
                  [--exclude REGEX] [--pure] [--keep NAME] [PATH | {--packages | -p} PACKAGES... | -E EXPR]
 

@@ -144,7 +144,7 @@ pub fn main(start: Start) -> CliResult<u8> {
     (operation.run)(&context, line)
 }
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-store OPERATION [FLAGS...] [ARGUMENTS...]
 
 Operations:

@@ -1,0 +1,39 @@
+//! What the program says of itself: help, manual pages and completion, all from the same tables.
+
+pub mod completion;
+mod flags;
+mod man;
+mod render;
+mod shells;
+mod table;
+
+pub use man::{pages, write_pages};
+pub use render::{help, note_without_man};
+pub use shells::script;
+pub use table::{groups_of, positional_of};
+
+/// What may stand in a place of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing that could be completed.
+    Text,
+    File,
+    Folder,
+    /// The name of a setting.
+    Setting,
+    /// A package: a store path, or with `--file` or `--expr` an attribute.
+    Installable,
+}
+
+impl Kind {
+    /// What an argument's name, such as `PATH`, says of it.
+    pub fn of(argument: &str) -> Self {
+        match argument {
+            "PATH" | "FILE" | "LINK" => Self::File,
+            "FOLDER" => Self::Folder,
+            "SETTING" => Self::Setting,
+            "INSTALLABLE" => Self::Installable,
+            _ => Self::Text,
+        }
+    }
+}
