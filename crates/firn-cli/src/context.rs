@@ -38,7 +38,9 @@ impl Start {
         if low.help {
             context.print(help.trim_start().as_bytes())?;
             if let Some(note) = crate::manual::note_without_man(&self.program) {
+                // With the exit code that scripts know of it, although the help was shown.
                 context.logger.log(Verbosity::Error, note.as_bytes());
+                return Err(CliError::Exit(1));
             }
             return Err(CliError::Exit(0));
         }

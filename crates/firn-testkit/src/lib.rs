@@ -6,10 +6,12 @@
 
 mod programs;
 mod sandbox;
+mod terminal;
 mod users;
 mod world;
 
 pub use programs::program_dir;
 pub use sandbox::can_sandbox;
+pub use terminal::Terminal;
 pub use users::BUILD_USERS;
 pub use world::{Run, World};

@@ -50,6 +50,7 @@ struct Flags {
     files: Vec<OsString>,
     attrs: Vec<String>,
     from_args: bool,
+    from_stdin: bool,
     parse: bool,
     eval: bool,
     find_file: bool,
@@ -90,7 +91,10 @@ impl FlagSink for Flags {
     }
 
     fn positional(&mut self, arg: OsString) -> CliResult<()> {
-        self.files.push(arg);
+        match arg == "-" {
+            true => self.from_stdin = true,
+            false => self.files.push(arg),
+        }
         Ok(())
     }
 }
@@ -108,13 +112,21 @@ pub fn main(start: Start) -> CliResult<u8> {
         }
         return Ok(0);
     }
-    if flags.files.is_empty() && !flags.from_args {
+    if flags.files.is_empty() && !flags.from_args && !flags.from_stdin {
         flags.files.push("./default.nix".into());
     }
     if flags.attrs.is_empty() {
         flags.attrs.push(String::new());
     }
     let mut roots = Roots { base: flags.root.clone(), count: 0, warned: false };
+    if flags.from_stdin && flags.parse {
+        let (text, dir) = (read_stdin()?, evaluation.current_dir().to_vec());
+        let shown = evaluation.run(|vm| vm.show_parsed(&text, Origin::Stdin, &dir))?;
+        context.print_line(shown)?;
+    } else if flags.from_stdin {
+        let value = evaluation.stdin()?;
+        process(&context, &mut evaluation, &flags, value, &mut roots)?;
+    }
     for arg in &flags.files {
         if flags.parse {
             parse(&context, &mut evaluation, arg, flags.from_args)?;
@@ -122,8 +134,6 @@ pub fn main(start: Start) -> CliResult<u8> {
         }
         let value = if flags.from_args {
             evaluation.expression(arg.as_encoded_bytes())?
-        } else if arg == "-" {
-            evaluation.stdin()?
         } else {
             evaluation.file(Path::new(arg))?
         };
@@ -137,9 +147,6 @@ fn parse(context: &Context, evaluation: &mut Evaluation, arg: &OsString, from_ar
     let shown = if from_args {
         let text = arg.as_encoded_bytes().to_vec();
         evaluation.run(|vm| vm.show_parsed(&text, Origin::String, &dir))?
-    } else if arg == "-" {
-        let text = read_stdin()?;
-        evaluation.run(|vm| vm.show_parsed(&text, Origin::Stdin, &dir))?
     } else {
         let path = evaluation.file_argument(Path::new(arg))?;
         evaluation.run(|vm| vm.show_parsed_file(&path))?

@@ -7,6 +7,7 @@ mod evaluation_builds;
 mod evaluation_cores;
 mod evaluation_output;
 mod evaluation_watch;
+mod manual;
 mod nix_build_command;
 mod nix_env_queries;
 mod nix_profile;

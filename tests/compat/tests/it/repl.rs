@@ -1,9 +1,9 @@
 //! `nix repl`: with lines from a pipe, and on a terminal.
 
-use firn_testkit::World;
-use std::io::{Read, Write};
+use firn_testkit::{Terminal, World};
+use std::io::Write;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// What the prompt prints for lines that come from a pipe.
 fn session(world: &World, args: &[&str], lines: &str) -> String {
@@ -92,62 +92,37 @@ fn start_up() {
 fn on_a_terminal() {
     let world = World::new();
     world.write("some-file.nix", "{ loaded = 12345; }");
-    let mut command = world.command("script");
-    command.args(["-qefc", "nix repl", "/dev/null"]).env("TERM", "xterm");
-    let mut child = match command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            println!("SKIPPED: there is no script(1): {error}");
-            return;
-        }
+    let mut terminal = Terminal::start(&world, "nix", &["repl"]);
+    let mut step = |keys: &str, expected: &str| {
+        terminal.press(keys);
+        terminal.wait_for(expected);
     };
-    let mut keys = child.stdin.take().expect("a pipe");
-    let mut screen = child.stdout.take().expect("a pipe");
-    let (sender, receiver) = std::sync::mpsc::channel();
-    std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        while let Ok(count @ 1..) = screen.read(&mut buffer) {
-            if sender.send(buffer[..count].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
-    let mut seen = String::new();
-    let mut wait_for = |text: &str| {
-        let end = Instant::now() + Duration::from_secs(20);
-        while !seen.contains(text) {
-            let left = end.saturating_duration_since(Instant::now());
-            let bytes = receiver.recv_timeout(left).unwrap_or_else(|_| panic!("no {text:?} in {seen:?}"));
-            seen.push_str(&String::from_utf8_lossy(&bytes));
-        }
-        seen.clear();
-    };
-    let mut press = |text: &str| keys.write_all(text.as_bytes()).expect("keys are read");
-    wait_for("nix-repl> ");
-    press("builtins.langVers\t + 1000\r");
-    wait_for("1006");
-    press(":l ./some-fi\t\r");
-    wait_for("Added 1 variables");
-    press("load\t + 1\r");
-    wait_for("12346");
+    step("", "nix-repl> ");
+    step("builtins.langVers\t + 1000\r", "1006");
+    step(":l ./some-fi\t\r", "Added 1 variables");
+    step("load\t + 1\r", "12346");
     // Enter goes on where the expression does.
-    press("[ 1\r 2 ]\r");
-    wait_for("2\x1b[0m\r\n]");
+    step("[ 1\r 2 ]\r", "2\x1b[0m\r\n]");
     // Ctrl-C ends what is evaluated, and the values in it can be evaluated again.
-    press(
-        "slow = builtins.foldl' (a: b: a + builtins.length (builtins.genList (x: x) 10)) 0 (builtins.genList (x: x) 3000000)\r",
-    );
-    wait_for("nix-repl> ");
-    press(
-        "builtins.deepSeq (builtins.genList (x: slow + builtins.foldl' (a: b: a + b) x (builtins.genList (y: y) 100000)) 3000) 1\r",
-    );
-    std::thread::sleep(Duration::from_millis(700));
-    press("\x03");
-    wait_for("interrupted by the user");
-    press("4000 + 4\r");
-    wait_for("4004");
-    press("\x04");
-    assert!(child.wait().expect("it ends").success());
+    terminal.press("slow = builtins.genList (x: builtins.foldl' (a: b: a + b) x (builtins.genList (y: y) 100000)) 4000\r");
+    // The editor is off, and on again for the next line.
+    terminal.wait_for("\x1b[?2004l");
+    terminal.wait_for("nix-repl> ");
+    terminal.press("builtins.deepSeq slow 1\r");
+    std::thread::sleep(Duration::from_secs(2));
+    let mut step = |keys: &str, expected: &str| {
+        terminal.press(keys);
+        terminal.wait_for(expected);
+    };
+    step("\x03", "interrupted by the user");
+    step("builtins.head slow + 4\r", "4999950004");
+    // Ctrl-C while typing forgets the line.
+    step("1 + \x03", "\x1b[?2004l");
+    step("", "nix-repl> ");
+    step("5000 + 5\r", "5005");
+    terminal.press("\x04");
+    let status = terminal.end();
+    assert!(status.success(), "{status:?}");
     let history = std::fs::read_to_string(world.path("home/.local/share/nix/repl-history"));
-    assert!(history.is_ok_and(|text| text.contains("4000 + 4")));
+    assert!(history.is_ok_and(|text| text.contains("5000 + 5")));
 }

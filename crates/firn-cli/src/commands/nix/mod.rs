@@ -535,7 +535,8 @@ impl Line {
                     "'nix {word}' is not supported yet by this version of firn; see COMPATIBILITY.md"
                 )));
             }
-            let known = siblings.iter().map(|entry| entry.path[depth]);
+            let mut known: Vec<&str> = siblings.iter().map(|entry| entry.path[depth]).collect();
+            known.dedup();
             return Err(CliError::Usage {
                 message: format!("'{word}' is not a recognised command"),
                 suggestions: suggest(&word, known),

@@ -52,6 +52,8 @@ impl NixCommand for Repl {
             }));
         }
         repl::Repl::new(context, self.what, self.names)?.run()?;
+        // What other threads still evaluate is of no use any more.
+        firn_eval::interrupt(true);
         Ok(0)
     }
 }

@@ -1,0 +1,95 @@
+//! Help, manual pages and completion.
+
+use firn_testkit::World;
+
+fn complete(world: &World, words: &[&str]) -> String {
+    let mut command = world.command("nix");
+    let output = command.args(words).env("NIX_GET_COMPLETIONS", words.len().to_string()).output();
+    let output = output.expect("the program starts");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn completion_as_shells_ask_for_it() {
+    let world = World::new();
+    std::fs::create_dir(world.work_dir().join("foo")).unwrap();
+    world.write("set.nix", "{ arg ? 1 }: { outputs.inner = 1; other = throw \"x\"; }");
+    world.write("bad.nix", "throw \"x\"");
+    let check = |words: &[&str], expected: &str| assert_eq!(complete(&world, words), expected, "{words:?}");
+    check(&["buil"], "normal\nbuild\t\n");
+    check(&["store", "veri"], "normal\nverify\t\n");
+    check(&["nothing", ""], &complete(&world, &[""]));
+    check(&["build", "./f"], "filenames\n./foo\t\n");
+    check(&["build", "./nonexistent"], "filenames\n");
+    check(&["eval", "--file", "./set.nix", "outp"], "attrs\noutputs\t\n");
+    check(&["eval", "--file", "./set.nix", "outputs."], "attrs\noutputs.inner\t\n");
+    check(&["eval", "-f", "./bad.nix", "outp"], "attrs\n");
+    check(&["build", "-f", "se"], "filenames\nset.nix\t\n");
+    check(&["build", "--option", "allow-import-from"], "normal\nallow-import-from-derivation\t\n");
+    check(&["build", "--option", "cores", ""], "normal\n");
+    let flags = complete(&world, &["build", "--log-form"]);
+    assert!(flags.starts_with("normal\n--log-format\tHow messages are shown"), "{flags}");
+    assert!(complete(&world, &["build", "--out"]).contains("--out-link\t"));
+}
+
+#[test]
+fn help_of_commands() {
+    let world = World::new();
+    let build = world.run("nix", &["build", "--help"]).success().stdout_text();
+    assert!(
+        build.starts_with("Usage: nix build [OPTIONS]") && build.contains("-o, --out-link LINK"),
+        "{build}"
+    );
+    assert_eq!(world.run("nix", &["help", "build"]).success().stdout_text(), build);
+    assert!(world.run("nix", &["help"]).success().stdout_text().contains("nix store gc"));
+    assert!(world.run("nix", &["help", "nix-env"]).success().stdout_text().starts_with("Usage: nix-env"));
+    assert!(world.run("nix", &["help", "nonsense"]).fails(1).stderr_text().contains("there is no command"));
+    assert!(world.run("nix", &["help-stores"]).success().stdout_text().contains("ssh-ng://"));
+    assert!(world.run("nix", &["upgrade-nix"]).fails(1).stderr_text().contains("does not replace itself"));
+    // Without `man` the older programs end as scripts know it.
+    let world = world.env("PATH", "");
+    let run = world.run("nix-store", &["--help"]).fails(1);
+    assert!(run.stdout_text().starts_with("Usage: nix-store"), "{run:?}");
+    assert!(run.stderr_text().contains("The 'man' command was not found, but it is needed for 'nix-store'"));
+}
+
+#[test]
+fn scripts_and_pages() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = world.run("nix", &["completions", shell]).success().stdout_text();
+        assert!(script.contains("NIX_GET_COMPLETIONS"), "{script}");
+        let file = world.write(&format!("script.{shell}"), &script);
+        // Shells that are there can read it.
+        if let Ok(output) = world
+            .command("/usr/bin/env")
+            .args(["sh", "-c", &format!("{shell} -n {}", file.display())])
+            .output()
+        {
+            let missing = output.status.code() == Some(127);
+            assert!(output.status.success() || missing, "{shell}: {output:?}");
+        }
+    }
+    let text = world.run("nix", &["completions", "csh"]).fails(1).stderr_text();
+    assert!(text.contains("there is no completion for 'csh'"), "{text}");
+    world.run("nix", &["man", "pages"]).success();
+    let page = std::fs::read_to_string(world.work_dir().join("pages/man1/nix-store-gc.1")).unwrap();
+    assert!(page.starts_with(".TH NIX\\-STORE\\-GC 1"), "{page}");
+}
+
+/// Bash with our script completes as a user would see it.
+#[test]
+fn in_bash() {
+    let world = World::new();
+    let script = world.run("nix", &["completions", "bash"]).success().stdout_text();
+    world.write("complete.bash", &script);
+    let nix = firn_testkit::program_dir().join("nix");
+    let ask = format!(
+        "source ./complete.bash; compopt() {{ :; }}; COMP_WORDS=({} store opt); COMP_CWORD=2; _firn_nix; \
+         printf '%s,' \"${{COMPREPLY[@]}}\"",
+        nix.display()
+    );
+    let output = world.command("/usr/bin/env").args(["bash", "-c", &ask]).output().expect("bash");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "optimise,", "{output:?}");
+}
