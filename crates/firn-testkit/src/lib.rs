@@ -4,12 +4,14 @@
 //! Programs come from the folder that `FIRN_BIN` names (`tests/run` builds them and sets it); without it they are
 //! built on first use. Functions here panic: a test that cannot be set up has failed.
 
+mod daemon;
 mod programs;
 mod sandbox;
 mod terminal;
 mod users;
 mod world;
 
+pub use daemon::{Make, Server, has_reference, has_sshd};
 pub use programs::program_dir;
 pub use sandbox::can_sandbox;
 pub use terminal::Terminal;

@@ -75,6 +75,37 @@ impl World {
         self.conf(&format!("build-users-group = {BUILD_USERS}\nbuild-dir = {build_dir}"))
     }
 
+    /// Programs run by a command that takes them as its last arguments.
+    pub fn wrapped(mut self, words: &[&str]) -> Self {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Other users get to the world's files and programs, for daemons that serve them.
+    pub fn multi_user(mut self) -> Self {
+        self.open_up();
+        self
+    }
+
+    /// Programs run as root where `members` are the members of a group `name`, which has the number `id`.
+    pub fn with_group(mut self, name: &str, id: u32, members: &[(&str, u32)]) -> Self {
+        let read = |path: &str| fs::read_to_string(path).expect("the users are read");
+        let mut passwd = read("/etc/passwd");
+        for (user, id) in members {
+            passwd += &format!("{user}:x:{id}:{id}::/:/bin/sh\n");
+        }
+        let names: Vec<&str> = members.iter().map(|(user, _)| *user).collect();
+        fs::write(self.path("passwd"), passwd).expect("passwd is written");
+        fs::write(self.path("group"), format!("{}{name}:x:{id}:{}\n", read("/etc/group"), names.join(",")))
+            .expect("group is written");
+        let script = format!(
+            "mount --bind {0}/passwd /etc/passwd && mount --bind {0}/group /etc/group && exec \"$@\"",
+            self.path("").display()
+        );
+        self.wrapper = ["unshare", "--mount", "sh", "-c", &script, "sh"].map(str::to_owned).into();
+        self
+    }
+
     /// Programs run with a small file system, of `size` such as `8m`, mounted on the store; each run has its own.
     pub fn with_full_disk(mut self, size: &str) -> Self {
         let store = self.path("store");

@@ -145,6 +145,10 @@ fn make_writable(dir: &Path) {
 }
 
 impl Run {
+    pub(crate) fn new(program: String, output: Output) -> Run {
+        Run { program, output }
+    }
+
     /// Asserts that the program succeeded.
     #[track_caller]
     pub fn success(self) -> Self {

@@ -25,10 +25,15 @@ async fn tell(mut stream: UnixStream, message: &str) -> Result<(), WireError> {
     output.write_all(&server_greeting(Version::LATEST).0).await?;
     let version = ClientGreeting::read(&mut input).await?.version;
     Protocol::read_features(&mut input, version).await?;
-    let mut answer = Message::new();
     if version.has(38) {
-        answer = features();
+        output.write_all(&features().0).await?;
     }
+    // Obsolete; read, since a client must have said all before the connection ends.
+    if input.bool().await? {
+        input.u64().await?;
+    }
+    input.u64().await?;
+    let mut answer = Message::new();
     let info =
         ServerInfo { program_version: Some(firn_core::REFERENCE_VERSION.into()), trusted: Some(false) };
     answer.0.extend(info.write(version).0);

@@ -176,7 +176,8 @@ pub(crate) fn fail_unless_all(
     results: Vec<BuildResult>,
 ) -> StoreResult<Vec<BuildResult>> {
     let failed: Vec<&BuildResult> = results.iter().filter(|r| !r.status.is_success()).collect();
-    let status = exit_status(&failed);
+    // As with the reference, whose protocol has no place for exit statuses of builds.
+    let status = 1;
     match failed.as_slice() {
         [] => Ok(results),
         [only] => Err(StoreError::Build { status, message: only.error.clone() }),
@@ -194,22 +195,6 @@ pub(crate) fn fail_unless_all(
             Err(StoreError::Build { status, message: format!("build of {} failed", names.join(", ")) })
         }
     }
-}
-
-/// The exit status that failures lead to: 1, or from 100 with a bit for each kind of failed build.
-fn exit_status(failed: &[&BuildResult]) -> u32 {
-    use BuildStatus::*;
-    let any = |statuses: &[BuildStatus]| failed.iter().any(|r| statuses.contains(&r.status));
-    let builds = any(&[PermanentFailure, InputRejected, TimedOut, HashMismatch]);
-    let not_deterministic = any(&[NotDeterministic]);
-    if !builds && !not_deterministic {
-        return 1;
-    }
-    0b110_0000
-        | if builds { 0b0100 } else { 0 }
-        | u32::from(any(&[TimedOut]))
-        | (u32::from(any(&[HashMismatch])) << 1)
-        | (u32::from(not_deterministic) << 3)
 }
 
 impl From<firn_nar::NarError> for Failure {

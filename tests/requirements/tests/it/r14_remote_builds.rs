@@ -1,0 +1,99 @@
+//! R14: builds on other machines, through a real ssh server, with either make's programs at either end.
+
+use firn_testkit::{Make, World, has_reference, has_sshd};
+
+/// Two worlds with the same store directory: here, and a machine that builds.
+struct Farm {
+    here: World,
+    there: World,
+}
+
+impl Farm {
+    /// Nothing if these tests cannot have one.
+    fn new() -> Option<Farm> {
+        let there = World::new().conf("sandbox = false\nsystem-features = far");
+        if !there.is_root() || !has_sshd() {
+            return None;
+        }
+        let store = there.path("store").display().to_string();
+        // The same logical store directory, other files.
+        let here = World::new().conf("sandbox = false\nmax-jobs = 0");
+        let own = here.path("own").display().to_string();
+        let uri = format!("local?store={store}&real={own}/store&state={own}/state&log={own}/log");
+        let here = here.env("NIX_STORE_DIR", &store).conf(&format!("store = {uri}"));
+        Some(Farm { here, there })
+    }
+
+    fn build(&self, make: Make, uri: &str, options: &str, name: &str) -> (bool, String, String) {
+        let expression = format!(
+            r#"let d = n: deps: derivation {{ name = n; system = builtins.currentSystem; builder = "/bin/sh";
+                inherit deps; requiredSystemFeatures = [ "far" ];
+                args = [ "-c" "echo hi-${{n}}; echo $deps > $out" ]; }};
+            in d "{name}-top" [ (d "{name}-a" [ ./file ]) (d "{name}-b" [ ]) ]"#
+        );
+        self.here.write("file", name);
+        self.here.write("x.nix", &expression);
+        let mut command = self.here.command_of(make, "nix-build");
+        let output = command
+            .args(["--no-out-link", "--builders", &format!("{uri} - - 4 1 far"), "x.nix"])
+            .env("NIX_SSHOPTS", options)
+            .output()
+            .unwrap();
+        (
+            output.status.success(),
+            String::from_utf8_lossy(&output.stdout).trim_end().to_owned(),
+            String::from_utf8_lossy(&output.stderr).into_owned(),
+        )
+    }
+
+    #[track_caller]
+    fn check(&self, here: Make, there: Make, scheme: &str, forced: Option<&str>, name: &str) {
+        let sshd = self.there.start_sshd(there, forced);
+        let options = World::ssh_options(&self.there, &sshd);
+        let (good, path, said) = self.build(here, &format!("{scheme}://root@127.0.0.1"), &options, name);
+        assert!(good, "{said}\n{}", sshd.log_text());
+        assert!(path.ends_with(&format!("{name}-top")), "{path}");
+        // The output is here, and was made there.
+        assert!(said.contains(&format!("hi-{name}-top")), "{said}");
+        let real = self.here.path("own/store").join(path.rsplit('/').next().unwrap());
+        assert!(real.exists(), "{}", real.display());
+        assert!(std::path::Path::new(&path).exists(), "{path}");
+        // Its log is here too.
+        let log = self.here.run("nix-store", &["--read-log", &path]).success().stdout_text();
+        assert!(log.contains(&format!("hi-{name}-top")), "{log}");
+    }
+}
+
+const SERVE: &str = "nix-store --serve --write";
+
+#[test]
+fn by_ssh() {
+    let Some(farm) = Farm::new() else { return };
+    farm.check(Make::Firn, Make::Firn, "ssh", None, "plain");
+    farm.check(Make::Firn, Make::Firn, "ssh", Some(SERVE), "forced");
+    farm.check(Make::Firn, Make::Firn, "ssh-ng", None, "worker");
+}
+
+#[test]
+fn with_the_reference_at_one_end() {
+    let Some(farm) = Farm::new() else { return };
+    if !has_reference() {
+        return;
+    }
+    farm.check(Make::Firn, Make::Reference, "ssh", Some(SERVE), "ours-theirs");
+    farm.check(Make::Firn, Make::Reference, "ssh-ng", None, "ours-theirs-ng");
+}
+
+#[test]
+fn a_machine_that_cannot_be_reached_is_left_aside() {
+    let Some(farm) = Farm::new() else { return };
+    let sshd = farm.there.start_sshd(Make::Firn, None);
+    let options = World::ssh_options(&farm.there, &sshd);
+    // The first one has more speed, and nobody listens there.
+    let uri = "ssh://root@127.0.0.2 - - 4 10 far; ssh-ng://root@127.0.0.1";
+    let (good, _, said) = farm.build(Make::Firn, uri, &options, "aside");
+    assert!(good, "{said}");
+    assert!(said.contains("cannot build on 'ssh://root@127.0.0.2'"), "{said}");
+    // Once, not for each build.
+    assert_eq!(said.matches("cannot build on").count(), 1, "{said}");
+}
