@@ -2,10 +2,15 @@
 
 use async_trait::async_trait;
 use firn_store::{StoreError, StoreResult};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
 use std::io::ErrorKind;
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 
@@ -15,6 +20,39 @@ pub struct Transport {
     pub output: Box<dyn AsyncWrite + Send + Unpin>,
     /// What must live as long, such as the ssh process.
     pub keep: Option<Box<dyn Any + Send>>,
+    /// Set when the other side holds roots for us, so that closing waits until it let go of them.
+    pub holds_roots: Arc<AtomicBool>,
+}
+
+/// Closes a socket in order: whoever collects garbage after us finds our roots gone.
+struct Farewell {
+    stream: StdUnixStream,
+    holds_roots: Arc<AtomicBool>,
+}
+
+/// How long a daemon may take to let go.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        if !self.holds_roots.load(Ordering::Relaxed) || self.stream.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let started = Instant::now();
+        let mut rest = [0; 4096];
+        while started.elapsed() < FAREWELL {
+            let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
+            let left = FAREWELL.saturating_sub(started.elapsed());
+            let wait = Timespec { tv_sec: 0, tv_nsec: left.subsec_nanos().into() };
+            match poll(&mut fds, Some(&wait)) {
+                Ok(0) | Err(_) => return,
+                Ok(_) => match rustix::io::read(&self.stream, &mut rest) {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) => {}
+                },
+            }
+        }
+    }
 }
 
 /// Makes connections to one store.
@@ -40,8 +78,8 @@ impl Connector for UnixConnector {
         loop {
             match self.try_connect().await {
                 Ok(stream) => {
-                    let (input, output) = stream.into_split();
-                    return Ok(Transport { input: Box::new(input), output: Box::new(output), keep: None });
+                    let failed = StoreError::io("cannot connect to socket at", &self.path);
+                    return self.transport(stream).map_err(failed);
                 }
                 // The queue of callers is full.
                 Err(e) if e.kind() == ErrorKind::WouldBlock && started.elapsed() < PATIENCE => {
@@ -55,6 +93,16 @@ impl Connector for UnixConnector {
 }
 
 impl UnixConnector {
+    fn transport(&self, stream: UnixStream) -> std::io::Result<Transport> {
+        let stream = stream.into_std()?;
+        let holds_roots = Arc::new(AtomicBool::new(false));
+        let farewell = Farewell { stream: stream.try_clone()?, holds_roots: Arc::clone(&holds_roots) };
+        let (input, output) = UnixStream::from_std(stream)?.into_split();
+        // Closing this half would end the connection before the farewell.
+        let keep: Box<dyn Any + Send> = Box::new(farewell);
+        Ok(Transport { input: Box::new(input), output: Box::new(output), keep: Some(keep), holds_roots })
+    }
+
     /// Paths that are too long for a socket's address are reached through their folder's descriptor.
     async fn try_connect(&self) -> std::io::Result<UnixStream> {
         if self.path.as_os_str().len() < 108 {

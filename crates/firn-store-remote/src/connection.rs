@@ -10,6 +10,8 @@ use firn_wire::worker::{
 };
 use firn_wire::{Message, WireError, WireReader};
 use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -28,6 +30,8 @@ pub(crate) struct Connection {
     pub output: Output,
     pub handshake: Handshake,
     pub since: Instant,
+    /// Whether the daemon holds roots for this connection.
+    pub holds_roots: Arc<AtomicBool>,
     pub _keep: Option<Box<dyn Any + Send>>,
 }
 
@@ -55,8 +59,14 @@ impl Connection {
             }
             Err(e) => return Err(fail(format!("error: {e}"))),
         };
-        let mut connection =
-            Connection { input, output, handshake, since: Instant::now(), _keep: transport.keep };
+        let mut connection = Connection {
+            input,
+            output,
+            handshake,
+            since: Instant::now(),
+            holds_roots: transport.holds_roots,
+            _keep: transport.keep,
+        };
         connection.stderr(logger, None).await.map_err(|e| fail(format!("error: {}", StoreError::from(e))))?;
         Ok(connection)
     }
@@ -68,6 +78,11 @@ impl Connection {
     pub async fn send(&mut self, message: &Message) -> Outcome<()> {
         self.output.write_all(&message.0).await?;
         Ok(self.output.flush().await?)
+    }
+
+    /// The daemon is asked for something that it holds roots for.
+    pub fn will_hold_roots(&self) {
+        self.holds_roots.store(true, Ordering::Relaxed);
     }
 
     /// Sends a request and takes in what the daemon says up to its result.

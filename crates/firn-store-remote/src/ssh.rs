@@ -149,6 +149,7 @@ impl Connector for SshConnector {
             input: Box::new(output),
             output: Box::new(input),
             keep: Some(Box::new(Process { _child: child, _host_key: host_key_file })),
+            holds_roots: Arc::default(),
         })
     }
 }

@@ -107,6 +107,10 @@ impl RemoteStore {
         arguments: impl FnOnce(&mut Message, Version) -> WireResult<()> + Send,
     ) -> Outcome<Lease> {
         let mut lease = self.lease().await?;
+        use Op::{AddTempRoot, BuildDerivation, BuildPaths, BuildPathsWithResults, EnsurePath};
+        if matches!(op, AddTempRoot | BuildDerivation | BuildPaths | BuildPathsWithResults | EnsurePath) {
+            lease.will_hold_roots();
+        }
         let mut message = Message::new();
         message.num(op);
         if let Err(error) = arguments(&mut message, lease.version()) {

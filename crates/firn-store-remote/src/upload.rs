@@ -28,6 +28,7 @@ impl Connection {
         source: NarSource<'_>,
         logger: &dyn Logger,
     ) -> Outcome<()> {
+        self.will_hold_roots();
         let version = self.version();
         let (input, output) = (&mut self.input, &mut self.output);
         let mut say = std::pin::pin!(stderr_of(input, version, logger));

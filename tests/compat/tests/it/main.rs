@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod command_line;
+mod daemon;
 mod evaluation_access;
 mod evaluation_builds;
 mod evaluation_cores;
