@@ -153,16 +153,16 @@ fn write_schema_version(config: &LocalStoreConfig) -> StoreResult<()> {
 
 /// Makes missing folders and gives them their modes.
 pub(crate) fn create(config: &LocalStoreConfig, logger: &dyn Logger) -> StoreResult<()> {
-    make_dirs(&config.real_store_dir)?;
+    make_durable_dirs(&config.real_store_dir)?;
     prepare_store_dir(config, logger)?;
-    make_dirs(&config.links_dir())?;
+    make_durable_dirs(&config.links_dir())?;
     let profiles = config.state_dir.join("profiles");
-    make_dirs(&profiles)?;
-    make_dirs(&config.temp_roots_dir())?;
-    make_dirs(&config.db_dir())?;
+    make_durable_dirs(&profiles)?;
+    make_durable_dirs(&config.temp_roots_dir())?;
+    make_durable_dirs(&config.db_dir())?;
     let gc_roots = config.gc_roots_dir();
     if !gc_roots.exists() {
-        make_dirs(&gc_roots)?;
+        make_durable_dirs(&gc_roots)?;
         // Older versions of the reference look for profiles only through this link.
         match std::os::unix::fs::symlink(&profiles, gc_roots.join("profiles")) {
             Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -172,7 +172,7 @@ pub(crate) fn create(config: &LocalStoreConfig, logger: &dyn Logger) -> StoreRes
         }
     }
     for dir in [profiles.join("per-user"), gc_roots.join("per-user")] {
-        make_dirs(&dir)?;
+        make_durable_dirs(&dir)?;
         let mode = std::fs::metadata(&dir).map_err(StoreError::io("getting status of", &dir))?.mode();
         if mode & 0o777 != 0o755 {
             rustix::fs::chmod(&dir, Mode::from_raw_mode(0o755))
@@ -180,6 +180,17 @@ pub(crate) fn create(config: &LocalStoreConfig, logger: &dyn Logger) -> StoreRes
         }
     }
     reserve_space(config);
+    Ok(())
+}
+
+/// As [`make_dirs`], and a power cut does not undo it: rows in the database are of no use without the folders.
+fn make_durable_dirs(dir: &Path) -> StoreResult<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    make_dirs(dir)?;
+    for parent in missing.iter().rev().filter_map(|dir| dir.parent()) {
+        // A folder that others own may not let us.
+        let _ = crate::durable::sync_dir(parent);
+    }
     Ok(())
 }
 

@@ -60,10 +60,25 @@ impl Mounted {
 
     /// Unmounts; what the disk holds and how it went.
     pub fn unmount(mut self) -> (Disk, Progress) {
-        // Not waited for: a builder that was left behind may still have files open.
-        drop(self.session.take());
+        self.let_go();
         let state = self.state.lock();
         (state.disk.clone(), state.progress.clone())
+    }
+}
+
+impl Mounted {
+    /// Unmounts without waiting: a builder that was left behind may still have files open.
+    fn let_go(&mut self) {
+        if let Some(session) = self.session.take() {
+            let _ = rustix::mount::unmount(&self.path, rustix::mount::UnmountFlags::DETACH);
+            drop(session);
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

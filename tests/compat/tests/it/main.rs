@@ -16,3 +16,4 @@ mod nix_store_commands;
 mod profiles;
 mod repl;
 mod shells;
+mod together;

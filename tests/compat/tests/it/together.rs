@@ -1,0 +1,155 @@
+//! firn and Nix on one store at the same time: adds, builds, collections and optimising by both, as random as it comes.
+//!
+//! Six seconds of it run always; `FIRN_TOGETHER_SECONDS=600` makes it longer. Without Nix on the machine firn does it
+//! alone, and says so.
+
+use firn_testkit::{World, program_dir};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+const WORKERS: u64 = 4;
+/// Longer than any command takes that does not hang.
+const PATIENCE: &str = "120";
+
+/// Numbers that look random and follow from a seed (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % sides
+    }
+}
+
+/// Where Nix's programs are.
+fn reference() -> Option<PathBuf> {
+    let dir = Path::new("/usr/bin");
+    // A link to firn is not Nix.
+    let is_nix = fs::read(dir.join("nix-store")).is_ok_and(|bytes| bytes.windows(11).any(|w| w == b"libnixstore"));
+    is_nix.then(|| dir.to_owned())
+}
+
+struct Shared<'a> {
+    world: &'a World,
+    programs: Vec<PathBuf>,
+    end: Instant,
+    done: AtomicU64,
+}
+
+impl Shared<'_> {
+    /// Runs a program of either in the world.
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn run(&self, dice: &mut Dice, program: &str, args: &[&str]) -> Output {
+        let dir = &self.programs[dice.roll(self.programs.len() as u64) as usize];
+        let ours = self.world.command(program);
+        let mut command = Command::new("timeout");
+        command.args(["--signal=KILL", PATIENCE]).arg(dir.join(program)).args(args).env_clear();
+        command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.current_dir(ours.get_current_dir().unwrap_or(Path::new("/")));
+        let output = command.output().expect("the program runs");
+        assert_ne!(output.status.code(), Some(137), "'{program} {}' of {} hangs", args.join(" "), dir.display());
+        self.done.fetch_add(1, Ordering::Relaxed);
+        output
+    }
+
+    fn must(&self, dice: &mut Dice, program: &str, args: &[&str]) -> String {
+        let output = self.run(dice, program, args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "'{program} {}': {said}", args.join(" "));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn work(&self, worker: u64) {
+        let mut dice = Dice(worker * 7919 + 17);
+        let mut links: Vec<(PathBuf, u64)> = Vec::new();
+        let mut turn = 0;
+        while Instant::now() < self.end {
+            turn += 1;
+            match dice.roll(10) {
+                0..=3 => links.push(self.build(&mut dice, worker, turn)),
+                4 | 5 => {
+                    let file = self.world.write(&format!("f{worker}"), &format!("{}", dice.roll(20)));
+                    let path = self.must(&mut dice, "nix-store", &["--add", &file.to_string_lossy()]);
+                    // Nobody roots it, so that it may be gone by now; reading it must not lie.
+                    let output = self.run(&mut dice, "nix-store", &["--verify-path", &path]);
+                    let said = String::from_utf8_lossy(&output.stderr);
+                    assert!(!said.contains("was modified"), "{said}");
+                }
+                6 => {
+                    if let Some((link, _)) = links.pop() {
+                        fs::remove_file(link).expect("a link of ours");
+                    }
+                }
+                7 => drop(self.must(&mut dice, "nix-store", &["--gc"])),
+                8 => drop(self.must(&mut dice, "nix-store", &["--optimise"])),
+                _ => drop(self.must(&mut dice, "nix-store", &["--gc", "--max-freed", "1000"])),
+            }
+            links.iter().for_each(check_link);
+        }
+    }
+
+    /// Builds two derivations, one of which needs the other, with a root for the result.
+    fn build(&self, dice: &mut Dice, worker: u64, turn: u64) -> (PathBuf, u64) {
+        let seed = dice.roll(30);
+        let expr = format!(
+            r#"let make = name: text: derivation {{
+                inherit name text;
+                system = builtins.currentSystem;
+                builder = "/bin/sh";
+                args = [ "-c" "echo $text > $out" ];
+            }};
+            in make "top-{seed}" "{seed} ${{make "input-{}" "x"}}""#,
+            seed % 5
+        );
+        let link = self.world.work_dir().join(format!("result-{worker}-{turn}"));
+        self.must(dice, "nix-build", &["-E", &expr, "-o", &link.to_string_lossy()]);
+        (link, seed)
+    }
+}
+
+/// What a root keeps is there, with all that it needs.
+fn check_link((link, seed): &(PathBuf, u64)) {
+    let text = fs::read_to_string(link).unwrap_or_else(|e| panic!("{}: {e}", link.display()));
+    let (number, input) = text.trim().split_once(' ').expect("two words");
+    assert_eq!(number, seed.to_string());
+    assert_eq!(fs::read_to_string(input).expect("the input"), "x\n");
+}
+
+#[test]
+fn random_load_by_both() {
+    let seconds = std::env::var("FIRN_TOGETHER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
+    let world = World::new().conf("sandbox = false\nfallback = false");
+    let mut programs = vec![program_dir().to_owned()];
+    match reference() {
+        Some(dir) => programs.push(dir),
+        None => eprintln!("NOT COMPARED: Nix is not on this machine, firn works alone"),
+    }
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let shared = Shared { world: &world, programs, end, done: AtomicU64::new(0) };
+    // The store is made by one of them.
+    shared.must(&mut Dice(1), "nix-store", &["--init"]);
+    std::thread::scope(|scope| {
+        for worker in 0..WORKERS {
+            let shared = &shared;
+            scope.spawn(move || shared.work(worker));
+        }
+    });
+    println!("{} commands", shared.done.load(Ordering::Relaxed));
+    for index in 0..shared.programs.len() {
+        let only = Shared {
+            world: &world,
+            programs: vec![shared.programs[index].clone()],
+            end,
+            done: AtomicU64::new(0),
+        };
+        let output = only.run(&mut Dice(1), "nix-store", &["--verify", "--check-contents"]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        let bad = ["modified", "disappeared", "error"].iter().any(|word| said.contains(word));
+        assert!(output.status.success() && !bad, "{said}");
+    }
+}
