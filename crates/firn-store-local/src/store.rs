@@ -118,6 +118,14 @@ impl LocalStore {
         self.inner.logger.log(Verbosity::Error, message.as_ref().as_bytes());
     }
 
+    /// Fails if this handle has the database open.
+    pub(crate) fn ensure_untouched(&self) -> StoreResult<()> {
+        match self.inner.opened.load(Ordering::Acquire) {
+            true => Err(StoreError::Other("the database is open".into())),
+            false => Ok(()),
+        }
+    }
+
     /// The open database, held for this thread.
     pub(crate) fn db(&self) -> StoreResult<MappedMutexGuard<'_, Db>> {
         let mut state = self.inner.state.lock();

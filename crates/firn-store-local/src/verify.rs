@@ -1,5 +1,6 @@
 //! Checking the store against its database.
 
+use crate::parallel::in_parallel;
 use crate::store::LocalStore;
 use crate::temp_roots::open_gc_lock;
 use firn_core::{Hash, HashAlgo, HashFormat, StorePath, ValidPathInfo};
@@ -7,9 +8,8 @@ use firn_nar::HashSink;
 use firn_nar::fs::{DumpOptions, dump_path};
 use firn_store::locks::flock::{self, Kind};
 use firn_store::{StoreError, StoreResult};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Puts back the content of a damaged path.
 pub type Repair<'a> = &'a dyn Fn(&StorePath) -> StoreResult<()>;
@@ -209,38 +209,4 @@ impl LocalStore {
 /// SHA-256 and length of the archive of a path.
 pub(crate) fn hash_path<'a>(path: &Path, options: &dyn Fn() -> DumpOptions<'a>) -> StoreResult<(Hash, u64)> {
     Ok(dump_path(path, HashSink::new(HashAlgo::Sha256), options())?.finish())
-}
-
-/// Runs `work` on all `items` with as many threads as there are cores; hands the results to `then` on this thread, in
-/// the order of the items.
-fn in_parallel<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync, mut then: impl FnMut(&T, R)) {
-    let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(items.len().max(1));
-    // Results that are ahead of their turn wait; there are few, since the queue is short.
-    let (sender, receiver) = std::sync::mpsc::sync_channel::<(usize, R)>(64);
-    std::thread::scope(|scope| {
-        for _ in 0..workers {
-            let (sender, next, work) = (sender.clone(), &next, &work);
-            scope.spawn(move || {
-                while let Some((index, item)) = {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    items.get(index).map(|item| (index, item))
-                } {
-                    if sender.send((index, work(item))).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-        drop(sender);
-        let mut waiting = BTreeMap::new();
-        let mut turn = 0;
-        for (index, result) in receiver {
-            waiting.insert(index, result);
-            while let Some(result) = waiting.remove(&turn) {
-                then(&items[turn], result);
-                turn += 1;
-            }
-        }
-    });
 }

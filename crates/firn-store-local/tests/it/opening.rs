@@ -68,3 +68,39 @@ fn read_only_reads() {
     let error = store.add_bytes(b"b", how).unwrap_err().to_string();
     assert!(error.contains("is opened read-only"), "{error}");
 }
+
+#[test]
+fn a_lost_database_is_rebuilt() {
+    let mut world = World::new();
+    let source = world.root.join("source");
+    crate::support::sample(&source);
+    let added = world.add(&source);
+    let text = world.text("text", "hello", &[]);
+    let user = world.text("user", &format!("see {}", world.store.display(&text)), &[&text]);
+    let torn = world.text("torn", "this was cut", &[]);
+    let all = world.store.all_valid_paths().unwrap();
+    let infos = world.store.path_infos(&all).unwrap();
+    let real = world.store.real(&torn);
+    // Nobody has it open.
+    world.store = world.reopen();
+    std::fs::remove_file(&real).unwrap();
+    std::fs::write(&real, "this").unwrap();
+    for keep_rows in [true, false] {
+        let db = world.root.join("var/db/db.sqlite");
+        match keep_rows {
+            // Rows that are still there are believed.
+            true => {}
+            false => std::fs::write(&db, "this is no database").unwrap(),
+        }
+        let fresh = world.reopen();
+        let report = fresh.rebuild_database().unwrap();
+        assert_eq!(report.left_out.keys().collect::<Vec<_>>(), [&torn], "{report:?}");
+        assert_eq!(report.certain, [added.clone(), text.clone(), user.clone()].into(), "{report:?}");
+        assert!(report.uncertain.is_empty() && report.old_database.is_some());
+        for path in [&added, &text, &user] {
+            let mut info = fresh.path_info(path).unwrap().unwrap();
+            info.registration_time = infos[path].registration_time;
+            assert_eq!(info, *infos[path], "with rows: {keep_rows}");
+        }
+    }
+}

@@ -30,7 +30,8 @@ impl Dice {
 fn reference() -> Option<PathBuf> {
     let dir = Path::new("/usr/bin");
     // A link to firn is not Nix.
-    let is_nix = fs::read(dir.join("nix-store")).is_ok_and(|bytes| bytes.windows(11).any(|w| w == b"libnixstore"));
+    let is_nix =
+        fs::read(dir.join("nix-store")).is_ok_and(|bytes| bytes.windows(11).any(|w| w == b"libnixstore"));
     is_nix.then(|| dir.to_owned())
 }
 
@@ -52,7 +53,13 @@ impl Shared<'_> {
         command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
         command.current_dir(ours.get_current_dir().unwrap_or(Path::new("/")));
         let output = command.output().expect("the program runs");
-        assert_ne!(output.status.code(), Some(137), "'{program} {}' of {} hangs", args.join(" "), dir.display());
+        assert_ne!(
+            output.status.code(),
+            Some(137),
+            "'{program} {}' of {} hangs",
+            args.join(" "),
+            dir.display()
+        );
         self.done.fetch_add(1, Ordering::Relaxed);
         output
     }

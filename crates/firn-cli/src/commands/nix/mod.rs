@@ -440,6 +440,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<store::upkeep::Info>,
     },
     Entry {
+        path: &["store", "rebuild-db"],
+        usage: "",
+        summary: "make a lost or torn database anew from what is on the disk (firn's own)",
+        make: boxed::<store::rebuild::RebuildDb>,
+    },
+    Entry {
         path: &["store", "repair"],
         usage: "INSTALLABLES...",
         summary: "fetch or build damaged paths again",

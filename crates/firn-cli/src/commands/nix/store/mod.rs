@@ -7,5 +7,6 @@ pub mod garbage;
 pub mod logs;
 pub mod paths;
 pub mod prefetch;
+pub mod rebuild;
 pub mod signatures;
 pub mod upkeep;
