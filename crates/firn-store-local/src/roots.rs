@@ -222,6 +222,8 @@ impl LocalStore {
         }
         make_symlink(&link, Path::new(&self.display(path)))?;
         self.add_indirect_root_link(&link)?;
+        // A collection may have begun, and read the links, before this one was there.
+        self.add_temp_roots([path])?;
         Ok(link)
     }
 }

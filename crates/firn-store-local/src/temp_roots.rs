@@ -65,8 +65,8 @@ impl TempRoots {
         paths: impl IntoIterator<Item = &'a StorePath>,
     ) -> StoreResult<()> {
         let mut inner = self.inner.lock();
-        let fresh: Vec<&StorePath> = paths.into_iter().filter(|path| !inner.known.contains(*path)).collect();
-        if fresh.is_empty() {
+        let paths: Vec<&StorePath> = paths.into_iter().collect();
+        if paths.is_empty() {
             return Ok(());
         }
         let io = |operation| move |e: Errno| StoreError::io(operation, &self.path)(e.into());
@@ -75,10 +75,13 @@ impl TempRoots {
             if flock::try_lock(&inner.gc_lock, Kind::Shared).map_err(io("locking"))? {
                 break true;
             }
-            if self.tell_collector(&mut inner, dir, &fresh, &mut told)? {
+            // Also what the file has: a collector that read the permanent roots before one of ours was made, and reads
+            // this file when we are gone, must know of it.
+            if self.tell_collector(&mut inner, dir, &paths, &mut told)? {
                 break false;
             }
         };
+        let fresh: Vec<&StorePath> = paths.into_iter().filter(|path| !inner.known.contains(*path)).collect();
         let mut text = Vec::with_capacity(fresh.len() * 80);
         for path in &fresh {
             text.extend_from_slice(dir.display(path).as_bytes());

@@ -71,6 +71,12 @@ impl LocalStore {
         let snapshot = Snapshot::load(&db, self.dir(), keep)?;
         let mut alive = Alive::new(self, &snapshot);
         self.say("finding garbage collector roots...");
+        // Temporary roots come first: whoever makes a permanent one and ends in between is seen one way or the other.
+        let mut temporary = Roots::new();
+        self.temporary_roots(true, &mut temporary)?;
+        for root in temporary.keys() {
+            shared.add_root(root);
+        }
         if !options.ignore_liveness {
             let mut mark = |path: &StorePath| {
                 let number = snapshot.number(path);
@@ -85,11 +91,6 @@ impl LocalStore {
             for path in running.keys() {
                 mark(path);
             }
-        }
-        let mut temporary = Roots::new();
-        self.temporary_roots(true, &mut temporary)?;
-        for root in temporary.keys() {
-            shared.add_root(root);
         }
         sync_point("_NIX_TEST_GC_SYNC_2");
         if options.max_freed == 0 {

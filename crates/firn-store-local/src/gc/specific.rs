@@ -16,6 +16,12 @@ impl LocalStore {
         results: &mut GcResults,
     ) -> StoreResult<()> {
         self.say("finding garbage collector roots...");
+        // In this order: whoever makes a permanent root and ends in between is seen one way or the other.
+        let mut temporary = Roots::new();
+        self.temporary_roots(true, &mut temporary)?;
+        for root in temporary.keys() {
+            shared.add_root(root);
+        }
         let mut roots = FxHashSet::default();
         if !options.ignore_liveness {
             self.walk_permanent_roots(&mut |root| {
@@ -26,11 +32,6 @@ impl LocalStore {
             let mut running = Roots::new();
             self.runtime_roots(true, &mut running)?;
             roots.extend(running.into_keys());
-        }
-        let mut temporary = Roots::new();
-        self.temporary_roots(true, &mut temporary)?;
-        for root in temporary.keys() {
-            shared.add_root(root);
         }
         super::sync_point("_NIX_TEST_GC_SYNC_2");
         // In spite of roots, but not with the derivers or outputs of what is named.

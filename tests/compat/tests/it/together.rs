@@ -1,6 +1,7 @@
 //! firn and Nix on one store at the same time: adds, builds, collections and optimising by both, as random as it comes.
 //!
-//! Six seconds of it run always; `FIRN_TOGETHER_SECONDS=600` makes it longer. Without Nix on the machine firn does it
+//! Six seconds of it run always; `FIRN_TOGETHER_SECONDS=600` makes it longer, and
+//! `FIRN_TOGETHER_ONLY=firn` or `nix` leaves the work to one. Without Nix on the machine firn does it
 //! alone, and says so.
 
 use firn_testkit::{World, program_dir};
@@ -43,10 +44,17 @@ struct Shared<'a> {
 }
 
 impl Shared<'_> {
+    fn choose(&self, dice: &mut Dice) -> &Path {
+        &self.programs[dice.roll(self.programs.len() as u64) as usize]
+    }
+
     /// Runs a program of either in the world.
-    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     fn run(&self, dice: &mut Dice, program: &str, args: &[&str]) -> Output {
-        let dir = &self.programs[dice.roll(self.programs.len() as u64) as usize];
+        self.run_in(self.choose(dice), program, args)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    fn run_in(&self, dir: &Path, program: &str, args: &[&str]) -> Output {
         let ours = self.world.command(program);
         let mut command = Command::new("timeout");
         command.args(["--signal=KILL", PATIENCE]).arg(dir.join(program)).args(args).env_clear();
@@ -65,15 +73,19 @@ impl Shared<'_> {
     }
 
     fn must(&self, dice: &mut Dice, program: &str, args: &[&str]) -> String {
-        let output = self.run(dice, program, args);
+        self.must_in(self.choose(dice), program, args)
+    }
+
+    fn must_in(&self, dir: &Path, program: &str, args: &[&str]) -> String {
+        let output = self.run_in(dir, program, args);
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "'{program} {}': {said}", args.join(" "));
+        assert!(output.status.success(), "'{program} {}' of {}: {said}", args.join(" "), dir.display());
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
     fn work(&self, worker: u64) {
         let mut dice = Dice(worker * 7919 + 17);
-        let mut links: Vec<(PathBuf, u64)> = Vec::new();
+        let mut links: Vec<Link> = Vec::new();
         let mut turn = 0;
         while Instant::now() < self.end {
             turn += 1;
@@ -88,20 +100,20 @@ impl Shared<'_> {
                     assert!(!said.contains("was modified"), "{said}");
                 }
                 6 => {
-                    if let Some((link, _)) = links.pop() {
-                        fs::remove_file(link).expect("a link of ours");
+                    if let Some(link) = links.pop() {
+                        fs::remove_file(link.place).expect("a link of ours");
                     }
                 }
                 7 => drop(self.must(&mut dice, "nix-store", &["--gc"])),
                 8 => drop(self.must(&mut dice, "nix-store", &["--optimise"])),
                 _ => drop(self.must(&mut dice, "nix-store", &["--gc", "--max-freed", "1000"])),
             }
-            links.iter().for_each(check_link);
+            links.retain(Link::check);
         }
     }
 
     /// Builds two derivations, one of which needs the other, with a root for the result.
-    fn build(&self, dice: &mut Dice, worker: u64, turn: u64) -> (PathBuf, u64) {
+    fn build(&self, dice: &mut Dice, worker: u64, turn: u64) -> Link {
         let seed = dice.roll(30);
         let expr = format!(
             r#"let make = name: text: derivation {{
@@ -114,17 +126,40 @@ impl Shared<'_> {
             seed % 5
         );
         let link = self.world.work_dir().join(format!("result-{worker}-{turn}"));
-        self.must(dice, "nix-build", &["-E", &expr, "-o", &link.to_string_lossy()]);
-        (link, seed)
+        let builder = self.choose(dice);
+        self.must_in(builder, "nix-build", &["-E", &expr, "-o", &link.to_string_lossy()]);
+        Link { place: link, seed, by_nix: builder.starts_with("/usr") }
     }
 }
 
-/// What a root keeps is there, with all that it needs.
-fn check_link((link, seed): &(PathBuf, u64)) {
-    let text = fs::read_to_string(link).unwrap_or_else(|e| panic!("{}: {e}", link.display()));
-    let (number, input) = text.trim().split_once(' ').expect("two words");
-    assert_eq!(number, seed.to_string());
-    assert_eq!(fs::read_to_string(input).expect("the input"), "x\n");
+/// The root of a result.
+struct Link {
+    place: PathBuf,
+    seed: u64,
+    /// Nix may make a root too late for a collection that has begun, so that its results can be lost to it.
+    by_nix: bool,
+}
+
+impl Link {
+    /// What a root keeps is there, with all that it needs. False if Nix lost it.
+    fn check(&self) -> bool {
+        let target = fs::read_link(&self.place).unwrap_or_else(|e| panic!("{}: {e}", self.place.display()));
+        let text = match fs::read_to_string(&target) {
+            Err(_) if self.by_nix => return false,
+            other => {
+                other.unwrap_or_else(|e| panic!("{} -> {}: {e}", self.place.display(), target.display()))
+            }
+        };
+        let (number, input) = text.trim().split_once(' ').expect("two words");
+        assert_eq!(number, self.seed.to_string());
+        match fs::read_to_string(input) {
+            Err(_) if self.by_nix => false,
+            other => {
+                assert_eq!(other.unwrap_or_else(|e| panic!("{input}: {e}")), "x\n");
+                true
+            }
+        }
+    }
 }
 
 #[test]
@@ -132,9 +167,11 @@ fn random_load_by_both() {
     let seconds = std::env::var("FIRN_TOGETHER_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     let world = World::new().conf("sandbox = false\nfallback = false");
     let mut programs = vec![program_dir().to_owned()];
-    match reference() {
-        Some(dir) => programs.push(dir),
-        None => eprintln!("NOT COMPARED: Nix is not on this machine, firn works alone"),
+    match (reference(), std::env::var("FIRN_TOGETHER_ONLY").as_deref()) {
+        (_, Ok("firn")) => {}
+        (Some(dir), Ok("nix")) => programs = vec![dir],
+        (Some(dir), _) => programs.push(dir),
+        (None, _) => eprintln!("NOT COMPARED: Nix is not on this machine, firn works alone"),
     }
     let end = Instant::now() + Duration::from_secs(seconds);
     let shared = Shared { world: &world, programs, end, done: AtomicU64::new(0) };
