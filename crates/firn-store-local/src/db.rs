@@ -73,7 +73,11 @@ impl Db {
         if mode == OpenMode::Immutable {
             return Ok(());
         }
-        let sync = if config.fsync_metadata { "normal" } else { "off" };
+        let sync = match (config.fsync_metadata, mode) {
+            (false, _) => "off",
+            (true, OpenMode::Create) => "full",
+            (true, _) => "normal",
+        };
         c.execute_batch(&format!("pragma synchronous = {sync}"))?;
         let wanted = if config.use_sqlite_wal { "wal" } else { "truncate" };
         let journal: String = c.query_row("pragma main.journal_mode", [], |row| row.get(0))?;
@@ -204,6 +208,11 @@ fn error(path: &Path, e: rusqlite::Error) -> StoreError {
     let full = |dir| rustix::fs::statvfs(dir).is_ok_and(|fs| fs.f_bavail < 64);
     if may_be_space && path.parent().is_some_and(full) {
         message += " (no space left on device)";
+    }
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let torn = matches!(e.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase));
+    if torn || message.contains("no such table") {
+        message += " (`firn store rebuild-db` makes it anew from what is in the store)";
     }
     StoreError::Database { path: path.to_owned(), message }
 }

@@ -56,6 +56,11 @@ pub(crate) fn open(config: &LocalStoreConfig, logger: &dyn Logger) -> StoreResul
             create(config, logger)?;
             let mut db = Db::open(config, OpenMode::Create)?;
             db.migrate(config)?;
+            // The version says that the tables are there, so these come first on the disk as well.
+            db.make_quick(config)?;
+            if config.fsync_metadata {
+                crate::durable::sync_dir(&config.db_dir())?;
+            }
             write_schema_version(config)?;
             return Ok((Some(lock), db));
         }
