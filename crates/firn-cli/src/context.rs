@@ -189,6 +189,19 @@ impl Context {
         }
     }
 
+    /// Asks for many paths at once where asking for each takes a message to somebody else and back.
+    pub fn prefetch<'a>(
+        &self,
+        store: &dyn Store,
+        paths: impl IntoIterator<Item = &'a StorePath>,
+    ) -> CliResult<()> {
+        if self.local_store().is_err() {
+            let paths = paths.into_iter().cloned().collect();
+            self.block_on(store.query_path_infos(&paths))??;
+        }
+        Ok(())
+    }
+
     /// The same as a store that this process works on itself, for what only that can do.
     pub fn local_store(&self) -> CliResult<firn_store_local::LocalStore> {
         let refusal = || CliError::failed("you don't have sufficient rights to use this command");

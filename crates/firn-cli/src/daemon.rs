@@ -12,6 +12,9 @@ use firn_store::{StoreError, StoreResult};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
+/// What a connection keeps of an archive in memory at most, in bytes.
+const MAX_NAR_BUFFER: u64 = 8 << 20;
+
 /// Opens the store of the settings, each time under the settings of a connection.
 pub struct StoreHost {
     program: String,
@@ -26,6 +29,10 @@ impl StoreHost {
 
 impl Host for StoreHost {
     fn open(&self, settings: &Settings, logger: &Arc<dyn Logger>) -> StoreResult<Stores> {
+        let mut settings = settings.clone();
+        // There may be many connections.
+        settings.nar_buffer_size = settings.nar_buffer_size.min(MAX_NAR_BUFFER);
+        let settings = &settings;
         let context = Context::for_connection(&self.program, settings.clone(), Arc::clone(logger));
         let open = || -> CliResult<Stores> {
             let opened = stores::open(&self.uri, &context)?;

@@ -3,7 +3,7 @@
 //! Writing is synchronous, so that messages need no task that passes them on, and whoever says much waits for a client
 //! that is slow to listen.
 
-use crate::status::Status;
+use crate::status::{Phase, Status};
 use firn_store::{StoreError, activity};
 use firn_wire::Message;
 use firn_wire::worker::{Field, RemoteError, StderrMessage, Version};
@@ -42,6 +42,8 @@ struct State {
     buffer: Vec<u8>,
     /// The client is gone.
     broken: bool,
+    /// What was noted for the supervisor.
+    phase: Phase,
 }
 
 impl Output {
@@ -52,6 +54,7 @@ impl Output {
             pending: Vec::new(),
             buffer: Vec::new(),
             broken: false,
+            phase: Phase::Greeting,
         };
         let verbosity = AtomicU8::new(activity::Verbosity::Info as u8);
         Output { fd, state: Mutex::new(state), verbosity, shows_logs: AtomicBool::new(true), status }
@@ -80,7 +83,6 @@ impl Output {
     /// An operation starts: from now on messages go to the client.
     pub(crate) fn start_work(&self) -> io::Result<()> {
         let mut state = self.state.lock();
-        self.status.working(state.version);
         state.working = true;
         if state.pending.is_empty() {
             return Ok(());
@@ -97,7 +99,6 @@ impl Output {
         let mut message = Message::new();
         StderrMessage::Last.write(&mut message, state.version);
         state.buffer.extend(message.0);
-        self.status.answering();
     }
 
     /// The operation failed.
@@ -112,7 +113,6 @@ impl Output {
         let mut message = Message::new();
         StderrMessage::Error(error).write(&mut message, state.version);
         state.buffer.extend(message.0);
-        self.status.answering();
     }
 
     /// Whether an operation is running, so that its failure can be told.
@@ -122,9 +122,18 @@ impl Output {
 
     /// Everything of the result is there.
     pub(crate) fn finish(&self) -> io::Result<()> {
-        self.flush()?;
-        self.status.idle();
+        let mut state = self.state.lock();
+        // In one piece, so that there is no moment at which half of a small result is out.
+        self.flush_state(&mut state)?;
+        self.note(&mut state, Phase::Listening);
         Ok(())
+    }
+
+    fn note(&self, state: &mut State, phase: Phase) {
+        if state.phase != phase {
+            state.phase = phase;
+            self.status.note(state.version, phase);
+        }
     }
 
     pub(crate) fn send(&self, message: &Message) -> io::Result<()> {
@@ -132,7 +141,10 @@ impl Output {
         state.buffer.extend_from_slice(&message.0);
         match state.buffer.len() < MAX_BUFFER {
             true => Ok(()),
-            false => self.flush_state(&mut state),
+            false => {
+                self.note(&mut state, Phase::Answering);
+                self.flush_state(&mut state)
+            }
         }
     }
 
@@ -221,6 +233,7 @@ impl tokio::io::AsyncWrite for RawSink<'_> {
             state.buffer.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
         }
+        self.0.note(&mut state, Phase::Answering);
         self.0.flush_state(&mut state)?;
         self.0.write(&mut state, data)?;
         Poll::Ready(Ok(data.len()))

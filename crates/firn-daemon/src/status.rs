@@ -1,7 +1,8 @@
 //! What a connection's process is doing, for the supervisor to know what it can say to the client when that process
 //! dies.
 //!
-//! A file in memory that both have open: the version of the protocol and the phase, in two bytes each.
+//! A file in memory that both have open: the version of the protocol and the phase, in two bytes each. It is written
+//! when the phase changes only, which it does not for most operations.
 
 use firn_wire::worker::Version;
 use rustix::fs::MemfdFlags;
@@ -15,12 +16,11 @@ use std::sync::Arc;
 pub(crate) enum Phase {
     /// Greeting: nothing can be said.
     Greeting = 0,
-    /// Between operations: what is said will be heard when the client asks next.
-    Idle = 1,
-    /// Within an operation: its failure can be told.
-    Working = 2,
+    /// Within an operation whose result has not begun, or between operations, where what is said will be heard when
+    /// the client asks next.
+    Listening = 1,
     /// Within a result: nothing can be said.
-    Answering = 3,
+    Answering = 2,
 }
 
 /// Notes phases; does nothing where nobody looks.
@@ -40,25 +40,13 @@ impl Status {
         Ok(file)
     }
 
-    fn note(&self, bytes: &[u8], at: u64) {
+    pub(crate) fn note(&self, version: Version, phase: Phase) {
         if let Some(file) = &self.0 {
+            let [a, b] = version.0.to_le_bytes();
+            let [c, d] = (phase as u16).to_le_bytes();
             // Without it the client learns less when we die.
-            let _ = file.write_all_at(bytes, at);
+            let _ = file.write_all_at(&[a, b, c, d], 0);
         }
-    }
-
-    pub(crate) fn working(&self, version: Version) {
-        let [a, b] = version.0.to_le_bytes();
-        let [c, d] = (Phase::Working as u16).to_le_bytes();
-        self.note(&[a, b, c, d], 0);
-    }
-
-    pub(crate) fn answering(&self) {
-        self.note(&(Phase::Answering as u16).to_le_bytes(), 2);
-    }
-
-    pub(crate) fn idle(&self) {
-        self.note(&(Phase::Idle as u16).to_le_bytes(), 2);
     }
 
     /// What was noted last.
@@ -69,9 +57,8 @@ impl Status {
         }
         let version = Version(u16::from_le_bytes([bytes[0], bytes[1]]));
         let phase = match u16::from_le_bytes([bytes[2], bytes[3]]) {
-            1 => Phase::Idle,
-            2 => Phase::Working,
-            3 => Phase::Answering,
+            1 => Phase::Listening,
+            2 => Phase::Answering,
             _ => Phase::Greeting,
         };
         (version, phase)

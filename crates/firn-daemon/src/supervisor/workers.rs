@@ -61,8 +61,7 @@ impl WorkerCommand {
         let reason = reason(exit, &said.ok().and_then(Result::ok).unwrap_or_default());
         logger.error(&format!("unexpected Nix daemon error: {reason}"));
         let (version, phase) = Status::read(&status_file);
-        // Between operations a client may be sending the next one, and hears it then.
-        if matches!(phase, Phase::Working | Phase::Idle) {
+        if phase == Phase::Listening {
             let mut message = Message::new();
             StderrMessage::Error(RemoteError::new(reason, 1)).write(&mut message, version);
             tell(ours, message).await;

@@ -193,6 +193,38 @@ fn clients_that_lie_get_an_error_and_cost_nothing() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "tests run programs")]
+fn a_socket_that_systemd_made() {
+    if !std::path::Path::new("/usr/bin/systemd-socket-activate").exists() {
+        println!("SKIPPED: systemd-socket-activate is not installed");
+        return;
+    }
+    let world = World::new();
+    let socket = world.path("activated");
+    let daemon = world.command("nix-daemon");
+    let mut activate = std::process::Command::new("/usr/bin/systemd-socket-activate");
+    activate.arg("-l").arg(&socket);
+    for (name, value) in daemon.get_envs() {
+        if let Some(value) = value {
+            activate.arg("-E").arg(format!("{}={}", name.to_string_lossy(), value.to_string_lossy()));
+        }
+    }
+    let mut server = activate.arg(daemon.get_program()).stderr(std::process::Stdio::null()).spawn().unwrap();
+    for _ in 0..100 {
+        if socket.exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let mut client = world.client_command(Make::Firn, None, "nix");
+    client.args(["store", "info", "--store", &format!("unix://{}", socket.display())]);
+    let output = client.output().unwrap();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
 fn two_hundred_clients_at_once() {
     let world = World::new();
     let _daemon = world.start_daemon(Make::Firn, &[]);

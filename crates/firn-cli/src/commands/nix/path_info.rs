@@ -72,6 +72,7 @@ impl PathInfo {
                 1
             }
         };
+        context.prefetch(store, paths)?;
         let dir = store.store_dir();
         let mut all = Map::new();
         for path in paths {

@@ -6,6 +6,7 @@ use crate::error::{CliError, CliResult};
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo};
 use firn_store::{AddSource, StoreError};
+use futures::StreamExt;
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -28,15 +29,26 @@ pub fn add_fixed(context: &Context, mut line: Line) -> CliResult<u8> {
 fn add_all(context: &Context, args: &[OsString], method: CaMethod, algo: HashAlgo) -> CliResult<u8> {
     crate::commands::hashing::require_algo(context, algo)?;
     let store = context.store()?;
-    for arg in args {
-        let name = base_name(arg)?;
-        let source = AddSource::Path(Path::new(arg));
-        let adding = store.add_to_store(name, source, method, algo, &NONE, false);
-        let info = context.block_on(adding)??;
-        context.print_line(store.store_dir().display(&info.path))?;
+    let store = &store;
+    let add = |arg: &'_ OsString| {
+        let arg = arg.clone();
+        async move {
+            let name = base_name(&arg)?;
+            let source = AddSource::Path(Path::new(&arg));
+            Ok::<_, CliError>(store.add_to_store(name, source, method, algo, &NONE, false).await?)
+        }
+    };
+    // A daemon is given several at once.
+    let at_once = if context.local_store().is_ok() { 1 } else { AT_ONCE };
+    let mut adding = futures::stream::iter(args.iter().map(add)).buffered(at_once);
+    while let Some(info) = context.block_on(adding.next())? {
+        context.print_line(store.store_dir().display(&info?.path))?;
     }
     Ok(0)
 }
+
+/// Files on their way to a daemon at once.
+const AT_ONCE: usize = 4;
 
 static NONE: BTreeSet<firn_core::StorePath> = BTreeSet::new();
 

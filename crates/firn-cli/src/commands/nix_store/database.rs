@@ -106,9 +106,11 @@ pub fn check_validity(context: &Context, line: Line) -> CliResult<u8> {
         }
     }
     let store = context.store()?;
-    for arg in &line.args {
-        let path = follow_links(store.store_dir(), arg)?;
-        if context.block_on(store.is_valid_path(&path))?? {
+    let paths = line.args.iter().map(|arg| follow_links(store.store_dir(), arg));
+    let paths = paths.collect::<CliResult<Vec<StorePath>>>()?;
+    let valid = context.block_on(store.query_valid_paths(&paths.iter().cloned().collect()))??;
+    for path in paths {
+        if valid.contains(&path) {
             continue;
         }
         let text = store.store_dir().display(&path);

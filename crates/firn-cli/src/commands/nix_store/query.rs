@@ -106,6 +106,9 @@ pub fn query(context: &Context, mut line: Line) -> CliResult<u8> {
             }
         }
         _ => {
+            if args.len() > 1 {
+                context.prefetch(&*query.store, &args)?;
+            }
             let text = query.run(kind, &args)?;
             crate::pager::print(context, text.as_bytes())?;
         }
