@@ -21,7 +21,7 @@ fn w(number: u64) -> Vec<u8> {
 fn s(text: &str) -> Vec<u8> {
     let mut bytes = w(text.len() as u64);
     bytes.extend(text.bytes());
-    while bytes.len() % 8 != 0 {
+    while !bytes.len().is_multiple_of(8) {
         bytes.push(0);
     }
     bytes
