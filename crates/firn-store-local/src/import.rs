@@ -69,6 +69,11 @@ impl LocalStore {
     /// Checks the content against the content address that came with it.
     fn check_ca_content(&self, info: &ValidPathInfo, real: &Path) -> StoreResult<()> {
         let Some(ca) = &info.ca else { return Ok(()) };
+        // The archive's own hash was checked as it came in, and that is the address of most objects.
+        let is_archive = ca.method == CaMethod::NixArchive && ca.hash.algo() == HashAlgo::Sha256;
+        if is_archive && ca.hash == info.nar_hash && !info.references.contains(&info.path) {
+            return Ok(());
+        }
         let hash_error = |e| StoreError::io("hashing", real)(e);
         if ca.method == CaMethod::Git {
             let options = DumpOptions { undo_case_hack: self.inner.config.use_case_hack, filter: None };

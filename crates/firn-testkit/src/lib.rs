@@ -7,6 +7,7 @@
 mod daemon;
 mod programs;
 mod sandbox;
+pub mod servers;
 mod terminal;
 mod users;
 mod world;

@@ -1,6 +1,7 @@
 //! What scripts look at: exit codes, standard output, messages.
 
 mod bad_input;
+mod caches;
 mod command_line;
 mod daemon;
 mod evaluation_access;

@@ -1,0 +1,259 @@
+//! Binary caches: with the reference on the other side, behind nginx and a proxy, served by us, and from the language.
+
+use firn_testkit::World;
+use firn_testkit::servers::{Served, free_port, has_program};
+use std::fs;
+use std::process::Command;
+
+/// A world whose store has one folder, with something that refers to it.
+fn filled() -> (World, String) {
+    let world = World::new().conf("sandbox = false");
+    world.write("folder/hello.txt", &"hello ".repeat(20_000));
+    world.write("folder/sub/tool", "tool\n");
+    let folder = world.run("nix", &["store", "add", "folder"]).success().stdout_text();
+    let folder = folder.trim_end().to_owned();
+    world.write(
+        "default.nix",
+        &format!(
+            "derivation {{ name = \"user\"; system = builtins.currentSystem; builder = \"/bin/sh\"; \
+             args = [ \"-c\" \"echo ${{builtins.storePath \"{folder}\"}} > $out\" ]; }}"
+        ),
+    );
+    let user = world.run("nix-build", &["--no-out-link"]).success().stdout_text().trim_end().to_owned();
+    (world, user)
+}
+
+/// Nix itself, in the same world.
+#[expect(clippy::disallowed_methods, reason = "tests run programs")]
+fn reference(world: &World, args: &[&str]) -> bool {
+    let ours = world.command("nix");
+    let mut command = Command::new("/usr/bin/nix");
+    command.env_clear().current_dir(world.work_dir()).args(["--extra-experimental-features", "nix-command"]);
+    for (name, value) in ours.get_envs().filter_map(|(name, value)| Some((name, value?))) {
+        command.env(name, value);
+    }
+    let output = command.args(args).output().expect("the reference runs");
+    if !output.status.success() {
+        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+    }
+    output.status.success()
+}
+
+fn forget(world: &World, path: &str) {
+    let closure = world.run("nix-store", &["-qR", path]).success().stdout_text();
+    let mut args = vec!["--delete", "--ignore-liveness"];
+    args.extend(closure.lines());
+    world.run("nix-store", &args).success();
+}
+
+fn hash(world: &World, path: &str) -> String {
+    world.run("nix", &["hash", "path", path]).success().stdout_text()
+}
+
+#[test]
+fn caches_of_the_reference_and_ours() {
+    if !has_program("nix-copy-closure") || !fs::exists("/usr/bin/nix").unwrap_or(false) {
+        eprintln!("NOT TESTED: nix-bin is missing");
+        return;
+    }
+    let (world, path) = filled();
+    let content = hash(&world, &path);
+    for compression in ["xz", "bzip2", "zstd", "br", "gzip", "none"] {
+        let uri = |who: &str| {
+            let place = world.path(&format!("cache-{who}-{compression}"));
+            format!("file://{}?compression={compression}", place.display())
+        };
+        let (theirs, ours) = (uri("theirs"), uri("ours"));
+        assert!(reference(&world, &["copy", "--to", &theirs, &path]), "{compression}");
+        world.run("nix", &["copy", "--to", &ours, &path]).success();
+        forget(&world, &path);
+        world.run("nix", &["copy", "--no-check-sigs", "--from", &theirs, &path]).success();
+        assert_eq!(hash(&world, &path), content, "{compression}");
+        forget(&world, &path);
+        assert!(reference(&world, &["copy", "--no-check-sigs", "--from", &ours, &path]), "{compression}");
+        assert_eq!(hash(&world, &path), content, "{compression}");
+    }
+}
+
+#[test]
+fn behind_nginx_with_a_password_and_a_proxy() {
+    if !has_program("nginx") || !has_program("tinyproxy") {
+        return;
+    }
+    let (world, path) = filled();
+    let cache = world.path("cache");
+    let to = format!("file://{}?compression=zstd", cache.display());
+    world.run("nix", &["copy", "--to", &to, &path]).success();
+    // user:secret, in the form that needs no other program.
+    fs::write(world.path("users"), "user:{PLAIN}secret\n").expect("a file is written");
+    let rules = format!(
+        "auth_basic \"cache\"; auth_basic_user_file {};\ndav_methods PUT; create_full_put_path on;",
+        world.path("users").display()
+    );
+    let server = Served::nginx(&world.path("tmp"), &cache, &rules);
+    let proxy = Served::tinyproxy(&world.path("tmp"));
+    let content = hash(&world, &path);
+    forget(&world, &path);
+    let from = ["copy", "--no-check-sigs", "--from", &server.url(), &path];
+    let refused = world.run("nix", &from).fails(1).stderr_text();
+    assert!(refused.contains("HTTP error 401"), "{refused}");
+    let netrc = "machine 127.0.0.1 login user password secret\n";
+    fs::write(world.path("etc/netrc"), netrc).expect("a file is written");
+    world.run("nix", &from).success();
+    assert_eq!(hash(&world, &path), content);
+
+    forget(&world, &path);
+    let world = world.env("http_proxy", &proxy.url());
+    world.run("nix", &from).success();
+    let log = fs::read_to_string(world.path("tmp/tinyproxy.log")).expect("the proxy's log");
+    assert!(log.contains(&format!("127.0.0.1:{}", server.port)), "{log}");
+
+    // Uploads by PUT.
+    fs::remove_dir_all(&cache).expect("the cache goes");
+    fs::create_dir(&cache).expect("a folder");
+    fs::write(cache.join("nix-cache-info"), format!("StoreDir: {}\n", world.path("store").display()))
+        .expect("a file is written");
+    let to = format!("{}?compression=zstd&write-nar-listing=true", server.url());
+    world.run("nix", &["copy", "--refresh", "--to", &to, &path]).success();
+    let names: Vec<String> = cache
+        .read_dir()
+        .expect("a folder")
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .collect();
+    assert_eq!(names.iter().filter(|name| name.ends_with(".narinfo")).count(), 2, "{names:?}");
+    assert_eq!(names.iter().filter(|name| name.ends_with(".ls")).count(), 2, "{names:?}");
+}
+
+/// `nix serve` of the world's store.
+fn serve(world: &World, more: &[&str]) -> Served {
+    let port = free_port();
+    let mut command = world.command("nix");
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]).args(more);
+    Served::start(command, port)
+}
+
+#[test]
+fn substitutes_from_nix_serve() {
+    let (world, path) = filled();
+    let key = world.run("nix", &["key", "generate-secret", "--key-name", "test-1"]).success().stdout_text();
+    fs::write(world.path("key"), key).expect("a file is written");
+    let file = world.path("key").display().to_string();
+    let server = serve(&world, &["--key-file", &file]);
+    let other = world.path("other").display().to_string();
+    let realise = |more: &[&str]| {
+        let mut args =
+            vec!["--store", other.as_str(), "--realise", path.as_str(), "--option", "substituters"];
+        let url = server.url();
+        args.push(&url);
+        args.extend(more);
+        world.run("nix-store", &args)
+    };
+    let dry = realise(&["--dry-run"]).success().stderr_text();
+    assert!(dry.contains("these 2 paths will be fetched (0.0 MiB download"), "{dry}");
+    let unsigned = realise(&[]).fails(1).stderr_text();
+    assert!(
+        unsigned.contains("as it's not signed by any of the keys in 'trusted-public-keys'"),
+        "{unsigned}"
+    );
+    let public = {
+        let mut command = world.command("nix");
+        command.args(["key", "convert-secret-to-public"]);
+        command.stdin(fs::File::open(world.path("key")).expect("the key"));
+        let output = command.output().expect("the program runs");
+        String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
+    };
+    realise(&["--option", "trusted-public-keys", &public]).success();
+    let copied = format!("{other}{path}");
+    assert!(fs::exists(copied).expect("a path"));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "tests run programs")]
+fn the_language_fetches() {
+    if !has_program("nginx") {
+        return;
+    }
+    let world = World::new().conf("tarball-ttl = 0");
+    world.write("files/tree/a", "a\n");
+    world.write("files/tree/b/c", "c\n");
+    let root = world.work_dir().join("files");
+    let tar = Command::new("tar").current_dir(&root).args(["-czf", "tree.tar.gz", "tree"]).status();
+    assert!(tar.expect("tar runs").success());
+    let server = Served::nginx(&world.path("tmp"), &root, "");
+    let url = format!("{}/tree.tar.gz", server.url());
+    let eval = |expr: &str| world.run("nix", &["eval", "--impure", "--raw", "--expr", expr]);
+    let tree = eval(&format!("\"${{fetchTarball \"{url}\"}}\"")).success().stdout_text();
+    assert_eq!(fs::read_to_string(format!("{tree}/b/c")).expect("a file"), "c\n");
+    // Asked again, since nothing is fresh; the server says that it is the same.
+    assert_eq!(eval(&format!("\"${{fetchTarball \"{url}\"}}\"")).success().stdout_text(), tree);
+    let log = fs::read_to_string(world.path("tmp/nginx/access")).expect("the server's log");
+    assert!(log.contains("\" 304 "), "{log}");
+    let file = eval(&format!("builtins.readFile (builtins.fetchurl \"{}/tree/a\")", server.url()));
+    assert_eq!(file.success().stdout_text(), "a\n");
+    let wrong = "sha256 = \"0000000000000000000000000000000000000000000000000000\"";
+    let error = eval(&format!("builtins.fetchurl {{ url = \"{}/tree/a\"; {wrong}; }}", server.url()));
+    assert!(error.fails(102).stderr_text().contains("hash mismatch in file downloaded from"));
+    let prefetched =
+        world.run("nix-prefetch-url", &["--unpack", "--print-path", &url]).success().stdout_text();
+    let (hash, path) = prefetched.trim_end().split_once('\n').expect("two lines");
+    assert_eq!((hash.len(), path.ends_with("-tree.tar.gz")), (52, true));
+    assert_eq!(fs::read_to_string(format!("{path}/a")).expect("a file"), "a\n");
+    let missing =
+        world.run("nix-prefetch-url", &[&format!("{}/nothing", server.url())]).fails(1).stderr_text();
+    assert!(missing.contains("HTTP error 404"), "{missing}");
+}
+
+/// One request, without a library: only its status is of interest.
+fn put(port: u16, path: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("a connection");
+    let text =
+        format!("PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "tests run programs")]
+fn buckets_of_s3() {
+    if !has_program("moto_server") {
+        return;
+    }
+    let port = free_port();
+    let mut command = Command::new("moto_server");
+    command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+    let server = Served::start(command, port);
+    let answer = put(port, "/bucket");
+    assert!(answer.contains(" 200 "), "{answer}");
+    let (world, path) = filled();
+    let world = world.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "secret");
+    fs::write(world.path("work/random"), noise(9 << 20)).expect("a file is written");
+    let large = world.run("nix", &["store", "add", "random"]).success().stdout_text().trim_end().to_owned();
+    let bucket = format!("s3://bucket/some/where?endpoint={}&region=eu-west-1", server.url());
+    let (content, large_content) = (hash(&world, &path), hash(&world, &large));
+    world.run("nix", &["copy", "--to", &format!("{bucket}&compression=zstd"), &path]).success();
+    let parts = "compression=none&multipart-upload=true&multipart-threshold=6000000&write-nar-listing=true";
+    world.run("nix", &["copy", "--to", &format!("{bucket}&{parts}"), &large]).success();
+    forget(&world, &path);
+    forget(&world, &large);
+    world.run("nix", &["copy", "--no-check-sigs", "--from", &bucket, &path, &large]).success();
+    assert_eq!((hash(&world, &path), hash(&world, &large)), (content, large_content));
+    let missing = path.replace("-user", "-other");
+    world.run("nix", &["path-info", "--store", &bucket, &missing]).fails(1);
+}
+
+/// Bytes that cannot be compressed.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut out = Vec::with_capacity(length);
+    while out.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        out.extend(state.to_le_bytes());
+    }
+    out
+}
