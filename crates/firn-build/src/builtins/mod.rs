@@ -2,6 +2,7 @@
 
 pub mod buildenv;
 mod fetchurl;
+mod unpack_channel;
 
 use crate::config::BuildConfig;
 use crate::outputs::Planned;
@@ -104,6 +105,7 @@ pub fn run(call: &BuiltinCall, _env: &[Bytes]) -> Result<(), String> {
     match call.name.as_str() {
         "buildenv" => buildenv::run(&context),
         "fetchurl" => fetchurl::run(&context),
+        "unpack-channel" => unpack_channel::run(&context),
         other => Err(format!("unsupported builtin builder '{other}'")),
     }
 }

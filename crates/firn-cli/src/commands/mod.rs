@@ -4,6 +4,7 @@ mod build_remote;
 mod hashing;
 pub mod nix;
 mod nix_build;
+mod nix_channel;
 mod nix_collect_garbage;
 mod nix_copy_closure;
 mod nix_daemon;
@@ -13,7 +14,6 @@ mod nix_instantiate;
 mod nix_prefetch_url;
 mod nix_shell;
 pub mod nix_store;
-mod unsupported;
 
 use crate::args::LogFormat;
 use crate::context::Start;
@@ -35,7 +35,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix", run: nix::main },
     Program { name: "firn", run: nix::main },
     Program { name: "nix-build", run: nix_build::main },
-    Program { name: "nix-channel", run: unsupported::main },
+    Program { name: "nix-channel", run: nix_channel::main },
     Program { name: "nix-collect-garbage", run: nix_collect_garbage::main },
     Program { name: "nix-copy-closure", run: nix_copy_closure::main },
     Program { name: "nix-daemon", run: nix_daemon::main },
@@ -51,12 +51,14 @@ const PROGRAMS: &[Program] = &[
 /// The older programs with the text of their help.
 pub const HELPS: &[(&str, &str)] = &[
     ("nix-build", nix_build::HELP),
+    ("nix-channel", nix_channel::HELP),
     ("nix-collect-garbage", nix_collect_garbage::HELP),
     ("nix-copy-closure", nix_copy_closure::HELP),
     ("nix-daemon", nix_daemon::HELP),
     ("nix-env", nix_env::HELP),
     ("nix-hash", nix_hash::HELP),
     ("nix-instantiate", nix_instantiate::HELP),
+    ("nix-prefetch-url", nix_prefetch_url::HELP),
     ("nix-shell", nix_shell::HELP),
     ("nix-store", nix_store::HELP),
 ];

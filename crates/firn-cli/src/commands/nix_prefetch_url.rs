@@ -13,7 +13,7 @@ use firn_store::activity::Verbosity;
 use std::ffi::OsString;
 use std::path::Path;
 
-const HELP: &str = "
+pub const HELP: &str = "
 Usage: nix-prefetch-url [--type ALGO] [--name NAME] [--unpack] [--executable] [--print-path] URL [HASH]
        nix-prefetch-url [OPTIONS] {-A | --attr} PATH [FILE] [HASH]
 
