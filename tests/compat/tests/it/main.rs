@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod caches;
+mod channels;
 mod command_line;
 mod daemon;
 mod evaluation_access;
