@@ -4,6 +4,7 @@
 //! Programs come from the folder that `FIRN_BIN` names (`tests/run` builds them and sets it); without it they are
 //! built on first use. Functions here panic: a test that cannot be set up has failed.
 
+pub mod conformance;
 mod daemon;
 mod programs;
 mod sandbox;

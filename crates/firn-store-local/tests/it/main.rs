@@ -2,6 +2,8 @@
 
 mod adding;
 mod collecting;
+mod conformance;
+mod fuzz;
 mod interop;
 mod opening;
 mod support;
