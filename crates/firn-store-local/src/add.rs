@@ -273,6 +273,10 @@ impl LocalStore {
     ) -> StoreResult<ValidPathInfo> {
         let path = self.path_of(how, &content.ca)?;
         self.add_temp_roots([&path])?;
+        if self.lower().is_some() {
+            // What was added belongs to the overlay's own database too.
+            self.is_valid(&path)?;
+        }
         if !how.repair
             && let Some(info) = self.path_info(&path)?
         {
