@@ -33,26 +33,6 @@ fn adding_querying_and_collecting_in_a_chroot_store() {
 }
 
 #[test]
-fn references_are_checked_in_a_chroot_store() {
-    // R8 in another store than the default one.
-    let world = World::new().conf("sandbox = false");
-    let root = world.path("root").display().to_string();
-    let expr = r#"let make = args: derivation ({
-          system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo $text > $out" ];
-        } // args);
-        input = make { name = "input"; text = "x"; };
-      in make { name = "top"; text = "${input}"; disallowedReferences = [ input ]; }"#;
-    world.write("default.nix", expr);
-    let run = world.run("nix-build", &["--store", &root, "--no-out-link"]);
-    assert!(
-        run.stderr_text().contains("is not allowed to refer to the following paths"),
-        "{}",
-        run.stderr_text()
-    );
-    assert_ne!(run.code(), Some(0));
-}
-
-#[test]
 fn a_read_only_store_answers_and_refuses() {
     let world = World::new().conf("experimental-features = nix-command read-only-local-store");
     world.write("file", "text");
