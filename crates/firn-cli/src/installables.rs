@@ -8,7 +8,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_eval::{Coerce, ContextElem, CopyToStore, Kind, Pos, Sym, Value, Vm};
-use firn_store::{BuildMode, BuildResult, BuildStore, Store};
+use firn_store::{BuildMode, BuildResult, BuildStore, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -414,9 +414,15 @@ pub fn build_in(
     mode: BuildMode,
 ) -> CliResult<Vec<Built>> {
     if context.settings.print_missing {
-        let missing = context.block_on(builder.query_missing(paths))??;
-        let level = firn_store::activity::Verbosity::Info;
-        crate::commands::nix_store::print_missing(context, &**store, &missing, level)?;
+        match context.block_on(builder.query_missing(paths))? {
+            Ok(missing) => {
+                let level = firn_store::activity::Verbosity::Info;
+                crate::commands::nix_store::print_missing(context, &**store, &missing, level)?;
+            }
+            // Not every store can say.
+            Err(StoreError::Unsupported { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let results = context.block_on(builder.build_paths(paths, mode))??;
     let derivations = context.eval_store()?;

@@ -9,7 +9,7 @@ use crate::error::{CliError, CliResult};
 use crate::installables::{self, Built, InstallableArgs};
 use crate::profile_flag::ProfileFlag;
 use crate::stores::{self, Opened};
-use firn_core::StorePath;
+use firn_core::{DerivedPath, StorePath};
 use firn_settings::ExperimentalFeature;
 use firn_store::{BuildMode, ClosureOptions, CopyOptions, Realisation, compute_fs_closure};
 use std::collections::BTreeSet;
@@ -101,8 +101,7 @@ impl NixCommand for Copy {
             if self.derivation {
                 roots = installables::derivations(context, &wanted)?;
             } else {
-                let builder = builds::build_store_of(&from, context)?;
-                built = installables::build_in(context, &from.store, &*builder, &wanted, BuildMode::Normal)?;
+                built = realise(context, &from, &wanted)?;
                 roots.extend(built.iter().flat_map(|built| built.outputs.values().cloned()));
             }
         }
@@ -140,6 +139,30 @@ impl NixCommand for Copy {
         }
         Ok(0)
     }
+}
+
+/// Makes what is to be copied, where it is not there already.
+fn realise(context: &Context, from: &Opened, wanted: &[DerivedPath]) -> CliResult<Vec<Built>> {
+    let paths: Option<BTreeSet<StorePath>> = wanted
+        .iter()
+        .map(|path| match path {
+            DerivedPath::Opaque(path) => Some(path.clone()),
+            DerivedPath::Built { .. } => None,
+        })
+        .collect();
+    if let Some(paths) = paths
+        && context.block_on(from.store.query_valid_paths(&paths))??.len() == paths.len()
+    {
+        let built = |path| Built {
+            derivation: None,
+            outputs: [(String::new(), path)].into(),
+            start_time: 0,
+            stop_time: 0,
+        };
+        return Ok(paths.into_iter().map(built).collect());
+    }
+    let builder = builds::build_store_of(from, context)?;
+    installables::build_in(context, &from.store, &*builder, wanted, BuildMode::Normal)
 }
 
 /// The realisations of what was built, where there are such.
