@@ -556,3 +556,97 @@ impl Substituter for StoreSubstituter {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firn_core::signature::SecretKey;
+    use firn_store::MemoryStore;
+    use firn_store::activity::SilentLogger;
+
+    fn key() -> SecretKey {
+        SecretKey::from_seed("k", &[5; 32])
+    }
+
+    fn substituter(from: &Arc<MemoryStore>, to: &Arc<MemoryStore>) -> StoreSubstituter {
+        let trust = TrustPolicy { require_signatures: true, keys: vec![key().public()] };
+        let config = SubstitutionConfig { fallback: false, jobs: 4, trust };
+        StoreSubstituter::new(to.clone(), vec![from.clone()], config, Arc::new(SilentLogger))
+    }
+
+    /// Adds a path without a content address that refers to others.
+    async fn add(
+        store: &MemoryStore,
+        n: char,
+        references: &[&StorePath],
+        signer: Option<&SecretKey>,
+    ) -> StorePath {
+        let text = store.add_text("text", &[n as u8], &BTreeSet::new(), false).await.unwrap();
+        let mut archive = Vec::new();
+        store.nar_from_path(&text, &mut archive).await.unwrap();
+        let path = StorePath::from_base_name(&format!("{}-{n}", n.to_string().repeat(32))).unwrap();
+        let info = store.query_path_info(&text).await.unwrap().unwrap();
+        let mut info = ValidPathInfo { path: path.clone(), ca: None, ..(*info).clone() };
+        info.references = references.iter().map(|path| (*path).clone()).collect();
+        if let Some(key) = signer {
+            info.signatures.insert(key.sign(info.fingerprint(store.store_dir()).as_bytes()));
+        }
+        store.add_nar(&info, &mut &archive[..], false, false).await.unwrap();
+        path
+    }
+
+    async fn run(from: &Arc<MemoryStore>, path: &StorePath) -> (Result<Substituted, BuildFailure>, usize) {
+        let to = Arc::new(MemoryStore::default());
+        let cancel = CancellationToken::new();
+        let result = substituter(from, &to).substitute(&[path.clone()].into(), false, &cancel).await;
+        (result, to.query_all_valid_paths().await.unwrap().len())
+    }
+
+    #[tokio::test]
+    async fn a_closure_with_signatures() {
+        let from = Arc::new(MemoryStore::default());
+        let a = add(&from, 'a', &[], Some(&key())).await;
+        let b = add(&from, 'b', &[&a], Some(&key())).await;
+        let c = add(&from, 'c', &[&a, &b], Some(&key())).await;
+        assert_eq!(run(&from, &c).await, (Ok(Substituted::All), 3));
+        // What nobody signed is not taken, nor what refers to it.
+        let d = add(&from, 'd', &[], None).await;
+        assert_eq!(run(&from, &d).await, (Ok(Substituted::NotAll), 0));
+        let f = add(&from, 'f', &[&d, &a], Some(&key())).await;
+        assert_eq!(run(&from, &f).await, (Ok(Substituted::NotAll), 1));
+        let other = SecretKey::from_seed("k", &[6; 32]);
+        let g = add(&from, 'g', &[], Some(&other)).await;
+        assert_eq!(run(&from, &g).await, (Ok(Substituted::NotAll), 0));
+        // A content address proves itself.
+        let text = from.add_text("t", b"text", &BTreeSet::new(), false).await.unwrap();
+        assert_eq!(run(&from, &text).await, (Ok(Substituted::All), 1));
+    }
+
+    #[tokio::test]
+    async fn realisations_need_signatures() {
+        let from = Arc::new(MemoryStore::default());
+        let path = from.add_text("t", b"text", &BTreeSet::new(), false).await.unwrap();
+        let id = "sha256:00!out";
+        let mut realisation = Realisation::new(id.into(), path);
+        from.register_realisation(&realisation, false).await.unwrap();
+        let to = Arc::new(MemoryStore::default());
+        assert_eq!(substituter(&from, &to).query_realisation(id).await.unwrap(), None);
+        realisation.signatures.insert(key().sign(realisation.fingerprint().as_bytes()));
+        from.register_realisation(&realisation, false).await.unwrap();
+        assert_eq!(substituter(&from, &to).query_realisation(id).await.unwrap(), Some(realisation));
+    }
+
+    #[tokio::test]
+    async fn many_are_asked_about_at_once() {
+        let from = Arc::new(MemoryStore::default());
+        let a = add(&from, 'a', &[], Some(&key())).await;
+        let b = add(&from, 'b', &[&a], Some(&key())).await;
+        let to = Arc::new(MemoryStore::default());
+        let missing = StorePath::from_base_name(&format!("{}-x", "x".repeat(32))).unwrap();
+        let found = substituter(&from, &to).query(&[a.clone(), b.clone(), missing].into()).await.unwrap();
+        assert_eq!(found.keys().collect::<Vec<_>>(), [&a, &b]);
+        assert_eq!(found[&b].references, [a].into());
+        // Who does not want to be asked only whether something is there is not.
+        assert!(substituter(&from, &to).query_available(&[b].into()).await.unwrap().is_empty());
+    }
+}
