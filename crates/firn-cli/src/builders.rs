@@ -13,8 +13,7 @@ use firn_remote_build::{
 use firn_scheduler::{BuildFailure, Executor};
 use firn_settings::{ExperimentalFeature, SETTINGS, Settings};
 use firn_store::activity::Logger;
-use firn_store::{BuildTarget, Store, StoreError, StoreResult};
-use firn_store_local::LocalStore;
+use firn_store::{BuildTarget, StoreError, StoreResult};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,9 +55,10 @@ impl MachineOpener for Opener {
 }
 
 /// Settings of the dispatcher.
-pub fn dispatch_config(local: &LocalStore, settings: &Settings, opened: &Opened) -> DispatchConfig {
+pub fn dispatch_config(settings: &Settings, opened: &Opened) -> DispatchConfig {
+    let local = opened.local.as_ref().map(|local| BuildTarget::state_dir(local).to_owned());
     DispatchConfig {
-        state_dir: BuildTarget::state_dir(local).to_owned(),
+        state_dir: local.unwrap_or_else(|| settings.dirs.state.clone()),
         system: settings.system.clone(),
         extra_platforms: settings.extra_platforms.iter().cloned().collect(),
         system_features: opened.system_features.as_ref().unwrap_or(&settings.system_features).clone(),
@@ -85,7 +85,6 @@ fn is_own_hook(hook: &[String]) -> bool {
 pub fn with_machines(
     inner: Arc<dyn Executor>,
     opened: &Opened,
-    local: &LocalStore,
     config: &BuildConfig,
     settings: &Settings,
     logger: &Arc<dyn Logger>,
@@ -94,8 +93,10 @@ pub fn with_machines(
     if hook.is_empty() {
         return Ok(inner);
     }
-    let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
+    let target = opened.local.clone().map(|local| Arc::new(local) as Arc<dyn BuildTarget>);
     if !is_own_hook(hook) {
+        // Hooks of others put outputs into a store on this machine themselves.
+        let Some(target) = target else { return Ok(inner) };
         return Ok(Arc::new(HookExecutor {
             inner,
             target,
@@ -113,7 +114,7 @@ pub fn with_machines(
         return Ok(inner);
     }
     let (after_config, after_logger) = (config.clone(), Arc::clone(logger));
-    let dir = Store::store_dir(local).clone();
+    let dir = opened.store.store_dir().clone();
     let after = move |drv: &StorePath, outputs: &[StorePath]| -> Result<(), BuildFailure> {
         let outputs: Vec<String> = outputs.iter().map(|path| dir.display(path)).collect();
         run_post_build_hook(&after_config, &after_logger, &dir.display(drv), &outputs)
@@ -123,7 +124,7 @@ pub fn with_machines(
         target,
         opener: Arc::new(Opener::new(settings)),
         machines,
-        config: dispatch_config(local, settings, opened),
+        config: dispatch_config(settings, opened),
         logger: Arc::clone(logger),
         after: Some(Arc::new(after)),
     };

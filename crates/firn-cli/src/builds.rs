@@ -29,19 +29,19 @@ pub fn scheduler(
     settings: &Settings,
     logger: &Arc<dyn Logger>,
 ) -> CliResult<Scheduler> {
-    let executor: Arc<dyn Executor> = match &opened.local {
+    let mut config = build_config(settings)?;
+    if let Some(features) = &opened.system_features {
+        config.system_features = features.clone();
+    }
+    let here: Arc<dyn Executor> = match &opened.local {
         Some(local) => {
             local.watch_free_space();
             let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
-            let mut config = build_config(settings)?;
-            if let Some(features) = &opened.system_features {
-                config.system_features = features.clone();
-            }
-            let here = Arc::new(LocalExecutor::new(target, config.clone(), Arc::clone(logger)));
-            builders::with_machines(here, opened, local, &config, settings, logger)?
+            Arc::new(LocalExecutor::new(target, config.clone(), Arc::clone(logger)))
         }
         None => Arc::new(CannotBuild { store: opened.store.uri() }),
     };
+    let executor = builders::with_machines(here, opened, &config, settings, logger)?;
     let store = Arc::clone(&opened.store);
     let mut scheduler = Scheduler::new(store, executor, Arc::clone(logger), scheduler_config(settings)?);
     if let Some(store) = eval_store {

@@ -86,7 +86,7 @@ pub struct RemoteExecutor {
 struct Shared {
     inner: Arc<dyn Executor>,
     store: Arc<dyn Store>,
-    target: Arc<dyn BuildTarget>,
+    target: Option<Arc<dyn BuildTarget>>,
     opener: Arc<dyn MachineOpener>,
     machines: Vec<Machine>,
     states: Vec<MachineState>,
@@ -124,8 +124,8 @@ enum Attempt {
 pub struct Dispatch {
     /// The store that is built for.
     pub store: Arc<dyn Store>,
-    /// The same, as what outputs are put into.
-    pub target: Arc<dyn BuildTarget>,
+    /// The same, as what outputs are put into; none for a store that is not on this machine.
+    pub target: Option<Arc<dyn BuildTarget>>,
     pub opener: Arc<dyn MachineOpener>,
     pub machines: Vec<Machine>,
     pub config: DispatchConfig,
@@ -159,7 +159,7 @@ impl Executor for RemoteExecutor {
         if request.mode != BuildMode::Normal {
             return here().await;
         }
-        let Ok(options) = request.drv.options(this.target.store_dir()) else { return here().await };
+        let Ok(options) = request.drv.options(this.store.store_dir()) else { return here().await };
         let demand = Demand {
             system: match request.drv.is_builtin() {
                 true => "builtin".to_owned(),
@@ -204,7 +204,7 @@ impl Executor for RemoteExecutor {
                     }
                 }
                 Pick::Busy => {
-                    let dir = this.target.store_dir();
+                    let dir = this.store.store_dir();
                     let free_here = async {
                         match could_here {
                             true => drop(slots.acquire().await),
@@ -311,10 +311,11 @@ impl Shared {
         self.logger.log(level, text.as_bytes());
     }
 
-    /// The paths that outputs have or whose locks stand for them.
+    /// Locks the outputs, where they are files here; `None` if somebody else holds one of the locks.
     fn lock_outputs(&self, request: &BuildRequest) -> Result<Option<Box<dyn Any + Send>>, BuildFailure> {
-        let real = self.target.real_store_dir();
-        let outputs = request.drv.output_paths(self.target.store_dir()).map_err(BuildFailure::other)?;
+        let Some(target) = &self.target else { return Ok(Some(Box::new(()))) };
+        let real = target.real_store_dir();
+        let outputs = request.drv.output_paths(target.store_dir()).map_err(BuildFailure::other)?;
         let paths = outputs
             .into_iter()
             .map(|(name, path)| match path {
@@ -322,26 +323,26 @@ impl Shared {
                 None => real.join(format!("{}.{name}", request.drv_path.base_name())),
             })
             .collect();
-        self.target.try_lock_outputs(&paths).map_err(BuildFailure::other)
+        target.try_lock_outputs(&paths).map_err(BuildFailure::other)
     }
 
     /// Under the locks: all outputs, if somebody else was faster; else room is made for them.
-    fn valid_outputs(
+    async fn valid_outputs(
         &self,
         request: &BuildRequest,
     ) -> Result<Option<BTreeMap<String, StorePath>>, BuildFailure> {
-        let outputs = request.drv.output_paths(self.target.store_dir()).map_err(BuildFailure::other)?;
+        let outputs = request.drv.output_paths(self.store.store_dir()).map_err(BuildFailure::other)?;
         let mut valid = BTreeMap::new();
         let count = outputs.len();
         for (name, path) in outputs {
             let Some(path) = path else { continue };
-            if self.target.path_info(&path).map_err(BuildFailure::other)?.is_some() {
+            if self.store.is_valid_path(&path).await.map_err(BuildFailure::other)? {
                 valid.insert(name, path);
-                continue;
+            } else if let Some(target) = &self.target {
+                target.add_temp_roots(std::slice::from_ref(&path)).map_err(BuildFailure::other)?;
+                let real = target.real_store_dir().join(path.base_name());
+                target.remove_tree(&real).map_err(BuildFailure::other)?;
             }
-            self.target.add_temp_roots(std::slice::from_ref(&path)).map_err(BuildFailure::other)?;
-            let real = self.target.real_store_dir().join(path.base_name());
-            self.target.remove_tree(&real).map_err(BuildFailure::other)?;
         }
         Ok((valid.len() == count).then_some(valid))
     }
@@ -359,7 +360,7 @@ impl Shared {
             Err(failure) => return Attempt::Done(Err(failure)),
         };
         let start_time = now();
-        match self.valid_outputs(request) {
+        match self.valid_outputs(request).await {
             Ok(None) => {}
             Ok(Some(outputs)) => {
                 let status = BuildStatus::AlreadyValid;
@@ -394,7 +395,7 @@ impl Shared {
             Some(Err(error @ StoreError::ConnectionLost(_))) => Attempt::Lost(error.to_string()),
             Some(Err(error)) => {
                 self.give_back(&slot, connection);
-                let drv = self.target.store_dir().display(&request.drv_path);
+                let drv = self.store.store_dir().display(&request.drv_path);
                 let uri = &self.machines[slot.machine].uri;
                 Attempt::Done(Err(BuildFailure::other(format!(
                     "build of '{drv}' on '{uri}' failed: {error}"
@@ -458,15 +459,15 @@ impl Shared {
         start_time: i64,
     ) -> StoreResult<Result<BuildSuccess, BuildFailure>> {
         let uri = &self.machines[slot.machine].uri;
-        let dir = self.target.store_dir();
+        let dir = self.store.store_dir();
         let drv_text = dir.display(&request.drv_path);
         let fields: [Field; 4] =
             [drv_text.as_str().into(), uri.as_str().into(), Field::Int(1), Field::Int(1)];
         let text = format!("building '{drv_text}' on '{uri}'");
         let activity = Activity::start(&self.logger, Verbosity::Info, ActivityType::Build, &text, &fields, 0);
-        let file = match self.config.keep_build_log {
-            true => Some(self.target.build_log_path(&request.drv_path)?),
-            false => None,
+        let file = match &self.target {
+            Some(target) if self.config.keep_build_log => Some(target.build_log_path(&request.drv_path)?),
+            _ => None,
         };
         let log =
             Arc::new(BuildLog::start(activity, file, self.config.log_lines, self.config.max_build_log_size)?);
@@ -513,7 +514,13 @@ impl Shared {
             return Ok(Err(BuildFailure::new(BuildStatus::MiscFailure, text)));
         }
         let paths = outputs.values().cloned().collect();
-        fetch_outputs(&remote.store, &self.target, &paths, uri, &self.logger).await?;
+        match &self.target {
+            Some(target) => fetch_outputs(&remote.store, target, &paths, uri, &self.logger).await?,
+            None => {
+                let options = CopyOptions { check_signatures: false, ..CopyOptions::CHECKED };
+                copy_paths(&*remote.store, &*self.store, &paths, options, &self.logger).await?;
+            }
+        }
         Ok(Ok(BuildSuccess { status: BuildStatus::Built, outputs, start_time, stop_time: now() }))
     }
 
@@ -536,7 +543,7 @@ impl Shared {
                 "The failed build directory was kept on the remote builder due to `--keep-failed`.{hint}"
             ));
         }
-        let drv = self.target.store_dir().display(&request.drv_path);
+        let drv = self.store.store_dir().display(&request.drv_path);
         let tail = match self.logger.shows_build_logs() || result.error.contains("log lines:") {
             true => String::new(),
             false => log.tail(),

@@ -38,8 +38,9 @@ pub(crate) struct Connection {
 impl Connection {
     /// Greets. `uri` is for errors.
     pub async fn open(transport: Transport, uri: &str, logger: &dyn Logger) -> StoreResult<Connection> {
-        let fail =
-            |e: String| StoreError::Other(format!("cannot open connection to remote store '{uri}': {e}"));
+        let fail = |e: String| {
+            StoreError::ConnectionLost(format!("cannot open connection to remote store '{uri}': {e}"))
+        };
         let mut input = WireReader::new(transport.input);
         let mut output = transport.output;
         let mut first = Vec::new();

@@ -127,7 +127,7 @@ impl Shared {
                 return Err(StoreError::Other(format!("{message}{got}")).into());
             }
             Err(e) if e.is_disconnect() => {
-                return Err(StoreError::Other(format!("cannot connect to '{host}'")).into());
+                return Err(StoreError::ConnectionLost(format!("cannot connect to '{host}'")).into());
             }
             Err(e) => return Err(e.into()),
         };
@@ -472,8 +472,35 @@ impl BuildStore for ServeStore {
         Ok(self.build_one(drv_path, drv).await?)
     }
 
-    async fn query_missing(&self, _: &[DerivedPath]) -> StoreResult<Missing> {
-        self.unsupported("queryMissing")
+    /// The protocol has no such question: what is not there is to be built, or unknown.
+    async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
+        let mut missing = Missing::default();
+        for path in paths {
+            match path {
+                DerivedPath::Opaque(path) => {
+                    if !self.is_valid_path(path).await? {
+                        missing.unknown.insert(path.clone());
+                    }
+                }
+                DerivedPath::Built { drv, outputs } => {
+                    let drv = drv.base();
+                    if !self.is_valid_path(drv).await? {
+                        missing.unknown.insert(drv.clone());
+                        continue;
+                    }
+                    let known = self.query_derivation_outputs(drv).await?;
+                    let wanted: Vec<_> =
+                        known.into_iter().filter(|(name, _)| outputs.contains(name)).collect();
+                    let paths: BTreeSet<StorePath> =
+                        wanted.iter().filter_map(|(_, path)| path.clone()).collect();
+                    if paths.len() < wanted.len() || self.query_valid_paths(&paths).await?.len() < paths.len()
+                    {
+                        missing.will_build.insert(drv.clone());
+                    }
+                }
+            }
+        }
+        Ok(missing)
     }
 
     async fn ensure_path(&self, _: &StorePath) -> StoreResult<()> {

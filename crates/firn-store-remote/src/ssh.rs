@@ -139,7 +139,7 @@ impl Connector for SshConnector {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
                 let said = String::from_utf8_lossy(&said.lock()).trim().to_owned();
                 let said = if said.is_empty() { said } else { format!(": {said}") };
-                return Err(StoreError::Other(format!(
+                return Err(StoreError::ConnectionLost(format!(
                     "failed to start SSH connection to '{}'{said}",
                     target.host
                 )));

@@ -65,7 +65,7 @@ fn run(start: Start, logger: &Arc<dyn firn_store::activity::Logger>) -> CliResul
             store: Arc::clone(&opened.store),
             target: Arc::new(local.clone()),
             opener: Arc::new(Opener::new(&settings)),
-            config: builders::dispatch_config(&local, &settings, &opened),
+            config: builders::dispatch_config(&settings, &opened),
             max_jobs: settings.max_jobs.0,
             log,
             logger: Arc::clone(logger),
