@@ -643,7 +643,8 @@ impl Compiler<'_> {
         let syms: Vec<Sym> = sorted.iter().map(|a| a.name).collect();
         let positions: Vec<Pos> = sorted.iter().map(|a| self.pos(a.pos)).collect();
         let shape = Shape::intern(&syms);
-        let positions = Positions::fixed(self.alloc(FixedPositions(self.slice(positions))));
+        let positions =
+            Positions::fixed(self.alloc(FixedPositions { attrs: self.slice(positions), set: pos }));
         let has_frame = set.recursive || !set.inherit_from.is_empty();
         let mut first_from = 0;
         if has_frame {

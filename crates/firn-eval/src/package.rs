@@ -118,10 +118,10 @@ impl Vm {
 
     fn is_plain_data(&mut self, value: Value, depth: usize) -> EvalResult<bool> {
         self.check_stack(Pos::NONE)?;
-        if depth > self.settings().max_call_depth {
-            return Err(self.stack_overflow(Pos::NONE));
-        }
         let value = self.force(value)?;
+        if depth > self.settings().max_call_depth {
+            return Err(self.stack_overflow(value.as_attrs().map_or(Pos::NONE, |set| set.positions().set())));
+        }
         match value.kind() {
             Kind::Int(_) | Kind::Bool(_) | Kind::Str(_) | Kind::Float(_) => Ok(true),
             Kind::List(list) => {

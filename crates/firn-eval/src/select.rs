@@ -273,7 +273,8 @@ impl Finder<'_> {
         let Some(name) = attrs.find(Sym::from_static("name")) else {
             return Err(EvalError::new(ErrorKind::Eval, "derivation name missing"));
         };
-        let name = vm.string_no_context(name, Pos::NONE, "while evaluating the name of a derivation")?;
+        let name =
+            vm.string_no_context(name, Pos::NONE, "while evaluating the 'name' attribute of a derivation")?;
         let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
         self.found.push(FoundDerivation { attr_path: path.to_owned(), attrs, name });
         Ok(false)

@@ -197,6 +197,10 @@ pub(super) fn derivation_argument(context: &Context, arg: &OsString) -> CliResul
         return Ok(None);
     }
     let names = match outputs.map(|text| (text, OutputsSpec::parse(text))) {
+        Some((_, Some(OutputsSpec::Names(names)))) if names.len() > 1 => {
+            let text = "building more than one derivation output is not supported, in";
+            return Err(CliError::failed(format!("{text} '{}'", arg.to_string_lossy())));
+        }
         Some((_, Some(OutputsSpec::Names(names)))) => names.into_iter().collect(),
         Some((text, None)) => {
             return Err(CliError::failed(format!("'{text}' is not a list of output names")));

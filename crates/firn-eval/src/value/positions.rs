@@ -13,7 +13,11 @@ pub struct Positions(u64);
 
 /// Positions of the attributes of a set in the text, which live as long as the code.
 #[repr(align(8))]
-pub struct FixedPositions(pub &'static [Pos]);
+pub struct FixedPositions {
+    pub attrs: &'static [Pos],
+    /// The set itself.
+    pub set: Pos,
+}
 
 const KIND: u64 = 7;
 /// A [`FixedPositions`].
@@ -92,6 +96,15 @@ impl Positions {
         Positions(word)
     }
 
+    /// Where the set was written, for those that stand in the text as they are.
+    pub fn set(self) -> Pos {
+        match NonNull::new((self.0 & !KIND) as *mut u64) {
+            // SAFETY: the tag says what it is, and code lives as long as the process.
+            Some(object) if self.0 & KIND == FIXED => unsafe { object.cast::<FixedPositions>().as_ref() }.set,
+            _ => Pos::NONE,
+        }
+    }
+
     /// The position at a place of the shape.
     pub fn at(self, mut place: usize) -> Pos {
         let mut word = self.0;
@@ -101,7 +114,7 @@ impl Positions {
                 FIXED => {
                     // SAFETY: the tag says what it is, and code lives as long as the process.
                     let fixed = unsafe { object.cast::<FixedPositions>().as_ref() };
-                    return fixed.0.get(place).copied().unwrap_or(Pos::NONE);
+                    return fixed.attrs.get(place).copied().unwrap_or(Pos::NONE);
                 }
                 UPDATE => {
                     // SAFETY: the tag says that these are the three words that `update` wrote; plans live for ever.

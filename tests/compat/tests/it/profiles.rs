@@ -217,3 +217,32 @@ fn collecting_old_generations() {
     let text = world.run("nix-collect-garbage", &["--delete-older-than", "3"]).fails(1).stderr_text();
     assert!(text.contains("invalid number of days specifier '3', expected something like '14d'"), "{text}");
 }
+
+#[test]
+fn bad_outputs_are_told_of_when_all_is_built() {
+    let world = world();
+    world.write(
+        "bad.nix",
+        r#"let make = more: derivation {
+             name = "bad-1"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "/bin/mkdir -p $out" ];
+           } // more; in {
+             missing = make { meta.outputsToInstall = [ "doc" ]; };
+             wrong = make { outputSpecified = "yes"; };
+           }"#,
+    );
+    let try_install = |attr: &str| {
+        let run = world.run("nix-env", &["-f", "bad.nix", "-p", "profile", "-iA", attr]).fails(1);
+        let said = run.stderr_text();
+        assert!(said.starts_with("installing 'bad-1'\n"), "{said}");
+        said
+    };
+    let said = try_install("missing");
+    assert!(said.contains("building '"), "{said}");
+    assert!(said.ends_with("error: this derivation has bad 'meta.outputsToInstall'\n"), "{said}");
+    let said = try_install("wrong");
+    assert!(
+        said.contains("expected a Boolean but found a string: \"yes\"") && said.contains("bad.nix:5:"),
+        "{said}"
+    );
+    assert!(!world.work_dir().join("profile").is_symlink());
+}

@@ -507,8 +507,7 @@ const ALIASES: &[(&str, &[&str])] = &[
 const OURS: &[&str] = &["doctor"];
 
 /// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
-const MISSING: &[&str] =
-    &["bundle", "flake", "fmt", "formatter", "help", "help-stores", "registry", "upgrade-nix"];
+const MISSING: &[&str] = &["bundle", "flake", "fmt", "formatter", "registry"];
 
 /// The command line of `nix` while it is read: words choose the command, which then gets everything else.
 struct Line {

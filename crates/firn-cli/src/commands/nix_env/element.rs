@@ -1,25 +1,35 @@
 //! From derivations that evaluation found to the elements of an environment.
 
-use crate::error::CliResult;
+use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::StorePath;
-use firn_eval::{Attrs, ErrorKind, EvalError, EvalResult, FoundDerivation, Kind, Pos, Sym, Value, Vm};
+use firn_eval::{Attrs, ErrorKind, EvalError, EvalResult, FoundDerivation, Kind, Sym, Value, Vm};
 use firn_profile::{Element, Meta};
 use std::collections::BTreeMap;
 
-/// Everything about `found` that an environment needs.
-pub fn element(evaluation: &mut Evaluation, found: &FoundDerivation) -> CliResult<Element> {
-    evaluation.run(|vm| {
-        let meta = meta(vm, found)?;
+/// Everything about `found` that an environment needs. What is wrong with the choice of its outputs goes to `late`
+/// if nothing is there yet: Nix tells of it when everything is built.
+pub fn element(
+    evaluation: &mut Evaluation,
+    found: &FoundDerivation,
+    late: &mut Option<CliError>,
+) -> CliResult<Element> {
+    let mut element = evaluation.run(|vm| {
         Ok(Element {
             name: found.name.clone(),
             system: vm.package_system(found)?,
             drv_path: vm.drv_path_if_any(found)?,
             out_path: vm.out_path(found)?,
-            outputs: outputs_to_install(vm, found, &meta)?,
-            meta,
+            outputs: BTreeMap::new(),
+            meta: meta(vm, found)?,
         })
-    })
+    })?;
+    match evaluation.run(|vm| outputs_to_install(vm, found, &element.meta)) {
+        Ok(outputs) => element.outputs = outputs,
+        Err(error) if late.is_none() => *late = Some(error),
+        Err(_) => {}
+    }
+    Ok(element)
 }
 
 /// An attribute of `meta` alone, for choosing between packages.
@@ -101,13 +111,6 @@ fn outputs_to_install(
 fn is_output_specified(vm: &mut Vm, attrs: Attrs) -> EvalResult<bool> {
     let name = Sym::from_static("outputSpecified");
     let Some(value) = attrs.find(name) else { return Ok(false) };
-    let value = vm.force(value)?;
-    match value.kind() {
-        Kind::Bool(b) => Ok(b),
-        _ => Err(EvalError::new(
-            ErrorKind::Type,
-            format!("expected a Boolean but found {}", firn_eval::type_phrase(value)),
-        )
-        .context(Pos::NONE, "while evaluating the 'outputSpecified' attribute of a derivation")),
-    }
+    let what = "while evaluating the 'outputSpecified' attribute of a derivation";
+    vm.force_bool(value, attrs.position_of(name), what)
 }

@@ -35,7 +35,22 @@ fn name_of(full: &str) -> &[u8] {
 /// The elements of the profile.
 fn installed(context: &Context, evaluation: &mut Evaluation, line: &Line) -> CliResult<Vec<Element>> {
     let found = source::installed(context, evaluation, line)?;
-    found.iter().map(|found| element::element(evaluation, found)).collect()
+    let mut late = None;
+    let elements = found.iter().map(|found| element::element(evaluation, found, &mut late)).collect();
+    late.map_or(elements, Err)
+}
+
+/// What a profile is to hold.
+struct Change {
+    elements: Vec<Element>,
+    /// An error to be told when everything is built.
+    late: Option<CliError>,
+}
+
+impl From<Vec<Element>> for Change {
+    fn from(elements: Vec<Element>) -> Change {
+        Change { elements, late: None }
+    }
 }
 
 /// Applies `change` to what is installed until nobody else has changed the profile meanwhile. `change` answers with
@@ -44,13 +59,17 @@ fn change_profile(
     context: &Context,
     line: &Line,
     evaluation: &mut Evaluation,
-    change: &mut dyn FnMut(&mut Evaluation) -> CliResult<Option<Vec<Element>>>,
+    change: &mut dyn FnMut(&mut Evaluation) -> CliResult<Option<Change>>,
 ) -> CliResult<u8> {
     let profile = source::profile(context, line)?;
     loop {
         let token = generations::token(&profile);
-        let Some(elements) = change(evaluation)? else { return Ok(0) };
+        let Some(Change { elements, late }) = change(evaluation)? else { return Ok(0) };
         evaluation.flush()?;
+        if let Some(error) = late {
+            user_env::build(context, &elements, mode(line))?;
+            return Err(error);
+        }
         if user_env::create(context, &elements, &profile, &token, mode(line))? {
             return Ok(0);
         }
@@ -77,9 +96,9 @@ pub fn install(context: &Context, mut line: Line) -> CliResult<u8> {
     }
     let mut evaluation = Evaluation::new(context, &line.eval_args, false)?;
     let found = candidates(context, &mut evaluation, &line, &from, true)?;
-    let mut new = Vec::new();
+    let (mut new, mut late) = (Vec::new(), None);
     for candidate in found {
-        let mut element = candidate.element(&mut evaluation)?;
+        let mut element = candidate.element(&mut evaluation, &mut late)?;
         if let Some(name) = &line.force_name {
             element.name.clone_from(name);
         }
@@ -108,7 +127,7 @@ pub fn install(context: &Context, mut line: Line) -> CliResult<u8> {
         }
         evaluation.flush()?;
         user_env::print_missing(context, &new)?;
-        Ok((!line.dry_run).then_some(all))
+        Ok((!line.dry_run).then(|| Change { elements: all, late: late.take() }))
     })
 }
 
@@ -159,11 +178,11 @@ pub fn upgrade(context: &Context, mut line: Line) -> CliResult<u8> {
     let mut evaluation = Evaluation::new(context, &line.eval_args, false)?;
     let available = candidates(context, &mut evaluation, &line, &from, false)?;
     change_profile(context, &line, &mut evaluation, &mut |evaluation| {
-        let mut all = Vec::new();
+        let (mut all, mut late) = (Vec::new(), None);
         for old in installed(context, evaluation, &line)? {
             let new = match old.keep() {
                 true => None,
-                false => best_upgrade(context, evaluation, &line, &old, &available, kind)?,
+                false => best_upgrade(context, evaluation, &line, &old, (&available, kind), &mut late)?,
             };
             let Some(new) = new.filter(|new| new.out_path != old.out_path) else {
                 all.push(old);
@@ -179,7 +198,7 @@ pub fn upgrade(context: &Context, mut line: Line) -> CliResult<u8> {
         }
         evaluation.flush()?;
         user_env::print_missing(context, &all)?;
-        Ok((!line.dry_run).then_some(all))
+        Ok((!line.dry_run).then_some(Change { elements: all, late }))
     })
 }
 
@@ -190,8 +209,8 @@ fn best_upgrade(
     evaluation: &mut Evaluation,
     line: &Line,
     old: &Element,
-    available: &[Candidate],
-    kind: Upgrade,
+    (available, kind): (&[Candidate], Upgrade),
+    late: &mut Option<CliError>,
 ) -> CliResult<Option<Element>> {
     let (name, version) = split_package_name(old.name.as_bytes());
     let mut best: Option<(i64, &[u8], &Candidate)> = None;
@@ -217,11 +236,11 @@ fn best_upgrade(
             best = Some((priority, new_version, candidate));
         }
     }
-    best.map(|(_, _, candidate)| candidate.element(evaluation)).transpose()
+    best.map(|(_, _, candidate)| candidate.element(evaluation, late)).transpose()
 }
 
 fn is_prebuilt(context: &Context, evaluation: &mut Evaluation, candidate: &Candidate) -> CliResult<bool> {
-    let element = candidate.element(evaluation)?;
+    let element = candidate.element(evaluation, &mut None)?;
     Ok(!prebuilt(context, vec![element])?.is_empty())
 }
 
@@ -245,7 +264,7 @@ pub fn set_flag(context: &Context, line: Line) -> CliResult<u8> {
             }
         }
         selectors.check_use(&used)?;
-        Ok(Some(all))
+        Ok(Some(all.into()))
     })
 }
 
@@ -281,7 +300,7 @@ pub fn uninstall(context: &Context, line: Line) -> CliResult<u8> {
                 _ => true,
             });
         }
-        Ok((!line.dry_run).then_some(all))
+        Ok((!line.dry_run).then(|| all.into()))
     })
 }
 
@@ -300,7 +319,8 @@ pub fn set(context: &Context, mut line: Line) -> CliResult<u8> {
     let [candidate] = &found[..] else {
         return Err(CliError::failed("--set requires exactly one derivation"));
     };
-    let element = candidate.element(&mut evaluation)?;
+    // Which outputs would be installed does not matter here.
+    let element = candidate.element(&mut evaluation, &mut None)?;
     evaluation.flush()?;
     user_env::print_missing(context, std::slice::from_ref(&element))?;
     if line.dry_run {

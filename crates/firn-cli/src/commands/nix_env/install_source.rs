@@ -69,9 +69,10 @@ impl Candidate {
         }
     }
 
-    pub fn element(&self, evaluation: &mut Evaluation) -> CliResult<Element> {
+    /// The element, and in `late` what is wrong with its outputs.
+    pub fn element(&self, evaluation: &mut Evaluation, late: &mut Option<CliError>) -> CliResult<Element> {
         match self {
-            Self::Found(found) => element::element(evaluation, found),
+            Self::Found(found) => element::element(evaluation, found, late),
             Self::Known(element) => Ok((**element).clone()),
         }
     }

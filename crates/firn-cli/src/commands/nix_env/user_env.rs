@@ -26,6 +26,16 @@ pub fn request(element: &Element) -> DerivedPath {
     }
 }
 
+/// Builds the derivations of `elements`.
+pub fn build(context: &Context, elements: &[Element], mode: BuildMode) -> CliResult<()> {
+    let drvs: Vec<DerivedPath> = elements.iter().filter(|e| e.drv_path.is_some()).map(request).collect();
+    if !drvs.is_empty() {
+        let builder = context.build_store()?;
+        context.block_on(builder.realise(&drvs, mode))??;
+    }
+    Ok(())
+}
+
 /// Builds the environment of `elements` and switches `profile` to it. `false` if somebody else changed the profile
 /// since it pointed to `token`; nothing is switched then.
 pub fn create(
@@ -37,10 +47,7 @@ pub fn create(
 ) -> CliResult<bool> {
     let store = context.store()?;
     let builder = context.build_store()?;
-    let drvs: Vec<DerivedPath> = elements.iter().filter(|e| e.drv_path.is_some()).map(request).collect();
-    if !drvs.is_empty() {
-        context.block_on(builder.realise(&drvs, mode))??;
-    }
+    build(context, elements, mode)?;
     // Elements that came as store paths may have to be fetched.
     let outputs: BTreeSet<StorePath> = elements.iter().flat_map(|e| e.outputs.values().cloned()).collect();
     for path in &outputs {
