@@ -1,6 +1,6 @@
 //! R16: builds run as build users, as users of an automatic range, or in a rootless user namespace.
 
-use firn_testkit::{World, can_sandbox};
+use firn_testkit::{Make, World, can_sandbox};
 
 /// Who a builder is, seen by itself and by those outside.
 const WHO: &str = r#"make "who" "id -u > $out; cat /proc/self/uid_map >> $out""#;
@@ -53,4 +53,21 @@ fn rootless() {
     let text = std::fs::read_to_string(built.trim_end()).expect("the output");
     assert!(text.starts_with("1000\n"), "{text}");
     assert!(text.contains("54321"), "{text}");
+}
+
+#[test]
+fn build_users_of_a_daemon() {
+    let world = World::new();
+    if !world.is_root() || !can_sandbox() {
+        return;
+    }
+    let world = world.sandboxed().with_build_users();
+    world.expression(WHO);
+    let _daemon = world.start_daemon(Make::Firn, &[]);
+    let file = world.path("work/default.nix").display().to_string();
+    // Whoever asks, a build user builds.
+    let built = world.client(Make::Firn, Some(54_600), "nix-build", &["--no-out-link", &file]).success();
+    let text = std::fs::read_to_string(built.stdout_text().trim_end()).expect("the output");
+    let outside = text.split_whitespace().nth(2).expect("the uid map");
+    assert!(["54401", "54402"].contains(&outside), "{text}");
 }
