@@ -42,6 +42,9 @@ pub(crate) fn dump_flat<W: Write>(source: &Path, algo: HashAlgo, sink: W) -> Sto
     Ok((writer.finish()?, hasher.finish()))
 }
 
+/// Buffers up to this size grow in steps.
+const GROWS: usize = 1 << 20;
+
 /// A hash of the archive besides SHA-256.
 pub(crate) enum OtherHash {
     Plain(Box<Hasher>),
@@ -117,7 +120,12 @@ impl IngestSink<'_> {
 
     fn keep(&mut self, data: &[u8]) -> std::io::Result<()> {
         if let Keep::Memory(buffer) = &mut self.keep {
-            if buffer.len() + data.len() <= self.limit {
+            let len = buffer.len() + data.len();
+            if len <= self.limit {
+                if len > buffer.capacity() && len > GROWS {
+                    // All at once: growing in steps needs half as much again while it copies.
+                    buffer.reserve_exact(self.limit - buffer.len());
+                }
                 buffer.extend_from_slice(data);
                 return Ok(());
             }

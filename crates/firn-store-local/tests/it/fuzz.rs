@@ -138,6 +138,12 @@ fn derivations() {
     );
     let seeds: Vec<Vec<u8>> = [simple, fixed, dynamic].map(String::into_bytes).into();
     fuzz("ATerm", &seeds, |input| match Derivation::parse_aterm("x", input, &dir) {
+        // The platform and names of outputs are written as they are, as Nix does: with quotes in them the derivation
+        // cannot be read again.
+        Ok(derivation) if format!("{:?}{:?}", derivation.outputs, derivation.input_drvs).contains('\\') => {
+            true
+        }
+        Ok(derivation) if derivation.platform.iter().any(|b| b"\"\\".contains(b)) => true,
         Ok(derivation) => {
             let again = Derivation::parse_aterm("x", &derivation.to_aterm(&dir), &dir).unwrap();
             assert_eq!(again, derivation);
