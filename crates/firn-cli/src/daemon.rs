@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// What a connection keeps of an archive in memory at most, in bytes.
-const MAX_NAR_BUFFER: u64 = 8 << 20;
+const MAX_NAR_BUFFER: u64 = 4 << 20;
 
 /// Opens the store of the settings, each time under the settings of a connection.
 pub struct StoreHost {
