@@ -161,17 +161,19 @@ impl<R: BufRead> NarReader<R> {
         self.expect(b"type")?;
         match self.tag()? {
             b"regular" => {
-                let mut executable = false;
-                let is_executable = self.tag()? == b"executable";
-                if is_executable {
+                let executable = match self.tag()? {
+                    b"executable" => true,
+                    b"contents" => false,
+                    other => {
+                        let tag = String::from_utf8_lossy(other).escape_debug().to_string();
+                        return Err(NarError::bad(format!("expected tag 'contents', got '{tag}'")));
+                    }
+                };
+                if executable {
                     if self.word()? != 0 {
                         return Err(NarError::bad("executable marker has non-empty value"));
                     }
-                    executable = true;
                     self.expect(b"contents")?;
-                } else if &self.tag[..8] != b"contents" {
-                    let tag = self.shown_tag();
-                    return Err(NarError::bad(format!("expected tag 'contents', got '{tag}'")));
                 }
                 let size = self.word()?;
                 // The end must be countable; nothing is allocated from it.
@@ -260,11 +262,6 @@ impl<R: BufRead> NarReader<R> {
         Ok(&self.tag[..len])
     }
 
-    fn shown_tag(&self) -> String {
-        let end = self.tag.iter().position(|b| *b == 0).unwrap_or(MAX_TAG);
-        String::from_utf8_lossy(&self.tag[..end]).into_owned()
-    }
-
     fn string(&mut self, max: usize, out: &mut Vec<u8>) -> NarResult<()> {
         let len = self.word()?;
         let len = match usize::try_from(len) {
@@ -342,6 +339,9 @@ mod tests {
         check(&[b"nix-archive-1", b"(", b"type", b"fifo"], "unknown file type 'fifo'");
         check(&[b"nix-archive-1", b"(", b"type", b"regular", b"content", b""], "got 'content'");
         check(&[b"nix-archive-1", b"(", b"type", b"regular", b"executable", b"x"], "non-empty value");
+        // Found by broken input: more behind the keyword than there should be.
+        let long = b"contents\0\0\0\0\0\0\0\0contents";
+        check(&[b"nix-archive-1", b"(", b"type", b"regular", long, b"c", b")"], "expected tag 'contents'");
         check(&[b"nix-archive-1", b"(", b"type", b"symlink", b"target", b""], "invalid symlink target");
         check(&[b"nix-archive-1", b"(", b"type", b"symlink", b"target", &[b'x'; 4096]], "too long");
         check(&[b"nix-archive-1", b"(", b"type", b"directory", &[b'x'; 33]], "string is too long");
