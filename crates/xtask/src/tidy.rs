@@ -27,6 +27,7 @@ pub fn problems() -> Result<Vec<String>> {
         let Ok(bytes) = std::fs::read(root.join(file)) else { continue };
         let Ok(text) = String::from_utf8(bytes) else { continue };
         machine_paths(file, &text, &root, &mut problems);
+        half_merged(file, &text, &mut problems);
         match file.extension().and_then(|extension| extension.to_str()) {
             Some("rs") => {
                 rust_file(file, &text, &mut problems);
@@ -47,6 +48,15 @@ fn machine_paths(file: &Path, text: &str, root: &Path, problems: &mut Vec<String
     for (number, line) in text.lines().enumerate() {
         if line.contains(&*checkout) {
             problems.push(format!("{}:{}: names this checkout's folder", file.display(), number + 1));
+        }
+    }
+}
+
+/// What a merge that nobody finished leaves behind.
+fn half_merged(file: &Path, text: &str, problems: &mut Vec<String>) {
+    for (number, line) in text.lines().enumerate() {
+        if line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ") {
+            problems.push(format!("{}:{}: a conflict of a merge", file.display(), number + 1));
         }
     }
 }
