@@ -182,13 +182,16 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
     ("profile upgrade", &[&PROFILE_CHOICE, &PROFILE], Kind::Text),
     ("profile wipe-history", &[&PROFILE_WIPE, &PROFILE], Kind::Text),
     ("repl", &[&INSTALLABLES_OF_REPL, &EVALUATION], Kind::Installable),
+    ("realisation info", &[&REALISATION, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("run", &[&ENVIRONMENT, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("search", &[&SEARCH, &JSON, &INSTALLABLES, &EVALUATION], Kind::Installable),
+    ("serve", &[&SERVE], Kind::Text),
     ("shell", &[&SHELL, &ENVIRONMENT, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store add", &[&STORE_ADD], Kind::File),
     ("store add-file", &[&STORE_ADD], Kind::File),
     ("store add-path", &[&STORE_ADD], Kind::File),
     ("store cat", &[], Kind::File),
+    ("store copy-log", &[&COPY_LOG, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store copy-sigs", &[&COPY_SIGS, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store delete", &[&STORE_DELETE, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store diff-closures", &[&DERIVATIONS, &INSTALLABLES, &EVALUATION], Kind::Installable),
@@ -204,6 +207,8 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
     ("store optimise", &[], Kind::Text),
     ("store path-from-hash-part", &[], Kind::Text),
     ("store ping", &[&JSON], Kind::Text),
+    ("store prefetch-file", &[&PREFETCH_FILE, &JSON], Kind::Text),
+    ("store rebuild-db", &[], Kind::Text),
     ("store repair", &[&INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store sign", &[&STORE_SIGN, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store verify", &[&STORE_VERIFY, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
@@ -225,6 +230,32 @@ static INSTALLABLES_OF_REPL: Group = group! { "Options that say what is loaded":
 };
 static DERIVATIONS: Group = group! { "Options that choose store paths":
     "--derivation" [] "The derivations, not their outputs.";
+};
+static REALISATION: Group = group! { "Options of the output":
+    "--json" [] "Print JSON.";
+    "--pretty" [] "Print JSON on many lines, as is usual on a terminal.";
+    "--no-pretty" [] "Print JSON on one line.";
+};
+static SERVE: Group = group! { "Options":
+    "-l" "--listen" [ADDRESS] "The address and port to listen on.";
+    "-k" "--key-file" [FILE] "Sign with this secret key; can be given several times.";
+    "--priority" [N] "What clients are told: smaller numbers are asked first.";
+    "--compression" [METHOD] "`none` or `zstd`.";
+    "--compression-level" [N] "How hard to compress.";
+    "--max-connections" [N] "How many clients are served at once.";
+    "--max-archives" [N] "How many archives are sent at once.";
+    "--client-timeout" [N] "Seconds that a silent client is waited for.";
+};
+static PREFETCH_FILE: Group = group! { "Options":
+    "--name" [NAME] "The name in the store, instead of that in the URL.";
+    "--expected-hash" [HASH] "Fail if the hash is another one.";
+    "--hash-type" [ALGORITHM] "The hash algorithm: `sha256` or another.";
+    "--executable" [] "Make the file executable.";
+    "--unpack" [] "Unpack the archive, and add what is in it.";
+};
+static COPY_LOG: Group = group! { "Options":
+    "--from" [STORE] "The store to read from.";
+    "--to" [STORE] "The store to write to.";
 };
 static COPY_SIGS: Group = group! { "Options":
     "-s" "--substituter" [STORE] "Take signatures from this store; can be given several times.";
@@ -257,6 +288,7 @@ mod tests {
             "FORMAT" => "sri".into(),
             "MODE" => "nar".into(),
             "ALGORITHM" => "sha256".into(),
+            "METHOD" => "zstd".into(),
             _ => "x".into(),
         }
     }

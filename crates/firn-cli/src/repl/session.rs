@@ -120,6 +120,8 @@ impl<'a> Repl<'a> {
         let mut lines = Lines::new(completer, history)?;
         let mut input = String::new();
         loop {
+            // Not after the line was read: Ctrl-C may have come since.
+            firn_eval::interrupt(false);
             self.context.logger.pause();
             let line = lines.next(!input.is_empty());
             self.context.logger.resume();
@@ -134,7 +136,6 @@ impl<'a> Repl<'a> {
                 }
                 Line::Text(line) => input.push_str(&line),
             }
-            firn_eval::interrupt(false);
             let text = input.trim().to_owned();
             if self.goes_on(&text) {
                 input.push('\n');

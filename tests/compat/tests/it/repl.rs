@@ -109,7 +109,8 @@ fn on_a_terminal() {
     terminal.wait_for("\x1b[?2004l");
     terminal.wait_for("nix-repl> ");
     terminal.press("builtins.deepSeq slow 1\r");
-    std::thread::sleep(Duration::from_secs(2));
+    terminal.wait_for("\x1b[?2004l");
+    std::thread::sleep(Duration::from_millis(500));
     let mut step = |keys: &str, expected: &str| {
         terminal.press(keys);
         terminal.wait_for(expected);
