@@ -135,10 +135,16 @@ fn fill(source: &Path, target: &Path, store: &Path) -> Result<(), String> {
         let place = place.to_owned();
         move |e: io::Error| format!("creating '{}': {e}", place.display())
     };
+    // What goes away while this looks at it (other programs' files in /tmp) is left out.
+    let is_gone = |source: &Path| source.symlink_metadata().is_err();
     for entry in fs::read_dir(source).map_err(failed)? {
         let entry = entry.map_err(failed)?;
         let (source, place) = (entry.path(), target.join(entry.file_name()));
-        let kind = entry.file_type().map_err(failed)?;
+        let kind = match entry.file_type() {
+            Ok(kind) => kind,
+            Err(_) if is_gone(&source) => continue,
+            Err(e) => return Err(failed(e)),
+        };
         if place == store {
             continue;
         }
@@ -147,14 +153,18 @@ fn fill(source: &Path, target: &Path, store: &Path) -> Result<(), String> {
                 fill(&source, &place, store)?;
             }
         } else if kind.is_symlink() {
-            let link = fs::read_link(&source).map_err(failed)?;
+            let link = match fs::read_link(&source) {
+                Ok(link) => link,
+                Err(_) if is_gone(&source) => continue,
+                Err(e) => return Err(failed(e)),
+            };
             std::os::unix::fs::symlink(link, &place).map_err(made(&place))?;
         } else if kind.is_dir() {
             fs::create_dir(&place).map_err(made(&place))?;
-            bind(&source, &place)?;
+            bind(&source, &place).or_else(|e| if is_gone(&source) { Ok(()) } else { Err(e) })?;
         } else {
             fs::write(&place, "").map_err(made(&place))?;
-            bind(&source, &place)?;
+            bind(&source, &place).or_else(|e| if is_gone(&source) { Ok(()) } else { Err(e) })?;
         }
     }
     Ok(())

@@ -61,7 +61,7 @@ impl Db {
         }
         .map_err(fail)?;
         let db = Db { connection, path, ids: FxHashMap::default() };
-        db.configure(config, mode).map_err(|e| db.error(e))?;
+        retry_busy(|| db.configure(config, mode)).map_err(|e| db.error(e))?;
         Ok(db)
     }
 
@@ -115,7 +115,7 @@ impl Db {
     /// Makes the tables that came after the schema's version was frozen. Writes only what is missing.
     pub(crate) fn migrate(&mut self, config: &LocalStoreConfig) -> StoreResult<()> {
         if !self.has_table("SchemaMigrations")? {
-            self.connection.execute_batch(schema::MIGRATIONS).map_err(|e| self.error(e))?;
+            retry_busy(|| self.connection.execute_batch(schema::MIGRATIONS)).map_err(|e| self.error(e))?;
         }
         if config.ca_derivations && !self.has_table("RealisationsRefs")? {
             self.write(|txn| {
@@ -179,6 +179,23 @@ impl Db {
 
     pub(crate) fn error(&self, e: rusqlite::Error) -> StoreError {
         error(&self.path, e)
+    }
+}
+
+/// Runs `f` again for up to a minute while others hold the database. SQLite itself does not wait when the kind of
+/// journal changes or a table is made, as happens when two programs are the first ones in a new store.
+fn retry_busy<T>(mut f: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let started = std::time::Instant::now();
+    loop {
+        match f() {
+            Err(e)
+                if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy)
+                    && started.elapsed() < Duration::from_secs(60) =>
+            {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            result => return result,
+        }
     }
 }
 
