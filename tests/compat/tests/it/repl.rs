@@ -87,39 +87,41 @@ fn start_up() {
     assert!(pure.contains("attribute 'currentSystem' missing"), "{pure}");
 }
 
-/// A session on a terminal; keys come in steps, each when the text before was seen.
+/// A session on a terminal; keys come in steps, each when the text before and the next prompt were seen: what is typed
+/// while the editor is off is the terminal's, and it would take Ctrl-C and Ctrl-D for its own.
 #[test]
 fn on_a_terminal() {
+    const PROMPT: &str = "nix-repl> ";
     let world = World::new();
     world.write("some-file.nix", "{ loaded = 12345; }");
     let mut terminal = Terminal::start(&world, "nix", &["repl"]);
+    terminal.wait_for(PROMPT);
     let mut step = |keys: &str, expected: &str| {
         terminal.press(keys);
         terminal.wait_for(expected);
+        terminal.wait_for(PROMPT);
     };
-    step("", "nix-repl> ");
     step("builtins.langVers\t + 1000\r", "1006");
     step(":l ./some-fi\t\r", "Added 1 variables");
     step("load\t + 1\r", "12346");
     // Enter goes on where the expression does.
     step("[ 1\r 2 ]\r", "2\x1b[0m\r\n]");
-    // Ctrl-C ends what is evaluated, and the values in it can be evaluated again.
-    terminal.press("slow = builtins.genList (x: builtins.foldl' (a: b: a + b) x (builtins.genList (y: y) 100000)) 4000\r");
-    // The editor is off, and on again for the next line.
-    terminal.wait_for("\x1b[?2004l");
-    terminal.wait_for("nix-repl> ");
+    // Ctrl-C ends what is evaluated, and the values in it can be evaluated again. The editor goes off, and on again
+    // for the next line.
+    let slow = "builtins.genList (x: builtins.foldl' (a: b: a + b) x (builtins.genList (y: y) 100000)) 4000";
+    step(&format!("slow = {slow}\r"), "\x1b[?2004l");
     terminal.press("builtins.deepSeq slow 1\r");
     terminal.wait_for("\x1b[?2004l");
     std::thread::sleep(Duration::from_millis(500));
     let mut step = |keys: &str, expected: &str| {
         terminal.press(keys);
         terminal.wait_for(expected);
+        terminal.wait_for(PROMPT);
     };
     step("\x03", "interrupted by the user");
     step("builtins.head slow + 4\r", "4999950004");
     // Ctrl-C while typing forgets the line.
     step("1 + \x03", "\x1b[?2004l");
-    step("", "nix-repl> ");
     step("5000 + 5\r", "5005");
     terminal.press("\x04");
     let status = terminal.end();
