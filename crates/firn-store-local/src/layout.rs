@@ -145,15 +145,27 @@ pub(crate) fn schema_version(config: &LocalStoreConfig) -> StoreResult<Option<u3
     }
 }
 
-/// Last step of making a store: what comes before it is done again if it is missing.
+/// Last step of making a store: what comes before it is done again if it is missing. In one step, since others that make
+/// the same store read the file meanwhile, and since half a version would be a store that nothing opens any more.
 fn write_schema_version(config: &LocalStoreConfig) -> StoreResult<()> {
-    let path = config.db_dir().join("schema");
+    let dir = config.db_dir();
+    let path = dir.join("schema");
+    let temporary = dir.join(format!("schema.tmp-{}", std::process::id()));
     let write = || {
-        let mut file = std::fs::File::create(&path)?;
+        let mut file = std::fs::File::create(&temporary)?;
         file.write_all(schema::VERSION.to_string().as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        std::fs::rename(&temporary, &path)
     };
-    write().map_err(StoreError::io("writing", &path))
+    write().map_err(|e| {
+        // It is made anew by whoever opens the store next.
+        let _ = std::fs::remove_file(&temporary);
+        StoreError::io("writing", &path)(e)
+    })?;
+    match config.fsync_metadata {
+        true => crate::durable::sync_dir(&dir),
+        false => Ok(()),
+    }
 }
 
 /// Makes missing folders and gives them their modes.

@@ -197,3 +197,23 @@ fn random_load_by_both() {
         assert!(output.status.success() && !bad, "{said}");
     }
 }
+
+/// Programs that are all the first ones in a new store make it together.
+#[test]
+fn first_ones_in_a_new_store() {
+    for _ in 0..20 {
+        let world = World::new();
+        let file = world.write("file", "text");
+        let children: Vec<_> = (0..6)
+            .map(|_| {
+                let mut command = world.command("nix-store");
+                command.arg("--add").arg(&file).stdout(std::process::Stdio::piped());
+                command.stderr(std::process::Stdio::piped()).spawn().expect("it starts")
+            })
+            .collect();
+        for child in children {
+            let output = child.wait_with_output().expect("it ends");
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
+    }
+}
