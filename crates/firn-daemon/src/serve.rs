@@ -16,7 +16,8 @@ use firn_wire::serve::{
     BuildOptions, Command, Version, read_client_magic, read_client_version, server_greeting,
     write_build_result, write_path_info,
 };
-use firn_wire::values::{parse_path_with_outputs, read_nar_facts};
+use firn_wire::values::parse_path_with_outputs;
+use firn_wire::worker;
 use firn_wire::{Message, WireError};
 use std::sync::Arc;
 use tokio_util::io::SyncIoBridge;
@@ -166,7 +167,7 @@ impl Server {
             }
             Command::AddToStoreNar => {
                 self.require_write("importing paths")?;
-                let info = read_nar_facts(&mut self.input, &dir).await?;
+                let info = worker::read_path_info(&mut self.input, &dir).await?;
                 if info.nar_size == 0 {
                     return Err(refuse("narInfo is too old and missing the narSize field"));
                 }

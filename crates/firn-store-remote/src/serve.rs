@@ -15,7 +15,8 @@ use firn_store::{
 use firn_wire::serve::{
     BuildOptions, Command, Version, client_greeting, read_build_result, read_path_info, read_server_greeting,
 };
-use firn_wire::values::{render_path_with_outputs, write_nar_facts};
+use firn_wire::values::render_path_with_outputs;
+use firn_wire::worker;
 use firn_wire::{Message, WireError, WireReader};
 use parking_lot::Mutex;
 use std::any::Any;
@@ -213,7 +214,7 @@ impl ServeStore {
         let mut lease = self.shared.lease().await?;
         let mut message = Message::new();
         message.num(Command::AddToStoreNar);
-        write_nar_facts(&mut message, self.dir(), info);
+        worker::write_path_info(&mut message, self.dir(), info);
         lease.send(&message).await?;
         let mut source = tokio::io::BufReader::with_capacity(256 * 1024, nar);
         let mut archive = NarStream::new(&mut source);

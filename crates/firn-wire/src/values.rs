@@ -3,9 +3,7 @@
 use crate::error::{WireError, WireResult};
 use crate::read::WireReader;
 use crate::write::Message;
-use firn_core::{
-    ContentAddress, DerivedPath, Hash, HashAlgo, HashFormat, StoreDir, StorePath, ValidPathInfo,
-};
+use firn_core::{ContentAddress, DerivedPath, Hash, HashAlgo, StoreDir, StorePath};
 use firn_derivation::{Derivation, DerivationOutput};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -205,36 +203,4 @@ pub fn parse_path_with_outputs(dir: &StoreDir, text: &str) -> WireResult<Derived
         None if path.is_derivation() => DerivedPath::built(path, OutputsSpec::All),
         None => DerivedPath::Opaque(path),
     })
-}
-
-/// The fields of a path that the serve protocol's and the worker protocol's way of adding an archive share.
-pub fn write_nar_facts(message: &mut Message, dir: &StoreDir, info: &ValidPathInfo) {
-    message
-        .path(dir, &info.path)
-        .opt_path(dir, info.deriver.as_ref())
-        .bytes(info.nar_hash.to_base(HashFormat::Base16))
-        .paths(dir, &info.references)
-        .i64(info.registration_time)
-        .num(info.nar_size)
-        .num(info.ultimate)
-        .strings(&info.signatures)
-        .content_address(info.ca.as_ref());
-}
-
-/// Reads what [`write_nar_facts`] writes.
-pub async fn read_nar_facts<R: AsyncRead + Unpin>(
-    input: &mut WireReader<R>,
-    dir: &StoreDir,
-) -> WireResult<ValidPathInfo> {
-    let path = input.path(dir).await?;
-    let deriver = input.opt_path(dir).await?;
-    let mut info = ValidPathInfo::new(path, input.nar_hash().await?, 0);
-    info.deriver = deriver;
-    info.references = input.paths(dir).await?;
-    info.registration_time = input.i64().await?;
-    info.nar_size = input.u64().await?;
-    info.ultimate = input.bool().await?;
-    info.signatures = input.texts("a signature").await?;
-    info.ca = input.opt_content_address().await?;
-    Ok(info)
 }

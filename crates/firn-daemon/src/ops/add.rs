@@ -5,7 +5,6 @@ use crate::error::{OpResult, refuse};
 use crate::tunnel;
 use firn_core::{CaMethod, HashAlgo, StorePath};
 use firn_store::{AddSource, NarStream, Realisation, Store, StoreError, StoreResult};
-use firn_wire::values::read_nar_facts;
 use firn_wire::worker::{read_path_info, write_path_info};
 use firn_wire::{FramedReader, Message, WireReader};
 use std::collections::BTreeSet;
@@ -148,7 +147,7 @@ pub(super) async fn text(session: &mut Session) -> OpResult<()> {
 
 pub(super) async fn nar(session: &mut Session) -> OpResult<()> {
     let store = session.stores()?.store;
-    let mut info = read_nar_facts(&mut session.input, store.store_dir()).await?;
+    let mut info = read_path_info(&mut session.input, store.store_dir()).await?;
     let repair = session.input.bool().await?;
     let unchecked = session.input.bool().await?;
     info.ultimate &= session.trusted;

@@ -6,8 +6,7 @@ use crate::upload::open_source;
 use firn_core::{CaMethod, HashAlgo, StorePath, ValidPathInfo};
 use firn_store::{AddSource, NarSink, NarSource, NarStream, Store, StoreError};
 use firn_wire::Message;
-use firn_wire::values::write_nar_facts;
-use firn_wire::worker::{Op, read_path_info};
+use firn_wire::worker::{Op, read_path_info, write_path_info};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
@@ -37,7 +36,7 @@ impl RemoteStore {
         let mut lease = self.lease().await?;
         let mut message = Message::new();
         message.num(Op::AddToStoreNar);
-        write_nar_facts(&mut message, self.dir(), info);
+        write_path_info(&mut message, self.dir(), info);
         message.num(repair).num(!check_signatures);
         // The archive ends where it says, whatever follows in the source.
         let mut source = tokio::io::BufReader::with_capacity(64 * 1024, nar);

@@ -1,8 +1,7 @@
-//! What is known of a path.
+//! What is known of a path. The serve protocol has the same fields where it adds an archive.
 
 use crate::error::WireResult;
 use crate::read::WireReader;
-use crate::values::read_nar_facts;
 use crate::write::Message;
 use firn_core::{HashFormat, StoreDir, StorePath, ValidPathInfo};
 use tokio::io::AsyncRead;
@@ -47,6 +46,6 @@ pub async fn read_path_info<R: AsyncRead + Unpin>(
     input: &mut WireReader<R>,
     dir: &StoreDir,
 ) -> WireResult<ValidPathInfo> {
-    // The same fields in the same order.
-    read_nar_facts(input, dir).await
+    let path = input.path(dir).await?;
+    read_unkeyed_path_info(input, dir, path).await
 }
