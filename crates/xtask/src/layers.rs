@@ -109,6 +109,7 @@ const LAYERS: &[Layer] = &[
         ],
         never: &["rusqlite"],
     },
+    Layer { name: "firn-install", may_use: &[], never: &["tokio", "rusqlite"] },
     Layer { name: "firn-profile", may_use: STORE, never: &["rusqlite"] },
 ];
 

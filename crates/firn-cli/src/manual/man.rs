@@ -13,14 +13,16 @@ pub fn pages(rows: &[Row<'_>], programs: &[(&str, &str)]) -> Vec<(String, String
     let mut pages = vec![("nix.1".to_owned(), overview(rows))];
     for (path, usage, summary) in rows {
         let name = format!("nix {}", path.join(" "));
-        let mut out = start(&name, summary);
+        // As in Nix, so that `nix build` and `nix-build` each have a page.
+        let page = format!("nix3-{}", path.join("-"));
+        let mut out = start(&page, summary);
         let _ = writeln!(out, ".SH SYNOPSIS\n.B {}\n[\\fIoption\\fR]... {}", escape(&name), escape(usage));
         out.push_str(".SH OPTIONS\n");
         for group in groups_of(path).unwrap_or_default() {
             options(&mut out, group);
         }
         options(&mut out, &COMMON);
-        pages.push((format!("{}.1", name.replace(' ', "-")), out));
+        pages.push((format!("{page}.1"), out));
     }
     for (name, help) in programs {
         pages.push((format!("{name}.1"), program(name, help)));
@@ -49,12 +51,12 @@ fn escape(text: &str) -> String {
 }
 
 fn start(name: &str, summary: &str) -> String {
-    let title = name.replace(' ', "-").to_uppercase();
+    let title = name.to_uppercase();
     format!(
         ".TH {} 1 \"\" \"firn {}\" \"\"\n.SH NAME\n{} \\- {}\n",
         escape(&title),
         env!("CARGO_PKG_VERSION"),
-        escape(&name.replace(' ', "-")),
+        escape(name),
         escape(summary)
     )
 }

@@ -150,6 +150,7 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
         &[&DEVELOP, &REDIRECT, &ENVIRONMENT, &PROFILE, &INSTALLABLES, &EVALUATION],
         Kind::Installable,
     ),
+    ("doctor", &[&DOCTOR, &JSON], Kind::Text),
     ("edit", &[&INSTALLABLES, &EVALUATION], Kind::Installable),
     ("env shell", &[&SHELL, &ENVIRONMENT, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("eval", &[&EVAL, &JSON, &INSTALLABLES, &EVALUATION], Kind::Installable),
@@ -162,6 +163,7 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
     ("hash to-sri", &[&HASH_TO], Kind::Text),
     ("help", &[], Kind::Text),
     ("help-stores", &[], Kind::Text),
+    ("install", &[&INSTALL], Kind::Text),
     ("key convert-secret-to-public", &[], Kind::Text),
     ("key generate-secret", &[&KEY_GENERATE], Kind::Text),
     ("log", &[&INSTALLABLES, &EVALUATION], Kind::Installable),
@@ -212,6 +214,7 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
     ("store repair", &[&INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store sign", &[&STORE_SIGN, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store verify", &[&STORE_VERIFY, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
+    ("uninstall", &[&UNINSTALL], Kind::Text),
     ("upgrade-nix", &[], Kind::Text),
     ("why-depends", &[&WHY_DEPENDS, &INSTALLABLES, &EVALUATION], Kind::Installable),
 ];
@@ -245,6 +248,27 @@ static SERVE: Group = group! { "Options":
     "--max-connections" [N] "How many clients are served at once.";
     "--max-archives" [N] "How many archives are sent at once.";
     "--client-timeout" [N] "Seconds that a silent client is waited for.";
+};
+static DOCTOR: Group = group! { "Options":
+    "--no-network" [] "Do not look at caches and certificates.";
+};
+static INSTALL: Group = group! { "Options":
+    "--multi-user" "--daemon" [] "For all users, with a daemon and users for builds; root's default.";
+    "--single-user" "--no-daemon" [] "For this user alone, who owns the store; the default of others.";
+    "--prefix" [FOLDER] "Where `bin` and `share` are: `/usr/local`, or `~/.local` for one user.";
+    "--root" [FOLDER] "Install below this folder, as for an image of another machine.";
+    "--build-users" [N] "How many users for builds there shall be (32).";
+    "--no-shells" [] "Do not change files that shells read at their start.";
+    "--no-systemd" [] "Do not install units of systemd.";
+    "--dry-run" [] "Only show the plan.";
+    "-y" "--yes" [] "Do not ask.";
+};
+static UNINSTALL: Group = group! { "Options":
+    "--multi-user" "--daemon" [] "Undo the installation for all users; root's default.";
+    "--single-user" "--no-daemon" [] "Undo that for this user.";
+    "--root" [FOLDER] "Below this folder.";
+    "--dry-run" [] "Only show what would be done.";
+    "-y" "--yes" [] "Do not ask.";
 };
 static PREFETCH_FILE: Group = group! { "Options":
     "--name" [NAME] "The name in the store, instead of that in the URL.";

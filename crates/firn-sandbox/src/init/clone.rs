@@ -40,9 +40,11 @@ pub(super) fn clone_process(namespaces: Namespaces) -> io::Result<Cloned> {
     let result = unsafe { libc::syscall(libc::SYS_clone, 0usize, flags, 0usize, 0usize, 0usize) };
     match i32::try_from(result) {
         Ok(0) => Ok(Cloned::Child),
+        // Not given to `Pid` first, which takes no negative numbers.
+        Ok(..0) => Err(io::Error::last_os_error()),
         Ok(pid) => match Pid::from_raw(pid) {
-            Some(pid) if pid.as_raw_nonzero().get() > 0 => Ok(Cloned::Parent(pid)),
-            _ => Err(io::Error::last_os_error()),
+            Some(pid) => Ok(Cloned::Parent(pid)),
+            None => Ok(Cloned::Child),
         },
         Err(_) => Err(io::Error::other("the kernel returned an impossible process id")),
     }

@@ -18,4 +18,5 @@ mod nix_store_commands;
 mod profiles;
 mod repl;
 mod shells;
+mod takeover;
 mod together;

@@ -7,10 +7,12 @@ mod config_check;
 mod copy;
 mod derivation;
 mod develop;
+mod doctor;
 pub mod edit;
 mod eval;
 mod hash;
 mod help;
+mod install;
 mod key;
 mod listing;
 pub mod log;
@@ -127,6 +129,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<develop::Develop>,
     },
     Entry {
+        path: &["doctor"],
+        usage: "[--json] [--no-network]",
+        summary: "look at everything that can be wrong here, and say what to do (as `firn doctor` only)",
+        make: boxed::<doctor::Doctor>,
+    },
+    Entry {
         path: &["edit"],
         usage: "INSTALLABLE",
         summary: "open the expression of a package in $EDITOR",
@@ -191,6 +199,12 @@ const COMMANDS: &[Entry] = &[
         usage: "",
         summary: "show which kinds of stores there are",
         make: boxed::<help::HelpStores>,
+    },
+    Entry {
+        path: &["install"],
+        usage: "[--multi-user | --single-user] [--dry-run] [-y] [--prefix FOLDER] [--root FOLDER]",
+        summary: "set firn up on this machine, beside or in place of another Nix (firn's own)",
+        make: boxed::<install::Install>,
     },
     Entry {
         path: &["key", "convert-secret-to-public"],
@@ -462,6 +476,12 @@ const COMMANDS: &[Entry] = &[
         usage: "[--no-contents] [--no-trust] [--sigs-needed N] [--substituter STORE] INSTALLABLES...",
         summary: "check contents and signatures of store paths",
         make: boxed::<store::signatures::Verify>,
+    },
+    Entry {
+        path: &["uninstall"],
+        usage: "[--multi-user | --single-user] [--dry-run] [-y] [--root FOLDER]",
+        summary: "undo what install did, and give back what was there before (firn's own)",
+        make: boxed::<install::Uninstall>,
     },
     Entry {
         path: &["upgrade-nix"],
