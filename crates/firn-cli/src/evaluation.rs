@@ -11,7 +11,10 @@ use firn_eval::{
     Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, FetchRequest, LintLevel, Lints,
     Origin, SearchPathEntry, Sym, Value, Vm, render_error,
 };
-use firn_host::{Access, AccessHost, FunctionTrace, HostParts, LazyRuntime, Profiler, StoreHost};
+use firn_host::{
+    Access, AccessHost, FunctionTrace, HostParts, LazyRuntime, Observations, ObservingHost, Profiler,
+    StoreHost,
+};
 use firn_settings::EvalProfiler;
 use firn_store::activity::Logger;
 use std::io::Read;
@@ -35,6 +38,8 @@ pub struct Evaluation {
     pub auto_args: Attrs,
     show_trace: bool,
     current_dir: Vec<u8>,
+    /// Notes what is seen, for a result that is to be used again.
+    observer: Option<Arc<ObservingHost>>,
 }
 
 /// When memory is collected: as with the reference, `GC_INITIAL_HEAP_SIZE` (bytes, or with K, M or G) is what may be
@@ -60,6 +65,15 @@ fn set_collector_limits() {
 impl Evaluation {
     /// A machine for `context`. With `read_only`, nothing is written to the store.
     pub fn new(context: &Context, args: &EvalArgs, read_only: bool) -> CliResult<Evaluation> {
+        Self::make(context, args, read_only, false)
+    }
+
+    /// One that notes what it sees.
+    pub fn observed(context: &Context, args: &EvalArgs) -> CliResult<Evaluation> {
+        Self::make(context, args, false, true)
+    }
+
+    fn make(context: &Context, args: &EvalArgs, read_only: bool, observe: bool) -> CliResult<Evaluation> {
         let settings = &context.settings;
         context.use_eval_store(args.eval_store.as_deref())?;
         let current_dir =
@@ -118,6 +132,7 @@ impl Evaluation {
             ignore_try: settings.ignore_try,
             debugger_on_trace: args.debugger && settings.debugger_on_trace,
             debugger_on_warn: args.debugger && settings.debugger_on_warn,
+            lazy_time: observe,
             read_only: read_only || settings.read_only_mode,
             features: settings.experimental_features.iter().map(|f| f.to_string()).collect(),
             home: std::env::var_os("HOME").map(|h| h.as_bytes().to_vec()).unwrap_or_default(),
@@ -144,6 +159,13 @@ impl Evaluation {
             true => Arc::new(access_control(host.clone(), &eval_settings)?),
             false => host.clone(),
         };
+        let (dyn_host, observer) = match observe {
+            true => {
+                let observer = Arc::new(ObservingHost::new(dyn_host, settings.tarball_ttl));
+                (Arc::clone(&observer) as Arc<dyn EvalHost>, Some(observer))
+            }
+            false => (dyn_host, None),
+        };
         set_collector_limits();
         let mut vm = Vm::new(dyn_host, eval_settings);
         watch(context, args, &mut vm, &current_dir)?;
@@ -154,6 +176,7 @@ impl Evaluation {
             auto_args: Attrs::empty(),
             show_trace: settings.show_trace,
             current_dir,
+            observer,
         };
         evaluation.auto_args = evaluation.auto_args(args, &arguments_dir)?;
         Ok(evaluation)
@@ -249,7 +272,7 @@ impl Evaluation {
             None => url.into_owned(),
         };
         let request = FetchRequest { url, name: "source".into(), unpack: true, expected: None };
-        let path = self.host.fetch(&request).map_err(|e| CliError::failed(e.message))?;
+        let path = self.host().fetch(&request).map_err(|e| CliError::failed(e.message))?;
         Ok(self.host.store_dir().display(&path).into_bytes())
     }
 
@@ -262,6 +285,31 @@ impl Evaluation {
     /// Waits until all derivations that evaluation made are in the store.
     pub fn flush(&self) -> CliResult<()> {
         self.host.flush().map_err(CliError::Store)
+    }
+
+    /// The evaluator's door to the world.
+    pub fn host(&self) -> &dyn EvalHost {
+        &**self.vm.host()
+    }
+
+    /// What an observed machine saw so far; nothing if its result cannot be used again.
+    pub fn observations(&self) -> Option<Observations> {
+        self.observer.as_ref()?.observations()
+    }
+
+    /// What a path is matters for the result, besides what evaluation looks at by itself.
+    pub fn look_at(&self, path: &Path) {
+        if let Some(observer) = &self.observer {
+            // An error is on record too.
+            let _ = observer.file_kind(path.as_os_str().as_bytes());
+        }
+    }
+
+    /// The result is not to be used again.
+    pub fn spoil(&self) {
+        if let Some(observer) = &self.observer {
+            observer.spoil();
+        }
     }
 
     pub fn current_dir(&self) -> &[u8] {

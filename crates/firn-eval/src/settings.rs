@@ -43,6 +43,8 @@ pub struct EvalSettings {
     pub debugger_on_trace: bool,
     /// The debugger stops at `builtins.warn`.
     pub debugger_on_warn: bool,
+    /// The host is asked for the time only when an expression looks at it, so that it knows whether one did.
+    pub lazy_time: bool,
     /// Derivations are only computed, not written.
     pub read_only: bool,
     /// Experimental features that are on.
@@ -72,6 +74,7 @@ impl Default for EvalSettings {
             ignore_try: false,
             debugger_on_trace: false,
             debugger_on_warn: false,
+            lazy_time: false,
             read_only: false,
             features: Vec::new(),
             home: b"/homeless-shelter".to_vec(),

@@ -6,11 +6,14 @@
 mod access;
 mod fetch;
 mod files;
+mod observe;
 mod runtime;
+mod stamps;
 mod watch;
 mod writer;
 
 pub use access::{Access, AccessHost};
+pub use observe::{Observations, ObservingHost};
 pub use runtime::LazyRuntime;
 pub use watch::{FunctionTrace, Profiler};
 

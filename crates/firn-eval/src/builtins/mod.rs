@@ -21,8 +21,9 @@ mod types;
 pub(crate) mod versions;
 
 use crate::attrs::AttrsBuilder;
+use crate::error::EvalResult;
 use crate::expr::{PrimOp, PrimOpFn};
-use crate::source::Origin;
+use crate::source::{Origin, Pos};
 use crate::value::{Env, Thunk, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
@@ -172,6 +173,13 @@ pub(crate) fn names() -> Vec<&'static str> {
     tables().into_iter().chain(more).flatten().map(|entry| entry.name).collect()
 }
 
+/// The function behind `currentTime` where that is only looked up when it is needed.
+static CURRENT_TIME: PrimOp = PrimOp { name: "currentTime", arity: 1, run: current_time, eager: &[] };
+
+fn current_time(vm: &mut Vm, _: &[Value], _: Pos) -> EvalResult<Value> {
+    Ok(Value::int(vm.host.current_time()))
+}
+
 /// Defines all builtins in a new machine.
 pub(crate) fn install(vm: &mut Vm) {
     names::intern();
@@ -190,7 +198,10 @@ pub(crate) fn install(vm: &mut Vm) {
         define(vm, &mut builtins, entry.name, Value::primop(primop));
     }
     let system = vm.settings.system.clone();
-    let time = Value::int(vm.host.current_time());
+    let time = match vm.settings.lazy_time {
+        true => Thunk::apply(Value::primop(&CURRENT_TIME), Value::NULL).value(),
+        false => Value::int(vm.host.current_time()),
+    };
     let store_dir = Value::str(vm.host.store_dir().as_str().as_bytes());
     let search_path = files::search_path_value(vm);
     constant(vm, &mut builtins, "true", Value::TRUE, false);

@@ -17,6 +17,7 @@ mod nix_profile;
 mod nix_store_commands;
 mod profiles;
 mod repl;
+mod shell_memory;
 mod shells;
 mod takeover;
 mod together;

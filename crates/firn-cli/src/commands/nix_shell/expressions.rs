@@ -73,11 +73,16 @@ fn roots(
     }
     let mut args = flags.args.clone();
     if args.is_empty() {
+        for name in ["shell.nix", "default.nix"] {
+            evaluation.look_at(&folder_of(Path::new(name))?.join(name));
+        }
         args.push(default_file(context)?.into());
     }
     let mut roots = Vec::new();
     for arg in args {
         if let Some(derivations) = derivation_argument(context, &arg)? {
+            // Where a path leads is not followed again.
+            evaluation.spoil();
             found.extend(derivations.into_iter().map(|Wanted { drv, .. }| drv));
             continue;
         }
@@ -88,7 +93,12 @@ fn roots(
             _ => PathBuf::from(&arg),
         };
         let path = evaluation.file_argument(&file)?;
-        let path = shell_file(context, Path::new(OsStr::from_bytes(&firn_eval::canonical_path(&path))))?;
+        let path = PathBuf::from(OsStr::from_bytes(&firn_eval::canonical_path(&path)));
+        evaluation.look_at(&path);
+        for name in ["shell.nix", "default.nix"] {
+            evaluation.look_at(&path.join(name));
+        }
+        let path = shell_file(context, evaluation, &path)?;
         roots.push(evaluation.run(|vm| vm.eval_main_file(path.as_os_str().as_bytes()))?);
     }
     Ok(roots)
@@ -124,7 +134,7 @@ fn default_file(context: &Context) -> CliResult<&'static str> {
 }
 
 /// In a folder, `shell.nix` or else `default.nix`.
-fn shell_file(context: &Context, path: &Path) -> CliResult<PathBuf> {
+fn shell_file(context: &Context, evaluation: &Evaluation, path: &Path) -> CliResult<PathBuf> {
     if !path.is_dir() {
         return Ok(path.to_owned());
     }
@@ -134,6 +144,8 @@ fn shell_file(context: &Context, path: &Path) -> CliResult<PathBuf> {
         if context.settings.nix_shell_always_looks_for_shell_nix {
             return Ok(shell);
         }
+        // Said each time, so this is not remembered.
+        evaluation.spoil();
         context.logger.warn(&format!(
             "Skipping '{}', because the setting '{name}' is disabled. This is a deprecated behavior. Consider \
              enabling '{name}'.",

@@ -2,6 +2,7 @@
 
 mod environment;
 mod expressions;
+mod memory;
 mod rc;
 mod shebang;
 
@@ -11,9 +12,11 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use environment::Variables;
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
+use firn_derivation::Derivation;
 use firn_eval::regex::Regex;
 use firn_store::BuildMode;
 use firn_store::activity::Verbosity;
+use memory::{Known, Memory};
 use rc::Rc;
 use shebang::Script;
 use std::collections::BTreeSet;
@@ -23,6 +26,8 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+pub use memory::forget_all as forget_environments;
 
 pub const HELP: &str = "
 Usage: nix-shell [--arg NAME EXPR] [--argstr NAME STRING] [{--attr | -A} PATH] [--command CMD | --run CMD]
@@ -43,6 +48,8 @@ Without a path, it takes ./shell.nix or ./default.nix.
   -i INTERPRETER        in the `#! nix-shell` lines of a script: what runs the script
 
 NIX_BUILD_SHELL names the shell; otherwise it is bashInteractive of <nixpkgs>.
+What was evaluated and built is kept in the user's cache, with a root, and used again as long as nothing that evaluation
+read has changed. FIRN_SHELL_CACHE=off turns that off; `nix-collect-garbage -d` forgets it.
 ";
 
 /// The command line.
@@ -158,12 +165,51 @@ fn run(context: &Context, mut flags: Flags) -> CliResult<u8> {
         let folder = expressions::folder_of(&script.path)?;
         flags.eval_args.base_dir = Some(folder.as_os_str().as_bytes().to_vec());
     }
-    let mut evaluation = Evaluation::new(context, &flags.eval_args, false)?;
-    let drv_path = expressions::derivation(context, &mut evaluation, &flags)?;
-    let shell = shell(context, &mut evaluation)?;
-    evaluation.flush()?;
+    let mut evaluation = Evaluation::observed(context, &flags.eval_args)?;
+    let memory = Memory::of(context, &flags, &evaluation);
+    let known = match &memory {
+        Some(memory) => memory.recall(context, &evaluation)?,
+        None => None,
+    };
+    let (drv, shell) = match known {
+        // All that is needed is there.
+        Some(Known { drv, bash }) => {
+            let shell = match (bash, std::env::var_os("NIX_BUILD_SHELL")) {
+                (Some(bash), _) => Shell::Built(bash),
+                (None, name) => Shell::Named(name.unwrap_or_else(|| "bash".into())),
+            };
+            let store = context.eval_store()?;
+            (context.block_on(store.read_derivation(&drv))??, shell)
+        }
+        None => match prepare(context, &mut evaluation, &flags, memory.as_ref())? {
+            Some(prepared) => prepared,
+            None => return Ok(0),
+        },
+    };
     drop(evaluation);
+    let store = context.eval_store()?;
+    let shell = match shell {
+        Shell::Named(name) => PathBuf::from(name),
+        Shell::Built(bash) => {
+            let outputs = context.block_on(store.query_derivation_outputs(&bash))??;
+            let out = outputs.get("out").cloned().flatten();
+            let out = out.ok_or_else(|| CliError::failed("the output of 'bashInteractive' is not known"))?;
+            Path::new(&context.store()?.store_dir().display(&out)).join("bin/bash")
+        }
+    };
+    start(context, &flags, &environment::resolved(context, drv)?, &shell)
+}
 
+/// Evaluates, and builds what the shell needs; nothing with `--dry-run`.
+fn prepare(
+    context: &Context,
+    evaluation: &mut Evaluation,
+    flags: &Flags,
+    memory: Option<&Memory>,
+) -> CliResult<Option<(Derivation, Shell)>> {
+    let drv_path = expressions::derivation(context, evaluation, flags)?;
+    let shell = shell(context, evaluation)?;
+    evaluation.flush()?;
     let store = context.eval_store()?;
     let drv = context.block_on(store.read_derivation(&drv_path))??;
     let mut requests = Vec::new();
@@ -186,20 +232,14 @@ fn run(context: &Context, mut flags: Flags) -> CliResult<u8> {
         super::nix_store::print_missing(context, &*store, &missing, Verbosity::Info)?;
     }
     if flags.dry_run {
-        return Ok(0);
+        return Ok(None);
     }
     let mode = if flags.repair { BuildMode::Repair } else { BuildMode::Normal };
     context.block_on(builder.realise(&requests, mode))??;
-    let shell = match shell {
-        Shell::Named(name) => PathBuf::from(name),
-        Shell::Built(bash) => {
-            let outputs = context.block_on(store.query_derivation_outputs(&bash))??;
-            let out = outputs.get("out").cloned().flatten();
-            let out = out.ok_or_else(|| CliError::failed("the output of 'bashInteractive' is not known"))?;
-            Path::new(&context.store()?.store_dir().display(&out)).join("bin/bash")
-        }
-    };
-    start(context, &flags, &environment::resolved(context, drv)?, &shell)
+    if let Some(memory) = memory {
+        memory.keep(context, evaluation, &drv_path, &shell, &requests)?;
+    }
+    Ok(Some((drv, shell)))
 }
 
 /// The shell that is started.
@@ -224,7 +264,7 @@ fn shell(context: &Context, evaluation: &mut Evaluation) -> CliResult<Shell> {
 }
 
 /// Makes the shell's folder and becomes the shell.
-fn start(context: &Context, flags: &Flags, drv: &firn_derivation::Derivation, shell: &Path) -> CliResult<u8> {
+fn start(context: &Context, flags: &Flags, drv: &Derivation, shell: &Path) -> CliResult<u8> {
     let folder = tempfile::Builder::new()
         .prefix("nix-shell.")
         .permissions(Permissions::from_mode(0o700))
