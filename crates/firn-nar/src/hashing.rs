@@ -132,6 +132,11 @@ impl<R: Read> HashReader<R> {
         HashReader { input, buffer, start: 0, end: 0, hashed: 0, sink: HashSink::new(algo) }
     }
 
+    /// What is read from.
+    pub fn input_mut(&mut self) -> &mut R {
+        &mut self.input
+    }
+
     /// The hash and number of the bytes consumed.
     pub fn finish(mut self) -> (Hash, u64) {
         self.hash_consumed();

@@ -42,16 +42,25 @@ impl LocalStore {
             return Ok(());
         }
         self.write_object(&info.path, repair, |real| {
-            let mut reader = NarReader::new(HashReader::new(input, HashAlgo::Sha256));
-            restore(&mut reader, real, self.restore_options())?;
-            let (hash, size) = reader.into_inner().finish();
+            let announced = Announced { inner: input, left: announced_size(info), exceeded: false };
+            let mut reader = NarReader::new(HashReader::new(announced, HashAlgo::Sha256));
+            let restored = restore(&mut reader, real, self.restore_options());
+            let mut hashing = reader.into_inner();
+            if hashing.input_mut().exceeded {
+                // Nothing more of it is written; what it is instead can be said all the same.
+                hashing.input_mut().left = u64::MAX;
+                std::io::copy(&mut hashing, &mut std::io::sink()).map_err(firn_nar::NarError::read)?;
+            } else {
+                restored?;
+            }
+            let (hash, size) = hashing.finish();
             self.check_hash(info, hash, size)?;
             self.check_ca_content(info, real)
         })?;
         self.register(vec![Registration { info, outputs: None }])
     }
 
-    fn check_hash(&self, info: &ValidPathInfo, hash: Hash, size: u64) -> StoreResult<()> {
+    pub(crate) fn check_hash(&self, info: &ValidPathInfo, hash: Hash, size: u64) -> StoreResult<()> {
         let path = || self.display(&info.path);
         if hash != info.nar_hash {
             return Err(StoreError::HashMismatch {
@@ -67,7 +76,7 @@ impl LocalStore {
     }
 
     /// Checks the content against the content address that came with it.
-    fn check_ca_content(&self, info: &ValidPathInfo, real: &Path) -> StoreResult<()> {
+    pub(crate) fn check_ca_content(&self, info: &ValidPathInfo, real: &Path) -> StoreResult<()> {
         let Some(ca) = &info.ca else { return Ok(()) };
         // The archive's own hash was checked as it came in, and that is the address of most objects.
         let is_archive = ca.method == CaMethod::NixArchive && ca.hash.algo() == HashAlgo::Sha256;
@@ -122,6 +131,33 @@ impl LocalStore {
         let options = DumpOptions { undo_case_hack: self.inner.config.use_case_hack, filter: None };
         dump_path(&self.real(path), out, options)?;
         Ok(())
+    }
+}
+
+/// How long an archive may be.
+pub(crate) fn announced_size(info: &ValidPathInfo) -> u64 {
+    // Zero stands for unknown.
+    if info.nar_size > 0 { info.nar_size } else { u64::MAX }
+}
+
+/// Reads no more than was announced.
+struct Announced<R> {
+    inner: R,
+    left: u64,
+    /// Whether more was wanted.
+    exceeded: bool,
+}
+
+impl<R: Read> Read for Announced<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        if self.left == 0 && !out.is_empty() {
+            self.exceeded = true;
+            return Err(std::io::Error::other("the archive is longer than announced"));
+        }
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(out.len());
+        let n = self.inner.read(&mut out[..most])?;
+        self.left -= n as u64;
+        Ok(n)
     }
 }
 

@@ -21,6 +21,7 @@ mod durable;
 mod gc;
 mod health;
 mod import;
+mod import_many;
 mod ingest;
 mod layout;
 mod logs;

@@ -12,7 +12,7 @@ use firn_derivation::Derivation;
 use firn_nar::NarError;
 use firn_store::{
     AddSource, BuildMode, BuildStore, GcOptions, GcResults, GcStore, LocalFsStore, LogStore, NarSink,
-    NarSource, Realisation, Store, StoreError, StoreResult, TextToAdd, Trust,
+    NarSource, NarSupply, Realisation, Store, StoreError, StoreResult, TextToAdd, Trust,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,8 +20,15 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Runs blocking work on a thread of its own.
-async fn blocking<T: Send + 'static>(f: impl FnOnce() -> StoreResult<T> + Send + 'static) -> StoreResult<T> {
-    match tokio::task::spawn_blocking(f).await {
+pub(crate) async fn blocking<T: Send + 'static>(
+    f: impl FnOnce() -> StoreResult<T> + Send + 'static,
+) -> StoreResult<T> {
+    joined(tokio::task::spawn_blocking(f).await)
+}
+
+/// The result of a task; its panic goes on here.
+pub(crate) fn joined<T>(ended: Result<StoreResult<T>, tokio::task::JoinError>) -> StoreResult<T> {
+    match ended {
         Ok(result) => result,
         Err(e) => match e.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
@@ -30,16 +37,14 @@ async fn blocking<T: Send + 'static>(f: impl FnOnce() -> StoreResult<T> + Send +
     }
 }
 
-/// Runs blocking work that reads what `source` delivers, up to `limit` bytes.
+/// Runs blocking work that reads what `source` delivers.
 async fn blocking_reader<T: Send + 'static>(
     source: NarSource<'_>,
-    limit: u64,
     f: impl FnOnce(stream::ChannelReader) -> StoreResult<T> + Send + 'static,
 ) -> StoreResult<T> {
     let (writer, reader) = stream::channel();
     let work = blocking(move || f(reader));
     let feed = async move {
-        let mut source = source.take(limit);
         loop {
             let mut piece = Vec::with_capacity(stream::PIECE);
             // Fills the piece as far as the source has bytes at hand, to keep pieces large.
@@ -49,7 +54,7 @@ async fn blocking_reader<T: Send + 'static>(
             }
             if writer.0.send(piece).await.is_err() {
                 // The other side has all that it wants; what remains of this archive must still be passed over.
-                tokio::io::copy(&mut source, &mut tokio::io::sink()).await?;
+                tokio::io::copy(source, &mut tokio::io::sink()).await?;
                 return Ok(());
             }
         }
@@ -178,9 +183,17 @@ impl Store for LocalStore {
         repair: bool,
         check_signatures: bool,
     ) -> StoreResult<()> {
-        let limit = if info.nar_size > 0 { info.nar_size } else { u64::MAX };
         let (store, info) = (self.clone(), info.clone());
-        blocking_reader(nar, limit, move |reader| store.import(&info, reader, repair, check_signatures)).await
+        blocking_reader(nar, move |reader| store.import(&info, reader, repair, check_signatures)).await
+    }
+
+    async fn add_nars(
+        &self,
+        supply: &mut dyn NarSupply,
+        repair: bool,
+        check_signatures: bool,
+    ) -> StoreResult<()> {
+        self.import_supply(supply, repair, check_signatures).await
     }
 
     async fn add_to_store(
@@ -216,7 +229,7 @@ impl Store for LocalStore {
                 blocking(move || store.add_bytes(&bytes, how!())).await
             }
             AddSource::Nar(source) => {
-                blocking_reader(source, u64::MAX, move |reader| store.add_archive(reader, how!())).await
+                blocking_reader(source, move |reader| store.add_archive(reader, how!())).await
             }
         }
     }

@@ -17,6 +17,7 @@ mod logs;
 mod pool;
 mod serve;
 mod ssh;
+mod ssh_master;
 mod store;
 mod upload;
 
@@ -25,4 +26,5 @@ pub use connection::Handshake;
 pub use eval_store::BuildFromOtherStore;
 pub use serve::{ServeConfig, ServeStore};
 pub use ssh::{LineSink, SshCommand, SshConnector, SshTarget};
+pub use ssh_master::MasterSlot;
 pub use store::{LocalPart, RemoteConfig, RemoteStore, RootKeeping};

@@ -6,7 +6,9 @@ use crate::convert::{from_wire_result, status};
 use crate::error::{Failure, Outcome};
 use crate::store::query::{file_of_archive, parse_derivation};
 use async_trait::async_trait;
-use firn_core::{CaMethod, DerivedPath, HashAlgo, OutputsSpec, StoreDir, StorePath, ValidPathInfo};
+use firn_core::{
+    CaMethod, DerivedPath, HashAlgo, OutputsSpec, SingleDerivedPath, StoreDir, StorePath, ValidPathInfo,
+};
 use firn_derivation::Derivation;
 use firn_store::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, Missing, NarSink, NarSource, NarStream,
@@ -473,32 +475,48 @@ impl BuildStore for ServeStore {
         Ok(self.build_one(drv_path, drv).await?)
     }
 
-    /// The protocol has no such question: what is not there is to be built, or unknown.
+    /// The protocol has no such question: what is not there is to be built, as far as its derivation is there, and
+    /// otherwise unknown. What the other side would substitute it does not say.
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
         let mut missing = Missing::default();
-        for path in paths {
-            match path {
-                DerivedPath::Opaque(path) => {
-                    if !self.is_valid_path(path).await? {
-                        missing.unknown.insert(path.clone());
+        let mut done = BTreeSet::new();
+        let mut round = paths.to_vec();
+        while !round.is_empty() {
+            let mut opaque = BTreeSet::new();
+            let mut wanted: BTreeSet<(StorePath, OutputsSpec)> = BTreeSet::new();
+            for path in std::mem::take(&mut round) {
+                match path {
+                    DerivedPath::Opaque(path) => drop(opaque.insert(path)),
+                    DerivedPath::Built { drv, outputs } => {
+                        // What a derivation that is yet to be built will want cannot be known.
+                        if let SingleDerivedPath::Opaque(drv) = &*drv {
+                            wanted.insert((drv.clone(), outputs));
+                        }
                     }
                 }
-                DerivedPath::Built { drv, outputs } => {
-                    let drv = drv.base();
-                    if !self.is_valid_path(drv).await? {
-                        missing.unknown.insert(drv.clone());
-                        continue;
-                    }
-                    let known = self.query_derivation_outputs(drv).await?;
-                    let wanted: Vec<_> =
-                        known.into_iter().filter(|(name, _)| outputs.contains(name)).collect();
-                    let paths: BTreeSet<StorePath> =
-                        wanted.iter().filter_map(|(_, path)| path.clone()).collect();
-                    if paths.len() < wanted.len() || self.query_valid_paths(&paths).await?.len() < paths.len()
-                    {
-                        missing.will_build.insert(drv.clone());
-                    }
+            }
+            let asked: BTreeSet<StorePath> =
+                opaque.iter().chain(wanted.iter().map(|(drv, _)| drv)).cloned().collect();
+            let valid = self.query_valid_paths(&asked).await?;
+            missing.unknown.extend(asked.difference(&valid).cloned());
+            for (drv_path, outputs) in wanted.into_iter().filter(|(drv, _)| valid.contains(drv)) {
+                if missing.will_build.contains(&drv_path) || !done.insert((drv_path.clone(), outputs.clone()))
+                {
+                    continue;
                 }
+                let drv = self.read_derivation(&drv_path).await?;
+                let known = drv.output_paths(self.dir()).map_err(StoreError::from)?;
+                let wanted: Vec<_> = known.into_iter().filter(|(name, _)| outputs.contains(name)).collect();
+                let paths: BTreeSet<StorePath> = wanted.iter().filter_map(|(_, path)| path.clone()).collect();
+                if paths.len() == wanted.len() && self.query_valid_paths(&paths).await?.len() == paths.len() {
+                    continue;
+                }
+                round.extend(drv.input_drvs.iter().filter(|(_, node)| !node.outputs.is_empty()).map(
+                    |(input, node)| {
+                        DerivedPath::built(input.clone(), OutputsSpec::Names(node.outputs.clone()))
+                    },
+                ));
+                missing.will_build.insert(drv_path);
             }
         }
         Ok(missing)

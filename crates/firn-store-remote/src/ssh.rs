@@ -1,12 +1,14 @@
 //! Connections through `ssh`.
 
 use crate::connect::{Connector, Transport};
+use crate::ssh_master::MasterSlot;
 use async_trait::async_trait;
 use firn_core::base::base64_decode;
 use firn_store::activity::{Logger, Verbosity};
 use firn_store::{StoreError, StoreResult};
 use parking_lot::Mutex;
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
@@ -105,13 +107,21 @@ pub struct SshConnector {
     /// Where the other side's standard error goes; to ours if there is none.
     pub log: Option<LineSink>,
     pub logger: Arc<dyn Logger>,
+    /// Whether all connections go through one.
+    pub use_master: bool,
+    pub master: MasterSlot,
 }
 
 #[async_trait]
 impl Connector for SshConnector {
     async fn connect(&self) -> StoreResult<Transport> {
         let target = &self.command.target;
-        let (mut command, host_key_file) = self.make_command()?;
+        let master = match self.use_master && !target.is_here() {
+            true => Some(self.master_socket().await?),
+            false => None,
+        };
+        let told_when_started = !target.is_here() && master.is_none() && !self.has_own_master().await?;
+        let (mut command, host_key_file) = self.make_command(master.as_deref())?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         command.stderr(match self.log {
             Some(_) => Stdio::piped(),
@@ -128,7 +138,7 @@ impl Connector for SshConnector {
         let (Some(input), Some(mut output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(StoreError::Other("ssh has no standard streams".into()));
         };
-        if !target.is_here() {
+        if told_when_started {
             // ssh prints this once it is connected; until then it may ask for a password.
             self.logger.pause();
             let line = first_line(&mut output).await;
@@ -161,7 +171,7 @@ struct Process {
 }
 
 impl SshConnector {
-    fn make_command(&self) -> StoreResult<(Command, Option<tempfile::NamedTempFile>)> {
+    fn make_command(&self, master: Option<&Path>) -> StoreResult<(Command, Option<tempfile::NamedTempFile>)> {
         let c = &self.command;
         let Some((program, arguments)) = c.program.split_first() else {
             return Err(StoreError::Other("setting 'remote-program' is empty".into()));
@@ -171,6 +181,17 @@ impl SshConnector {
             command.args(arguments);
             return Ok((command, None));
         }
+        let (mut command, host_key_file) = self.ssh_command(master)?;
+        command.arg("--").args(&c.program);
+        Ok((command, host_key_file))
+    }
+
+    /// ssh with the host and the options for it.
+    pub(crate) fn ssh_command(
+        &self,
+        socket: Option<&Path>,
+    ) -> StoreResult<(Command, Option<tempfile::NamedTempFile>)> {
+        let c = &self.command;
         let mut args: Vec<OsString> = vec![c.target.destination.clone().into(), "-x".into()];
         args.extend(c.options.iter().map(OsString::from));
         if let Some(key) = &c.key {
@@ -194,8 +215,9 @@ impl SshConnector {
         if c.verbose {
             args.push("-v".into());
         }
-        args.push("--".into());
-        args.extend(c.program.iter().map(OsString::from));
+        if let Some(socket) = socket {
+            args.extend(["-S".into(), socket.into()]);
+        }
         let mut command = Command::new("ssh");
         // The local command is run by the user's shell, which may be any.
         command.args(args).env("SHELL", "/bin/sh");
@@ -221,7 +243,7 @@ fn write_host_key(host: &str, key: &str) -> StoreResult<tempfile::NamedTempFile>
 }
 
 /// Reads a line byte by byte: what follows belongs to the protocol.
-async fn first_line(output: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
+pub(crate) async fn first_line(output: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8> {
     let mut line = Vec::new();
     while let Ok(byte) = output.read_u8().await {
         if byte == b'\n' || line.len() > 4096 {
@@ -233,7 +255,11 @@ async fn first_line(output: &mut (impl tokio::io::AsyncRead + Unpin)) -> Vec<u8>
 }
 
 /// Hands lines on; keeps the first ones for the error of a connection that fails.
-async fn pass_lines(stderr: tokio::process::ChildStderr, log: LineSink, said: Arc<Mutex<Vec<u8>>>) {
+pub(crate) async fn pass_lines(
+    stderr: tokio::process::ChildStderr,
+    log: LineSink,
+    said: Arc<Mutex<Vec<u8>>>,
+) {
     let mut reader = BufReader::new(stderr);
     let mut line = Vec::new();
     loop {

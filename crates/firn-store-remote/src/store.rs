@@ -2,6 +2,7 @@
 
 mod build;
 mod local;
+mod many;
 pub(crate) mod query;
 mod transfer;
 

@@ -3,6 +3,7 @@
 use crate::activity::{Activity, ActivityType, Logger, ResultType, Verbosity};
 use crate::closure::topo_sort;
 use crate::error::{StoreError, StoreResult};
+use crate::supply::NarsOfStore;
 use crate::traits::{Realisation, Store};
 use firn_core::{StorePath, ValidPathInfo};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -60,15 +61,6 @@ pub async fn copy_paths(
     if missing.is_empty() {
         return Ok(places);
     }
-    let count = missing.len();
-    let all = Activity::start(
-        logger,
-        Verbosity::Info,
-        ActivityType::CopyPaths,
-        &format!("copying {count} paths"),
-        &[],
-        0,
-    );
     let infos = from.query_path_infos(&missing).await?;
     if let Some(gone) = missing.iter().find(|path| !infos.contains_key(*path)) {
         return Err(StoreError::InvalidPath { path: from.store_dir().display(gone) });
@@ -82,6 +74,23 @@ pub async fn copy_paths(
         places.insert(path.clone(), target.path.clone());
         targets.insert(path.clone(), target);
     }
+    if !options.keep_going
+        && missing.len() > 1
+        && from.as_local_fs().is_some()
+        && to.takes_nars_together().await?
+    {
+        copy_together(from, to, &order, &mut targets, options, logger).await?;
+        return Ok(places);
+    }
+    let count = missing.len();
+    let all = Activity::start(
+        logger,
+        Verbosity::Info,
+        ActivityType::CopyPaths,
+        &format!("copying {count} paths"),
+        &[],
+        0,
+    );
     let expected: u64 = infos.values().map(|info| info.nar_size).sum();
     all.set_expected(ActivityType::CopyPath, expected);
 
@@ -134,6 +143,42 @@ pub async fn copy_paths(
         None => Ok(places),
         Some(error) => Err(error),
     }
+}
+
+/// Copies paths, in an order in which each comes after what it refers to, as one stream.
+async fn copy_together(
+    from: &dyn Store,
+    to: &dyn Store,
+    order: &[StorePath],
+    targets: &mut BTreeMap<StorePath, ValidPathInfo>,
+    options: CopyOptions,
+    logger: &Arc<dyn Logger>,
+) -> StoreResult<()> {
+    let objects: Vec<_> =
+        order.iter().filter_map(|path| Some((path.clone(), targets.remove(path)?))).collect();
+    let expected = objects.iter().map(|(_, info)| info.nar_size).sum();
+    let sizes: BTreeMap<StorePath, u64> =
+        objects.iter().map(|(path, info)| (path.clone(), info.nar_size)).collect();
+    let count = objects.len() as u64;
+    let text = format!("copying {count} paths");
+    let all = Activity::start(logger, Verbosity::Info, ActivityType::CopyPaths, &text, &[], 0);
+    all.set_expected(ActivityType::CopyPath, expected);
+    let (mut done, mut one) = (0, None);
+    let started = Box::new(|path: &StorePath| {
+        // What came before is on its way.
+        drop(one.take());
+        all.progress(done, count, 1, 0);
+        done += 1;
+        let activity = copying(from, to, path, logger, all.id());
+        let size = sizes.get(path).copied().unwrap_or(0);
+        activity.result(ResultType::Progress, &[size.into(), size.into(), 0.into(), 0.into()]);
+        one = Some(activity);
+    });
+    let mut supply = NarsOfStore::new(from, objects, started);
+    to.add_nars(&mut supply, options.repair, options.check_signatures).await?;
+    drop(supply);
+    all.progress(count, count, 0, 0);
+    Ok(())
 }
 
 /// Copies one path that `to` lacks and whose references it has.
@@ -190,14 +235,8 @@ async fn copy_one(
         return Ok(());
     }
     let shown = from.store_dir().display(path);
-    let (source, destination) = (shown_uri(from), shown_uri(to));
-    let text = match (is_shorthand(from), is_shorthand(to)) {
-        (true, _) => format!("copying path '{shown}' to '{destination}'"),
-        (_, true) => format!("copying path '{shown}' from '{source}'"),
-        _ => format!("copying path '{shown}' from '{source}' to '{destination}'"),
-    };
-    let fields = [shown.clone().into(), source.clone().into(), destination.into()];
-    let activity = Activity::start(logger, Verbosity::Info, ActivityType::CopyPath, &text, &fields, parent);
+    let source = shown_uri(from);
+    let activity = copying(from, to, path, logger, parent);
     let (reader, writer) = tokio::io::duplex(IN_FLIGHT);
     let mut counting = Counting { inner: writer, total: 0, shown: 0, expected: target.nar_size, activity };
     let read = async move {
@@ -226,6 +265,25 @@ async fn copy_one(
         // What the source says is the cause of what the other side saw.
         (Err(error), _) => Err(error),
     }
+}
+
+/// The activity of copying one path.
+fn copying(
+    from: &dyn Store,
+    to: &dyn Store,
+    path: &StorePath,
+    logger: &Arc<dyn Logger>,
+    parent: u64,
+) -> Activity {
+    let shown = from.store_dir().display(path);
+    let (source, destination) = (shown_uri(from), shown_uri(to));
+    let text = match (is_shorthand(from), is_shorthand(to)) {
+        (true, _) => format!("copying path '{shown}' to '{destination}'"),
+        (_, true) => format!("copying path '{shown}' from '{source}'"),
+        _ => format!("copying path '{shown}' from '{source}' to '{destination}'"),
+    };
+    let fields = [shown.into(), source.into(), destination.into()];
+    Activity::start(logger, Verbosity::Info, ActivityType::CopyPath, &text, &fields, parent)
 }
 
 /// Copies realisations. A destination that does not know of them is left alone.

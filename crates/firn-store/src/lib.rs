@@ -20,6 +20,7 @@ pub mod outputs;
 pub mod readdress;
 mod realisation;
 pub mod source;
+pub mod supply;
 pub mod traits;
 pub mod trust;
 pub mod uri;
@@ -31,6 +32,7 @@ pub use copy::{CopyOptions, copy_paths, copy_realisations};
 pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;
 pub use nar_stream::{NarStream, read_failed, regular_file_of_archive};
+pub use supply::{NarSupply, NarToAdd, NarsInMemory};
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
     LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,

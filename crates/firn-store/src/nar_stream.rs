@@ -22,6 +22,11 @@ impl<R: AsyncBufRead + Unpin> NarStream<R> {
         self.boundary.is_done()
     }
 
+    /// The stream, at the place that it is at.
+    pub fn into_inner(self) -> R {
+        self.input
+    }
+
     /// Passes over what is left of the archive.
     pub async fn drain(&mut self) -> io::Result<()> {
         tokio::io::copy(self, &mut tokio::io::sink()).await.map(drop)

@@ -1,6 +1,7 @@
 //! The traits. Stores implement [`Store`] and those of the others that they can.
 
 use crate::error::{StoreError, StoreResult};
+use crate::supply::{NarSupply, NarToAdd};
 use async_trait::async_trait;
 use firn_core::{
     CaMethod, ContentAddress, DerivedPath, HashAlgo, NarInfo, StoreDir, StorePath, ValidPathInfo,
@@ -236,6 +237,24 @@ pub trait Store: Send + Sync {
         check_signatures: bool,
     ) -> StoreResult<()>;
 
+    /// As [`Store::add_nar`] for many objects, as cheaply as the store can. After an error some of them may be valid.
+    async fn add_nars(
+        &self,
+        supply: &mut dyn NarSupply,
+        repair: bool,
+        check_signatures: bool,
+    ) -> StoreResult<()> {
+        while let Some(NarToAdd { info, mut archive }) = supply.next().await? {
+            self.add_nar(&info, &mut archive, repair, check_signatures).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether [`Store::add_nars`] is better than adding several objects side by side.
+    async fn takes_nars_together(&self) -> StoreResult<bool> {
+        Ok(false)
+    }
+
     /// Adds content-addressed content under `name`.
     async fn add_to_store(
         &self,
@@ -266,6 +285,22 @@ pub trait Store: Send + Sync {
             )
             .await?;
         Ok(added.path)
+    }
+
+    /// Adds files, symlinks or directories of this machine under their names, and returns what is known of them in
+    /// that order.
+    async fn add_paths(
+        &self,
+        sources: &[(&str, &Path)],
+        method: CaMethod,
+        algo: HashAlgo,
+    ) -> StoreResult<Vec<ValidPathInfo>> {
+        let mut infos = Vec::with_capacity(sources.len());
+        for (name, path) in sources {
+            let source = AddSource::Path(path);
+            infos.push(self.add_to_store(name, source, method, algo, &BTreeSet::new(), false).await?);
+        }
+        Ok(infos)
     }
 
     /// Adds many text-addressed files, each referring to valid paths or to earlier ones, as cheaply as the store

@@ -6,8 +6,8 @@ use firn_settings::Settings;
 use firn_store::activity::{Logger, Verbosity};
 use firn_store::{BuildStore, Store, SubstituterProperties};
 use firn_store_remote::{
-    LineSink, LocalPart, RemoteConfig, RemoteStore, RootKeeping, ServeConfig, ServeStore, SshCommand,
-    SshConnector, SshTarget, UnixConnector,
+    LineSink, LocalPart, MasterSlot, RemoteConfig, RemoteStore, RootKeeping, ServeConfig, ServeStore,
+    SshCommand, SshConnector, SshTarget, UnixConnector,
 };
 use firn_wire::serve::BuildOptions;
 use firn_wire::worker::ClientOptions;
@@ -181,6 +181,8 @@ fn connector(
         },
         log: from.log.clone(),
         logger: Arc::clone(from.logger),
+        use_master: number(params, "max-connections", 1usize)? > 1,
+        master: MasterSlot::default(),
     })
 }
 

@@ -3,10 +3,12 @@
 use crate::connection::Session;
 use crate::error::{OpResult, refuse};
 use crate::tunnel;
-use firn_core::{CaMethod, HashAlgo, StorePath};
-use firn_store::{AddSource, NarStream, Realisation, Store, StoreError, StoreResult};
+use async_trait::async_trait;
+use firn_core::{CaMethod, HashAlgo, StoreDir, StorePath, ValidPathInfo};
+use firn_store::supply::Between;
+use firn_store::{AddSource, NarStream, NarSupply, NarToAdd, Realisation, Store, StoreError, StoreResult};
 use firn_wire::worker::{read_path_info, write_path_info};
-use firn_wire::{FramedReader, Message, WireReader};
+use firn_wire::{FramedReader, Message, WireError, WireReader};
 use std::collections::BTreeSet;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
@@ -202,15 +204,44 @@ async fn add_each(
 ) -> OpResult<()> {
     let mut input = WireReader::new(source);
     let count = input.u64().await?;
-    for _ in 0..count {
+    let dir = store.store_dir().clone();
+    let mut sent = Sent { dir, left: count, input: Between::Before(input) };
+    Ok(store.add_nars(&mut sent, repair, check).await?)
+}
+
+/// The objects that a client sends.
+struct Sent<'a> {
+    dir: StoreDir,
+    left: u64,
+    input: Between<WireReader<&'a mut (dyn AsyncRead + Send + Unpin)>>,
+}
+
+impl Sent<'_> {
+    async fn next_facts(&mut self) -> Result<ValidPathInfo, WireError> {
+        let mut input = self.input.behind().await?;
         input.start_message(firn_wire::read::DEFAULT_BUDGET);
-        let mut info = read_path_info(&mut input, store.store_dir()).await?;
-        info.ultimate = false;
-        let mut archive = NarStream::new(&mut input);
-        store.add_nar(&info, &mut archive, repair, check).await?;
-        archive.drain().await?;
+        let info = read_path_info(&mut input, &self.dir).await?;
+        self.input.start(input);
+        Ok(info)
     }
-    Ok(())
+}
+
+#[async_trait]
+impl NarSupply for Sent<'_> {
+    fn count(&self) -> usize {
+        usize::try_from(self.left).unwrap_or(usize::MAX)
+    }
+
+    async fn next(&mut self) -> StoreResult<Option<NarToAdd<'_>>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        self.left -= 1;
+        // The frames around all this keep the connection in step, whatever is wrong within.
+        let mut info = self.next_facts().await.map_err(|e| StoreError::Other(e.to_string()))?;
+        info.ultimate = false;
+        Ok(Some(NarToAdd { info, archive: Box::new(&mut self.input) }))
+    }
 }
 
 pub(super) async fn build_log(session: &mut Session) -> OpResult<()> {

@@ -8,12 +8,13 @@ use async_trait::async_trait;
 use firn_core::{CaMethod, HashAlgo, StoreDir, StorePath, ValidPathInfo};
 use firn_derivation::Derivation;
 use firn_store::{
-    AddSource, GcStore, LocalFsStore, LogStore, NarSink, NarSource, Realisation, Store, StoreError,
-    StoreResult, SubstitutablePathInfo, SubstituterProperties, Trust,
+    AddSource, GcStore, LocalFsStore, LogStore, NarSink, NarSource, NarSupply, NarToAdd, Realisation, Store,
+    StoreError, StoreResult, SubstitutablePathInfo, SubstituterProperties, TextToAdd, Trust,
 };
 use firn_wire::worker::{Op, Version, read_unkeyed_path_info};
 use firn_wire::{Message, WireError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -410,6 +411,38 @@ impl Store for RemoteStore {
         repair: bool,
     ) -> StoreResult<ValidPathInfo> {
         Ok(self.send_source(name, source, method, algo, references, repair).await?)
+    }
+
+    async fn add_nars(
+        &self,
+        supply: &mut dyn NarSupply,
+        repair: bool,
+        check_signatures: bool,
+    ) -> StoreResult<()> {
+        if self.takes_many().await? {
+            return Ok(self.send_nars(supply, repair, check_signatures).await?);
+        }
+        while let Some(NarToAdd { info, mut archive }) = supply.next().await? {
+            self.add_nar(&info, &mut archive, repair, check_signatures).await?;
+        }
+        Ok(())
+    }
+
+    async fn takes_nars_together(&self) -> StoreResult<bool> {
+        self.takes_many().await
+    }
+
+    async fn add_paths(
+        &self,
+        sources: &[(&str, &Path)],
+        method: CaMethod,
+        algo: HashAlgo,
+    ) -> StoreResult<Vec<ValidPathInfo>> {
+        self.send_paths(sources, method, algo).await
+    }
+
+    async fn add_texts(&self, texts: &[TextToAdd]) -> StoreResult<()> {
+        self.send_texts(texts).await
     }
 
     async fn add_temp_root(&self, path: &StorePath) -> StoreResult<()> {

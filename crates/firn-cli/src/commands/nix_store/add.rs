@@ -5,9 +5,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo};
-use firn_store::{AddSource, StoreError};
-use futures::StreamExt;
-use std::collections::BTreeSet;
+use firn_store::StoreError;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -29,28 +27,20 @@ pub fn add_fixed(context: &Context, mut line: Line) -> CliResult<u8> {
 fn add_all(context: &Context, args: &[OsString], method: CaMethod, algo: HashAlgo) -> CliResult<u8> {
     crate::commands::hashing::require_algo(context, algo)?;
     let store = context.store()?;
-    let store = &store;
-    let add = |arg: &'_ OsString| {
-        let arg = arg.clone();
-        async move {
-            let name = base_name(&arg)?;
-            let source = AddSource::Path(Path::new(&arg));
-            Ok::<_, CliError>(store.add_to_store(name, source, method, algo, &NONE, false).await?)
+    let mut sources = Vec::with_capacity(args.len());
+    for arg in args {
+        sources.push((base_name(arg)?, Path::new(arg)));
+    }
+    for some in sources.chunks(AT_ONCE) {
+        for info in context.block_on(store.add_paths(some, method, algo))?? {
+            context.print_line(store.store_dir().display(&info.path))?;
         }
-    };
-    // A daemon is given several at once.
-    let at_once = if context.local_store().is_ok() { 1 } else { AT_ONCE };
-    let mut adding = futures::stream::iter(args.iter().map(add)).buffered(at_once);
-    while let Some(info) = context.block_on(adding.next())? {
-        context.print_line(store.store_dir().display(&info?.path))?;
     }
     Ok(0)
 }
 
-/// Files on their way to a daemon at once.
-const AT_ONCE: usize = 4;
-
-static NONE: BTreeSet<firn_core::StorePath> = BTreeSet::new();
+/// Files that are added before their paths are shown.
+const AT_ONCE: usize = 256;
 
 pub fn print_fixed_path(context: &Context, line: Line) -> CliResult<u8> {
     let method = method(&line)?;
