@@ -8,7 +8,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_eval::{Coerce, ContextElem, CopyToStore, Kind, Pos, Sym, Value, Vm};
-use firn_store::{BuildMode, BuildResult, BuildStore, Store, StoreError};
+use firn_store::{BuildMode, BuildResult, BuildStatus, BuildStore, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -457,7 +457,11 @@ pub fn build_in(
 }
 
 fn fail_as(context: &Context, store: &dyn Store, results: &[BuildResult]) -> CliResult<()> {
-    let failed: Vec<&BuildResult> = results.iter().filter(|result| !result.status.is_success()).collect();
+    let mut failed: Vec<&BuildResult> = results.iter().filter(|result| !result.status.is_success()).collect();
+    // What was not finished because another one failed has no error of its own.
+    if failed.iter().any(|result| result.status != BuildStatus::Cancelled) {
+        failed.retain(|result| result.status != BuildStatus::Cancelled);
+    }
     match failed[..] {
         [] => Ok(()),
         [one] => Err(CliError::failed(one.error.clone())),

@@ -691,7 +691,10 @@ impl<'a> Run<'a> {
                     .filter(|(name, _)| wanted(name))
                     .map(|(name, path)| (name.clone(), path.clone()))
                     .collect();
-                (result.start_time, result.stop_time) = (success.start_time, success.stop_time);
+                if matches!(path, DerivedPath::Built { .. }) {
+                    // Nix itself trips over times of what was not built.
+                    (result.start_time, result.stop_time) = (success.start_time, success.stop_time);
+                }
             }
             State::Failed(failure) => {
                 result.status = failure.status;

@@ -43,6 +43,11 @@ impl StoreUri {
                 Some((scheme, authority)) if is_scheme(scheme) => specified(scheme, authority.to_owned()),
                 Some(_) => return Err(bad(text)),
                 None if base.starts_with('/') => specified("local", base.to_owned()),
+                // `scheme:/path` is a URL as well.
+                None if base.split_once(":/").is_some_and(|(scheme, _)| is_scheme(scheme)) => {
+                    let (scheme, rest) = base.split_once(':').ok_or_else(|| bad(text))?;
+                    specified(scheme, rest.to_owned())
+                }
                 None if base.contains('/') => specified("local", normalise(&format!("{current_dir}/{base}"))),
                 // `scheme:rest`, the older form.
                 None => match base.split_once(':') {
@@ -153,6 +158,8 @@ mod tests {
         check("./x/../y", "local:///home/u/y");
         check("ssh-ng://user@host?compress=true", "ssh-ng://user@host?compress=true");
         check("file:///tmp/cache", "file:///tmp/cache");
+        check("file:/tmp/cache", "file:///tmp/cache");
+        check("./a:/b", "local:///home/u/a:/b");
         check("dummy:", "dummy://");
         check("nonsense", "Cannot parse Nix store 'nonsense'");
         check("local?root=%zz", "Cannot parse Nix store 'local?root=%zz'");

@@ -172,6 +172,15 @@ impl World {
     /// command is what runs.
     #[expect(clippy::disallowed_methods, reason = "tests run programs")]
     pub fn start_sshd(&self, make: Make, forced: Option<&str>) -> Server {
+        let port = free_port();
+        let mut command = Command::new("/usr/sbin/sshd");
+        command.args(["-D", "-e", "-f"]).arg(self.sshd_config(make, forced, "127.0.0.1", port));
+        self.serve(command, &|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), port)
+    }
+
+    /// The configuration of an ssh server for that address, and keys.
+    #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+    pub fn sshd_config(&self, make: Make, forced: Option<&str>, address: &str, port: u16) -> PathBuf {
         let dir = self.path("ssh");
         fs::create_dir_all(&dir).expect("a folder");
         for key in ["host", "client"] {
@@ -194,13 +203,12 @@ impl World {
         fs::set_permissions(dir.join("authorized_keys"), fs::Permissions::from_mode(0o644)).expect("modes");
         // sshd wants it, and it is empty.
         let _ = fs::create_dir_all("/run/sshd");
-        let port = free_port();
         let programs = match make {
             Make::Firn => self.programs.display().to_string(),
             Make::Reference => "/usr/bin".into(),
         };
         let mut settings = format!(
-            "Port {port}\nListenAddress 127.0.0.1\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nStrictModes no\n\
+            "Port {port}\nListenAddress {address}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nStrictModes no\n\
              UsePAM no\nPermitRootLogin yes\nPidFile none\nSetEnv PATH={programs}:/usr/bin:/bin",
             dir.display()
         );
@@ -210,10 +218,10 @@ impl World {
                 settings += &format!(" {name}={}", value.to_string_lossy());
             }
         }
-        fs::write(dir.join("config"), settings + "\n").expect("a configuration");
-        let mut command = Command::new("/usr/sbin/sshd");
-        command.args(["-D", "-e", "-f"]).arg(dir.join("config"));
-        self.serve(command, &|_| TcpStream::connect(("127.0.0.1", port)).is_ok(), port)
+        // Many connections at once are no attack.
+        settings += "\nMaxStartups 100\n";
+        fs::write(dir.join("config"), settings).expect("a configuration");
+        dir.join("config")
     }
 
     /// `NIX_SSHOPTS` for a server that [`World::start_sshd`] of `there` made.

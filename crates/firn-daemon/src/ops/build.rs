@@ -41,7 +41,11 @@ pub(super) async fn paths(session: &mut Session) -> OpResult<()> {
 
 pub(super) async fn paths_with_results(session: &mut Session) -> OpResult<()> {
     let (stores, paths, mode) = read_request(session).await?;
-    let results = stores.build.build_paths(&paths, mode).await?;
+    let mut results = stores.build.build_paths(&paths, mode).await?;
+    // What was not finished because another one failed is left out.
+    if results.iter().any(|r| !r.status.is_success() && r.status != BuildStatus::Cancelled) {
+        results.retain(|result| result.status != BuildStatus::Cancelled);
+    }
     let mut message = Message::new();
     message.count(results.len());
     let version = session.version;

@@ -119,7 +119,7 @@ impl RemoteStore {
     }
 }
 
-/// Results in the order of the requests.
+/// Results in the order of the requests. Daemons leave out what was not finished because another one failed.
 fn in_order(paths: &[DerivedPath], results: Vec<BuildResult>) -> Vec<BuildResult> {
     let mut by_path: BTreeMap<DerivedPath, BuildResult> =
         results.into_iter().map(|result| (result.path.clone(), result)).collect();
@@ -128,7 +128,7 @@ fn in_order(paths: &[DerivedPath], results: Vec<BuildResult>) -> Vec<BuildResult
         .map(|path| {
             let missing = || BuildResult {
                 path: path.clone(),
-                status: BuildStatus::MiscFailure,
+                status: BuildStatus::Cancelled,
                 error: "the daemon did not say how the build ended".to_owned(),
                 outputs: BTreeMap::new(),
                 times_built: 0,
@@ -175,7 +175,11 @@ pub(crate) fn fail_unless_all(
     logger: &dyn Logger,
     results: Vec<BuildResult>,
 ) -> StoreResult<Vec<BuildResult>> {
-    let failed: Vec<&BuildResult> = results.iter().filter(|r| !r.status.is_success()).collect();
+    let mut failed: Vec<&BuildResult> = results.iter().filter(|r| !r.status.is_success()).collect();
+    // What was not finished because another one failed has no error of its own.
+    if failed.iter().any(|result| result.status != BuildStatus::Cancelled) {
+        failed.retain(|result| result.status != BuildStatus::Cancelled);
+    }
     // As with the reference, whose protocol has no place for exit statuses of builds.
     let status = 1;
     match failed.as_slice() {

@@ -13,6 +13,7 @@ mod r10_roots;
 mod r11_wal;
 mod r12_trust;
 mod r13_case_hack;
+mod r14_farm;
 mod r14_remote_builds;
 mod r15_last_words;
 mod r16_users;
