@@ -164,8 +164,7 @@ impl InstallableArgs {
             match path {
                 DerivedPath::Opaque(path) => found.push(path),
                 DerivedPath::Built { drv, outputs } => {
-                    let known = context.block_on(store.query_derivation_outputs(drv.base()))??;
-                    let wanted = known.into_iter().filter(|(name, _)| outputs.contains(name));
+                    let wanted = known_outputs(context, &*store, &drv)?.into_iter().filter(|(name, _)| outputs.contains(name));
                     found.extend(wanted.filter_map(|(_, path)| path));
                 }
             }
@@ -439,8 +438,10 @@ pub fn build_in(
             DerivedPath::Built { drv, outputs } => {
                 let result = results.iter().find(|result| result.path == *path);
                 let mut made = result.map(|result| result.outputs.clone()).unwrap_or_default();
-                if made.is_empty() {
-                    let known = context.block_on(derivations.query_derivation_outputs(drv.base()))??;
+                if made.is_empty()
+                    && let SingleDerivedPath::Opaque(drv) = &**drv
+                {
+                    let known = context.block_on(derivations.query_derivation_outputs(drv))??;
                     made.extend(known.into_iter().filter_map(|(name, path)| Some((name, path?))));
                 }
                 made.retain(|name, _| outputs.contains(name));
@@ -477,6 +478,28 @@ fn fail_as(context: &Context, store: &dyn Store, results: &[BuildResult]) -> Cli
     }
 }
 
+/// The derivation that a chain of outputs stands for; all that make it have to be built.
+pub fn known_derivation(
+    context: &Context,
+    store: &dyn Store,
+    path: &SingleDerivedPath,
+) -> CliResult<StorePath> {
+    let SingleDerivedPath::Built { drv, output } = path else { return Ok(path.base().clone()) };
+    known_outputs(context, store, drv)?.remove(output).flatten().ok_or_else(|| {
+        CliError::failed(format!("'{}' is not built yet", path.render(store.store_dir())))
+    })
+}
+
+/// The outputs of a derivation as far as their paths are known.
+pub fn known_outputs(
+    context: &Context,
+    store: &dyn Store,
+    drv: &SingleDerivedPath,
+) -> CliResult<BTreeMap<String, Option<StorePath>>> {
+    let drv = known_derivation(context, store, drv)?;
+    Ok(context.block_on(store.query_derivation_outputs(&drv))??)
+}
+
 /// The store paths that `paths` stand for: outputs for `Built`, which have to exist.
 pub fn store_paths(context: &Context, paths: &[DerivedPath]) -> CliResult<Vec<StorePath>> {
     let mut found = Vec::new();
@@ -496,8 +519,11 @@ pub fn derivations(context: &Context, paths: &[DerivedPath]) -> CliResult<BTreeS
                 SingleDerivedPath::Opaque(path) => {
                     found.insert(path.clone());
                 }
-                SingleDerivedPath::Built { .. } => {
-                    return Err(CliError::failed("derivations that derivations make are not supported yet"));
+                // The derivation has to be made to be there.
+                SingleDerivedPath::Built { drv, output } => {
+                    let outputs = OutputsSpec::single(output);
+                    let request = DerivedPath::Built { drv: Arc::clone(drv), outputs };
+                    found.extend(store_paths(context, &[request])?);
                 }
             },
             DerivedPath::Opaque(path) if path.is_derivation() => {

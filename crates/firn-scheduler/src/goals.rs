@@ -1,7 +1,7 @@
 //! The graph: one goal for each derivation or path that somebody needs.
 
 use crate::executor::{BuildFailure, BuildSuccess};
-use firn_core::StorePath;
+use firn_core::{SingleDerivedPath, StorePath};
 use firn_derivation::Derivation;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,8 +15,20 @@ pub(crate) struct GoalId(usize);
 pub(crate) enum Target {
     /// Outputs of a derivation.
     Derivation(StorePath),
+    /// Outputs of a derivation that is itself an output of another one.
+    Dynamic(SingleDerivedPath),
     /// A path, by substitution.
     Path(StorePath),
+}
+
+impl Target {
+    /// Outputs of a derivation that is given by how it is made.
+    pub fn outputs_of(drv: &SingleDerivedPath) -> Target {
+        match drv {
+            SingleDerivedPath::Opaque(path) => Target::Derivation(path.clone()),
+            SingleDerivedPath::Built { .. } => Target::Dynamic(drv.clone()),
+        }
+    }
 }
 
 /// Where a goal is.
@@ -53,6 +65,10 @@ pub(crate) struct Goal {
     pub dependents: BTreeSet<GoalId>,
     /// Whether a request names it.
     pub top: bool,
+    /// Whether a request names an output of which it turned out to be the derivation.
+    pub top_inner: bool,
+    /// The goal of the derivation that was made, for [`Target::Dynamic`].
+    pub inner: Option<GoalId>,
 }
 
 /// All goals of a run.
@@ -82,9 +98,16 @@ impl Graph {
             failed_inputs: 0,
             dependents: BTreeSet::new(),
             top: false,
+            top_inner: false,
+            inner: None,
         });
         self.by_target.insert(target, id);
         id
+    }
+
+    /// The goal for `target`, if there is one.
+    pub fn find(&self, target: &Target) -> Option<&Goal> {
+        self.by_target.get(target).map(|id| self.get(*id))
     }
 
     pub fn get(&self, id: GoalId) -> &Goal {
@@ -104,6 +127,7 @@ impl Goal {
     pub fn path(&self) -> &StorePath {
         match &self.target {
             Target::Derivation(path) | Target::Path(path) => path,
+            Target::Dynamic(path) => path.base(),
         }
     }
 

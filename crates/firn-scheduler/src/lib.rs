@@ -8,6 +8,7 @@
 //!   [`Substituter`].
 
 pub mod executor;
+mod dynamic;
 mod goals;
 pub mod missing;
 mod realise;

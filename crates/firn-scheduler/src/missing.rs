@@ -36,9 +36,12 @@ pub(crate) async fn query_missing(scheduler: &Scheduler, paths: &[DerivedPath]) 
                     opaque.insert(path.clone());
                 }
                 DerivedPath::Built { drv, outputs } => {
-                    // What a derivation that is yet to be built will want cannot be known.
-                    if let SingleDerivedPath::Opaque(drv) = &**drv {
-                        built(scheduler, drv, outputs, &mut missing, &mut candidates, &mut next).await?;
+                    match crate::dynamic::resolve(scheduler, drv).await? {
+                        Some(drv) => {
+                            built(scheduler, &drv, outputs, &mut missing, &mut candidates, &mut next).await?;
+                        }
+                        // What a derivation that is yet to be built will want cannot be known.
+                        None => next.extend(producer(drv)),
                     }
                 }
             }
@@ -73,6 +76,16 @@ pub(crate) async fn query_missing(scheduler: &Scheduler, paths: &[DerivedPath]) 
         round = next;
     }
     Ok(missing)
+}
+
+/// The request for a derivation that is an output of another one.
+fn producer(drv: &SingleDerivedPath) -> Option<DerivedPath> {
+    match drv {
+        SingleDerivedPath::Opaque(_) => None,
+        SingleDerivedPath::Built { drv, output } => {
+            Some(DerivedPath::Built { drv: Arc::clone(drv), outputs: OutputsSpec::single(output) })
+        }
+    }
 }
 
 async fn substitutable(

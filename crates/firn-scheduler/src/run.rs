@@ -21,7 +21,7 @@ type Known = BTreeMap<(StorePath, String), StorePath>;
 pub(crate) struct Run<'a> {
     pub(crate) scheduler: &'a Scheduler,
     mode: BuildMode,
-    graph: Graph,
+    pub(crate) graph: Graph,
     /// Goals to look at, by order.
     fresh: BTreeSet<(String, StorePath, GoalId)>,
     jobs: JoinSet<(GoalId, Job)>,
@@ -118,13 +118,10 @@ impl<'a> Run<'a> {
         let id = match path {
             DerivedPath::Opaque(path) => self.graph.goal(Target::Path(path.clone())),
             DerivedPath::Built { drv, outputs } => {
-                let SingleDerivedPath::Opaque(drv) = &**drv else {
-                    return Err(StoreError::Other(format!(
-                        "building '{}' is not supported: the derivation is an output of another one",
-                        path.render(self.scheduler.store.store_dir())
-                    )));
-                };
-                let id = self.graph.goal(Target::Derivation(drv.clone()));
+                let id = self.graph.goal(Target::outputs_of(drv));
+                if let SingleDerivedPath::Built { .. } = &**drv {
+                    self.require_dynamic()?;
+                }
                 let goal = self.graph.get_mut(id);
                 match outputs {
                     OutputsSpec::All => goal.wants_all = true,
@@ -138,7 +135,7 @@ impl<'a> Run<'a> {
         Ok(id)
     }
 
-    fn look_at(&mut self, id: GoalId) {
+    pub(crate) fn look_at(&mut self, id: GoalId) {
         let (name, path) = self.graph.get(id).order();
         self.fresh.insert((name, path, id));
     }
@@ -189,6 +186,7 @@ impl<'a> Run<'a> {
             _ if waiting => self.advance(id).await,
             Target::Path(path) => self.take_up_path(id, path).await,
             Target::Derivation(drv) => self.take_up_derivation(id, drv).await,
+            Target::Dynamic(drv) => self.take_up_dynamic(id, drv).await,
         };
         match outcome {
             Ok(()) => Ok(()),
@@ -390,25 +388,26 @@ impl<'a> Run<'a> {
             }
             _ => return Ok(()),
         };
-        Err(StoreError::Other(format!(
-            "experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"
-        )))
+        Err(feature_is_off(feature))
+    }
+
+    pub(crate) fn require_dynamic(&self) -> StoreResult<()> {
+        match self.scheduler.config.dynamic_derivations {
+            true => Ok(()),
+            false => Err(feature_is_off("dynamic-derivations")),
+        }
     }
 
     /// Only what was asked for is checked or repaired; what it depends on is built as usual.
     fn mode_of(&self, id: GoalId) -> BuildMode {
-        if self.graph.get(id).top { self.mode } else { BuildMode::Normal }
+        let goal = self.graph.get(id);
+        if goal.top || goal.top_inner { self.mode } else { BuildMode::Normal }
     }
 
     /// Makes goals of the inputs, and starts the build where all are done.
     async fn wait_for_inputs(&mut self, id: GoalId, drv: &Arc<Derivation>) -> StoreResult<()> {
         if drv.has_dynamic_inputs() {
-            return Err(StoreError::Build {
-                status: 1,
-                message:
-                    "derivations that depend on outputs of outputs (dynamic derivations) are not supported"
-                        .to_owned(),
-            });
+            self.require_dynamic()?;
         }
         self.progress.add(&self.progress.expected);
         self.graph.get_mut(id).state = State::Waiting;
@@ -421,39 +420,54 @@ impl<'a> Run<'a> {
         for source in drv.input_srcs.difference(&valid) {
             inputs.push(self.graph.goal(Target::Path(source.clone())));
         }
-        for (path, node) in &drv.input_drvs {
-            let input = self.graph.goal(Target::Derivation(path.clone()));
-            let goal = self.graph.get_mut(input);
-            let news = node.outputs.iter().any(|name| !goal.wants(name));
-            goal.wanted.extend(node.outputs.iter().cloned());
-            // What was enough for others may not be for this one: their outputs were valid, ours need not be.
-            if news && matches!(&goal.state, State::Succeeded(s) if s.status != BuildStatus::Built) {
-                goal.state = State::New;
-            }
-            inputs.push(input);
+        for (made_by, outputs) in wanted_inputs(drv) {
+            inputs.push(self.want(&made_by, &outputs));
         }
         for input in inputs {
-            let goal = self.graph.get_mut(input);
-            match &goal.state {
-                State::Succeeded(_) => {}
-                State::Failed(_) => self.graph.get_mut(id).failed_inputs += 1,
-                state => {
-                    let is_new = matches!(state, State::New);
-                    goal.dependents.insert(id);
-                    self.graph.get_mut(id).waits_for.insert(input);
-                    if is_new {
-                        self.look_at(input);
-                    }
-                }
-            }
+            self.depend(id, input);
         }
         self.advance(id).await
     }
 
+    /// The goal that makes outputs of a derivation, told that these are wanted.
+    pub(crate) fn want(&mut self, drv: &SingleDerivedPath, outputs: &BTreeSet<String>) -> GoalId {
+        let input = self.graph.goal(Target::outputs_of(drv));
+        let goal = self.graph.get_mut(input);
+        let news = outputs.iter().any(|name| !goal.wants(name));
+        goal.wanted.extend(outputs.iter().cloned());
+        // What was enough for others may not be for this one: their outputs were valid, ours need not be.
+        if news && matches!(&goal.state, State::Succeeded(s) if s.status != BuildStatus::Built) {
+            goal.state = State::New;
+        }
+        input
+    }
+
+    /// Makes one goal wait for another, unless that is done.
+    pub(crate) fn depend(&mut self, id: GoalId, input: GoalId) {
+        let goal = self.graph.get_mut(input);
+        match &goal.state {
+            State::Succeeded(_) => {}
+            State::Failed(_) => self.graph.get_mut(id).failed_inputs += 1,
+            state => {
+                let is_new = matches!(state, State::New);
+                goal.dependents.insert(id);
+                self.graph.get_mut(id).waits_for.insert(input);
+                if is_new {
+                    self.look_at(input);
+                }
+            }
+        }
+    }
+
     /// Goes on with a goal one of whose inputs was done.
-    async fn advance(&mut self, id: GoalId) -> StoreResult<()> {
+    pub(crate) async fn advance(&mut self, id: GoalId) -> StoreResult<()> {
         let goal = self.graph.get(id);
         if !matches!(goal.state, State::Waiting) {
+            return Ok(());
+        }
+        if let Target::Dynamic(drv) = &goal.target {
+            let drv = drv.clone();
+            self.advance_dynamic(id, &drv);
             return Ok(());
         }
         let failed = goal.failed_inputs;
@@ -475,6 +489,14 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// The outputs of a derivation that became known in this run.
+    pub(crate) fn known_outputs(&self, drv: &StorePath) -> impl Iterator<Item = (String, StorePath)> {
+        self.known
+            .range((drv.clone(), String::new())..)
+            .take_while(move |((path, _), _)| path == drv)
+            .map(|((_, name), path)| (name.clone(), path.clone()))
+    }
+
     async fn start_build(&mut self, id: GoalId) -> StoreResult<()> {
         let goal = self.graph.get(id);
         let drv_path = goal.path().clone();
@@ -482,24 +504,20 @@ impl<'a> Run<'a> {
         let store = Arc::clone(&self.scheduler.store);
         let mut roots: BTreeSet<StorePath> = drv.input_srcs.clone();
         let mut input_outputs = BTreeMap::new();
-        for (input, node) in &drv.input_drvs {
-            let outputs = self.scheduler.outputs_of(input).await?;
-            for name in &node.outputs {
-                let found = match self.known.get(&(input.clone(), name.clone())) {
-                    Some(path) => Some(path.clone()),
-                    None => outputs.get(name).cloned().flatten(),
-                };
-                let Some(path) = found else {
+        for (input, names) in wanted_inputs(&drv) {
+            let outputs = self.input_outputs(&input).await?;
+            for name in names {
+                let Some(path) = outputs.get(&name).cloned() else {
                     let dir = store.store_dir();
                     let message = format!(
                         "derivation '{}' requires non-existent output '{name}' from input derivation '{}'",
                         dir.display(&drv_path),
-                        dir.display(input)
+                        input.render(dir)
                     );
                     self.fail(id, BuildFailure::new(BuildStatus::MiscFailure, message));
                     return Ok(());
                 };
-                input_outputs.insert((input.clone(), name.clone()), path.clone());
+                input_outputs.insert((input.clone(), name), path.clone());
                 roots.insert(path);
             }
         }
@@ -511,11 +529,8 @@ impl<'a> Run<'a> {
             false => (drv_path, drv),
             true => {
                 let resolved = drv
-                    .resolve(store.store_dir(), |input, name| match input {
-                        SingleDerivedPath::Opaque(path) => {
-                            input_outputs.get(&(path.clone(), name.to_owned())).cloned()
-                        }
-                        SingleDerivedPath::Built { .. } => None,
+                    .resolve(store.store_dir(), |input, name| {
+                        input_outputs.get(&(input.clone(), name.to_owned())).cloned()
                     })
                     .map_err(|e| StoreError::Other(e.to_string()))?;
                 let Some(resolved) = resolved else {
@@ -587,8 +602,19 @@ impl<'a> Run<'a> {
                 }
                 self.settle(id, State::Succeeded(success));
             }
-            Job::Built(Err(failure), _) => {
+            Job::Built(Err(failure), resolved) => {
                 self.progress.add(&self.progress.failed);
+                let failure = match resolved {
+                    // The failure is that of another derivation than the one that was asked for.
+                    Some((path, _)) if failure.status != BuildStatus::Cancelled => {
+                        self.scheduler.logger.error(&failure.message);
+                        self.flags.add(failure.status);
+                        let path = self.scheduler.store.store_dir().display(&path);
+                        let message = format!("build of resolved derivation '{path}' failed");
+                        BuildFailure::new(BuildStatus::DependencyFailed, message)
+                    }
+                    _ => failure,
+                };
                 self.fail(id, failure);
             }
             Job::Substituted(Err(failure)) if !self.scheduler.config.fallback => {
@@ -625,16 +651,17 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn succeed(&mut self, id: GoalId, status: BuildStatus, outputs: BTreeMap<String, StorePath>) {
+    pub(crate) fn succeed(&mut self, id: GoalId, status: BuildStatus, outputs: BTreeMap<String, StorePath>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
         let success = BuildSuccess { status, outputs, start_time: now, stop_time: now };
         self.settle(id, State::Succeeded(success));
     }
 
-    fn fail(&mut self, id: GoalId, failure: BuildFailure) {
+    pub(crate) fn fail(&mut self, id: GoalId, failure: BuildFailure) {
         self.flags.add(failure.status);
         let goal = self.graph.get(id);
-        if !goal.dependents.is_empty() {
+        // Whoever waits for the derivation behind an output fails with the same words.
+        if goal.dependents.iter().any(|dependent| self.graph.get(*dependent).inner != Some(id)) {
             self.scheduler.logger.error(&failure.message);
         }
         if goal.top && !self.scheduler.config.keep_going {
@@ -644,12 +671,13 @@ impl<'a> Run<'a> {
     }
 
     /// Ends a goal; those that wait for it are taken up again.
-    fn settle(&mut self, id: GoalId, state: State) {
+    pub(crate) fn settle(&mut self, id: GoalId, state: State) {
         let failed = matches!(state, State::Failed(_));
         if let State::Succeeded(success) = &state {
-            let drv = self.graph.get(id).path().clone();
-            for (name, path) in &success.outputs {
-                self.known.insert((drv.clone(), name.clone()), path.clone());
+            if let Target::Derivation(drv) = &self.graph.get(id).target {
+                for (name, path) in &success.outputs {
+                    self.known.insert((drv.clone(), name.clone()), path.clone());
+                }
             }
         }
         let goal = self.graph.get_mut(id);
@@ -706,6 +734,29 @@ impl<'a> Run<'a> {
         }
         result
     }
+}
+
+fn feature_is_off(feature: &str) -> StoreError {
+    StoreError::Other(format!(
+        "experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"
+    ))
+}
+
+/// The derivations that a derivation depends on, each with the outputs that it wants of it.
+fn wanted_inputs(drv: &Derivation) -> Vec<(SingleDerivedPath, BTreeSet<String>)> {
+    let opaque = |path: &StorePath| Arc::new(SingleDerivedPath::Opaque(path.clone()));
+    let mut work: Vec<_> = drv.input_drvs.iter().rev().map(|(path, node)| (opaque(path), node)).collect();
+    let mut wanted = Vec::new();
+    while let Some((input, node)) = work.pop() {
+        for (output, child) in node.dynamic.iter().rev() {
+            let built = SingleDerivedPath::Built { drv: Arc::clone(&input), output: output.clone() };
+            work.push((Arc::new(built), child));
+        }
+        if !node.outputs.is_empty() || node.dynamic.is_empty() {
+            wanted.push(((*input).clone(), node.outputs.clone()));
+        }
+    }
+    wanted
 }
 
 /// Everything that `roots` refer to, and they themselves.

@@ -50,6 +50,25 @@ fn store_path(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     Ok(Value::str_with(&path, context))
 }
 
+/// What stands for an output in a string: its path where the derivation states it, else a placeholder.
+fn output_text(vm: &mut Vm, drv: &SingleDerivedPath, output: &str, pos: Pos) -> EvalResult<String> {
+    if let SingleDerivedPath::Opaque(path) = drv {
+        let dir = vm.host.store_dir().clone();
+        let derivation = vm.host.read_derivation(path).map_err(host_error)?;
+        let failed = |text: String| EvalError::at(ErrorKind::Eval, pos, text);
+        let outputs = derivation.output_paths(&dir).map_err(|e| failed(e.to_string()))?;
+        match outputs.get(output) {
+            None => {
+                let path = dir.display(path);
+                return Err(failed(format!("derivation '{path}' does not have output '{output}'")));
+            }
+            Some(Some(path)) => return Ok(dir.display(path)),
+            Some(None) => {}
+        }
+    }
+    Ok(firn_derivation::DownstreamPlaceholder::of(drv, output).render())
+}
+
 fn output_of(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the first argument to builtins.outputOf";
     let string = vm.force_string(args[0], pos, what)?;
@@ -90,7 +109,7 @@ fn output_of(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             (expected, message)
         }
         SingleDerivedPath::Built { drv, output } => {
-            let expected = firn_derivation::DownstreamPlaceholder::of(drv, output).render();
+            let expected = output_text(vm, drv, output, pos)?;
             let shown = String::from_utf8_lossy(text);
             let message = format!(
                 "string '{shown}' has context with the output '{output}' from derivation '{}', but the string is not the right placeholder for this derivation output. It should be '{expected}'",
@@ -99,15 +118,13 @@ fn output_of(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             (expected, message)
         }
     };
-    // Outputs whose path is known stand in the string by that path.
-    let known = matches!(&drv, SingleDerivedPath::Built { .. }) && text.starts_with(dir.as_str().as_bytes());
-    if text != expected.as_bytes() && !known {
+    if text != expected.as_bytes() {
         return Err(EvalError::new(ErrorKind::Eval, message).context(pos, what));
     }
     let output =
         vm.string_no_context(args[1], pos, "while evaluating the second argument to builtins.outputOf")?;
     let output = String::from_utf8_lossy(output.as_bytes()).into_owned();
-    let shown = firn_derivation::DownstreamPlaceholder::of(&drv, &output).render();
+    let shown = output_text(vm, &drv, &output, pos)?;
     let elem = ContextElem::Built { drv: Arc::new(drv), output };
     Ok(Value::str_with(shown.as_bytes(), Context::single(&elem)))
 }

@@ -123,11 +123,11 @@ fn planned(context: &Context, store: &dyn Store, path: &DerivedPath) -> CliResul
     match path {
         DerivedPath::Opaque(path) => Ok(json!(dir.display(path))),
         DerivedPath::Built { drv, outputs } => {
-            let known = context.block_on(context.eval_store()?.query_derivation_outputs(drv.base()))??;
+            let known = installables::known_outputs(context, &*context.eval_store()?, drv)?;
             let wanted = known.into_iter().filter(|(name, _)| outputs.contains(name));
             let outputs: Map<String, Value> =
                 wanted.map(|(name, path)| (name, json!(path.map(|path| dir.display(&path))))).collect();
-            Ok(json!({ "drvPath": dir.display(drv.base()), "outputs": outputs }))
+            Ok(json!({ "drvPath": drv.render(dir), "outputs": outputs }))
         }
     }
 }

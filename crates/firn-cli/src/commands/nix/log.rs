@@ -43,10 +43,12 @@ impl NixCommand for Log {
             return Err(CliError::failed(format!("argument '{shown}' should evaluate to one store path")));
         };
         let path = match wanted {
-            DerivedPath::Opaque(path) => path,
-            DerivedPath::Built { drv, .. } => drv.base(),
+            DerivedPath::Opaque(path) => path.clone(),
+            DerivedPath::Built { drv, .. } => {
+                crate::installables::known_derivation(context, &*context.eval_store()?, drv)?
+            }
         };
-        show(context, path, &wanted.render(store.store_dir()))?;
+        show(context, &path, &wanted.render(store.store_dir()))?;
         Ok(0)
     }
 }

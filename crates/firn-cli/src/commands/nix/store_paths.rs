@@ -88,7 +88,7 @@ pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTree
                 paths.insert(path.clone());
             }
             DerivedPath::Built { drv, outputs } => {
-                let known = context.block_on(store.query_derivation_outputs(drv.base()))??;
+                let known = crate::installables::known_outputs(context, &*store, drv)?;
                 let known = known.into_iter().filter(|(name, _)| outputs.contains(name));
                 paths.extend(known.filter_map(|(_, path)| path));
             }
