@@ -1,5 +1,6 @@
 //! What a build needs to know besides its derivation; the composition root fills it from settings.
 
+use crate::nested::NestedServer;
 use firn_core::signature::SecretKey;
 use firn_sandbox::users::UidRange;
 use std::collections::{BTreeMap, BTreeSet};
@@ -79,6 +80,10 @@ pub struct BuildConfig {
     pub nix_command: bool,
     /// Experimental feature `ca-derivations`.
     pub ca_derivations: bool,
+    /// Each build in a cgroup of its own.
+    pub use_cgroups: bool,
+    /// Serves builds that call Nix themselves (experimental feature `recursive-nix`).
+    pub nested: Option<Arc<dyn NestedServer>>,
 }
 
 impl Default for BuildConfig {
@@ -120,6 +125,8 @@ impl Default for BuildConfig {
             downloads: crate::builtins::Downloads::default(),
             nix_command: false,
             ca_derivations: false,
+            use_cgroups: false,
+            nested: None,
         }
     }
 }

@@ -69,10 +69,13 @@ impl LocalExecutor {
             ));
         }
         let required = options.required_features(&request.drv);
-        let available: BTreeSet<String> = match config.ca_derivations {
-            true => config.system_features.iter().cloned().chain(["ca-derivations".to_owned()]).collect(),
-            false => config.system_features.clone(),
-        };
+        let mut available = config.system_features.clone();
+        if config.ca_derivations {
+            available.insert("ca-derivations".to_owned());
+        }
+        if config.nested.is_some() {
+            available.insert(crate::nested::FEATURE.to_owned());
+        }
         if !required.is_subset(&available) {
             let list = |set: &BTreeSet<String>| set.iter().cloned().collect::<Vec<_>>().join(", ");
             reasons.push(format!(
@@ -142,6 +145,7 @@ impl LocalExecutor {
                 outputs,
                 start_time,
                 stop_time: start_time,
+                cpu: None,
             });
         }
         let job = Job {
@@ -156,11 +160,11 @@ impl LocalExecutor {
             cancel: cancel.as_fd(),
             known: &known,
         };
-        let outputs = job.run()?;
+        let (outputs, cpu) = job.run()?;
         let dir = self.target.store_dir();
         let paths: Vec<String> = outputs.values().map(|path| dir.display(path)).collect();
         hooks::post_build(&self.config, &self.logger, &dir.display(&request.drv_path), &paths)?;
-        Ok(BuildSuccess { status: BuildStatus::Built, outputs, start_time, stop_time: now() })
+        Ok(BuildSuccess { status: BuildStatus::Built, outputs, start_time, stop_time: now(), cpu })
     }
 }
 

@@ -1,9 +1,11 @@
 //! One build, from its derivation to its registered outputs. Runs in a thread of its own, and blocks.
 
 use crate::builtins;
+use crate::cgroup::Cgroup;
 use crate::config::BuildConfig;
 use crate::environment::Surroundings;
 use crate::log::{LogFile, LogLines, show_line};
+use crate::nested::{self, BuildScope, Nested};
 use crate::outputs::{Planned, Registration, input_rewrites, scratch_path};
 use crate::place::{BuildDir, SandboxRoot};
 use crate::sandbox::{View, is_diverted, is_sandboxed};
@@ -14,12 +16,12 @@ use firn_derivation::resolve::rewrite;
 use firn_derivation::{DerivationOptions, DerivationType};
 use firn_sandbox::spec::path_bytes;
 use firn_sandbox::users::{IDS_PER_BUILD, UserLock};
-use firn_sandbox::{Event, ExitStatus, Program, Sandbox, SandboxError, SandboxSpec, Spawner};
+use firn_sandbox::{BuildUser, Event, ExitStatus, Program, Sandbox, SandboxError, SandboxSpec, Spawner};
 use firn_scheduler::status::{cannot_build, known_outputs};
 use firn_scheduler::{BuildFailure, BuildObserver, BuildRequest};
 use firn_store::activity::{Activity, ActivityType, Field, Logger, Verbosity};
-use firn_store::{BuildMode, BuildStatus, BuildTarget};
-use std::collections::BTreeMap;
+use firn_store::{BuildMode, BuildStatus, BuildTarget, CpuTimes};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -50,6 +52,8 @@ pub(crate) struct Job<'a> {
 struct Started {
     // Fields drop in this order: the processes first, then what they used.
     sandbox: Sandbox,
+    nested: Option<Nested>,
+    cgroup: Option<Cgroup>,
     dir: BuildDir,
     root: Option<SandboxRoot>,
     user: Option<UserLock>,
@@ -63,8 +67,8 @@ enum End {
 }
 
 impl Job<'_> {
-    /// Builds; returns all outputs by name.
-    pub fn run(&self) -> Result<BTreeMap<String, StorePath>, BuildFailure> {
+    /// Builds; returns all outputs by name, and what the build took where that is counted.
+    pub fn run(&self) -> Result<(BTreeMap<String, StorePath>, Option<CpuTimes>), BuildFailure> {
         let target = &**self.target;
         let mut sandboxed =
             is_sandboxed(target, self.config, &self.request.drv_path, self.kind, self.options)?;
@@ -81,6 +85,9 @@ impl Job<'_> {
         self.observer.started();
         let result = self.follow(&mut started);
         self.observer.stopped();
+        // What the build asked for goes no further than the build.
+        let added = started.nested.as_mut().map(Nested::stop).unwrap_or_default();
+        let cpu = self.cpu_times(&started);
         let (end, lines) = match result {
             Ok(followed) => followed,
             Err(failure) => {
@@ -102,10 +109,10 @@ impl Job<'_> {
                 return Err(failure);
             }
         }
-        match self.register(&started) {
+        match self.register(&started, &added) {
             Ok(outputs) => {
                 self.remove_redirected(&started);
-                Ok(outputs)
+                Ok((outputs, cpu))
             }
             Err(failure) => {
                 self.clean_after_failure(started);
@@ -214,7 +221,16 @@ impl Job<'_> {
             input_paths: &self.request.input_paths,
             build_dir: &seen_dir,
         };
-        let environment = surroundings.environment()?;
+        let mut environment = surroundings.environment()?;
+        let nested = self
+            .config
+            .nested
+            .as_deref()
+            .filter(|_| self.options.required_features(drv).contains(nested::FEATURE));
+        if nested.is_some() {
+            let socket = format!("unix://{}", seen_dir.join(nested::SOCKET).display());
+            environment.variables.insert(b"NIX_REMOTE".to_vec(), socket.into_bytes());
+        }
         let rewrites = input_rewrites(target, &planned);
         for (name, contents) in &environment.files {
             dir.write(name, &rewrite(contents, &rewrites))?;
@@ -241,6 +257,7 @@ impl Job<'_> {
                     root: &root.root,
                     work: &dir.work,
                     whole_system: build_user.is_some_and(|user| user.count != 1),
+                    grows: nested.is_some(),
                 };
                 Some(view.isolation()?)
             }
@@ -257,6 +274,11 @@ impl Job<'_> {
                 Program::Execute { path: drv.builder.clone(), args }
             }
         };
+        let cgroup = self.cgroup(build_user)?;
+        let listener = match nested {
+            Some(_) => Some(nested::listen(&dir)?),
+            None => None,
+        };
         let env = environment.variables.iter().map(|(name, value)| {
             let text = [name.as_slice(), b"=", value.as_slice()].concat();
             rewrite(&text, &rewrites)
@@ -271,6 +293,7 @@ impl Job<'_> {
             cwd: path_bytes(&seen_dir),
             user: build_user.cloned(),
             isolation,
+            cgroup: cgroup.as_ref().map(|cgroup| path_bytes(cgroup.path())),
             require_drop_groups: config.require_drop_supplementary_groups,
             linux32,
             linux26: config.impersonate_linux_26 && x86,
@@ -290,7 +313,19 @@ impl Job<'_> {
                 for warning in sandbox.take_warnings() {
                     self.logger.warn(&warning);
                 }
-                Ok(Started { sandbox, dir, root, user, planned })
+                let mut started = Started { sandbox, nested: None, cgroup, dir, root, user, planned };
+                if let (Some(server), Some(listener)) = (nested, listener) {
+                    let inside = match &started.root {
+                        Some(root) => {
+                            let mounter = started.sandbox.mounter();
+                            Some((root, mounter.map_err(|e| BuildFailure::other(setup_text(&e)))?))
+                        }
+                        None => None,
+                    };
+                    let scope = BuildScope::new(self.target, &self.request.input_paths, inside)?;
+                    started.nested = Some(Nested::start(server, listener, scope, self.logger)?);
+                }
+                Ok(started)
             }
             Err(SandboxError::NoNamespaces(why)) => Err(StartError::NoNamespaces(why, user)),
             Err(e) => Err(StartError::Failure(BuildFailure::other(setup_text(&e)))),
@@ -382,7 +417,46 @@ impl Job<'_> {
         silent.into_iter().chain(total).min()
     }
 
-    fn register(&self, started: &Started) -> Result<BTreeMap<String, StorePath>, BuildFailure> {
+    /// As the cgroup counted it, else as the kernel counted processes.
+    fn cpu_times(&self, started: &Started) -> Option<CpuTimes> {
+        if !self.config.use_cgroups {
+            return None;
+        }
+        let counted = started.cgroup.as_ref().and_then(Cgroup::cpu_times);
+        let processes = || started.sandbox.cpu_times().map(|t| CpuTimes { user: t.user, system: t.system });
+        counted.or_else(processes)
+    }
+
+    /// The build's cgroup, where it is to have one and can.
+    fn cgroup(&self, user: Option<&BuildUser>) -> Result<Option<Cgroup>, BuildFailure> {
+        let whole = user.is_some_and(|user| user.count != 1);
+        if !self.config.use_cgroups && !whole {
+            return Ok(None);
+        }
+        let made = Cgroup::create(self.target.state_dir(), user);
+        match made {
+            Ok(None) if self.config.use_cgroups => {
+                static TOLD: std::sync::Once = std::sync::Once::new();
+                TOLD.call_once(|| {
+                    self.logger.warn(
+                        "cannot determine the cgroups file system: cgroups v2 are not mounted; builds run without, \
+                         and their processor time is that of their processes",
+                    );
+                });
+                Ok(None)
+            }
+            Err(_) if !self.config.use_cgroups => Ok(None),
+            made => made,
+        }
+    }
+
+    fn register(
+        &self,
+        started: &Started,
+        added: &BTreeSet<StorePath>,
+    ) -> Result<BTreeMap<String, StorePath>, BuildFailure> {
+        // The outputs may refer to what the build added too.
+        let input_paths: BTreeSet<StorePath> = self.request.input_paths.union(added).cloned().collect();
         let registration = Registration {
             target: self.target,
             config: self.config,
@@ -391,7 +465,7 @@ impl Job<'_> {
             drv: &self.request.drv,
             options: self.options,
             mode: self.request.mode,
-            input_paths: &self.request.input_paths,
+            input_paths: &input_paths,
             planned: &started.planned,
             root: started.root.as_ref(),
             user: started.user.as_ref().map(UserLock::user),
@@ -414,6 +488,10 @@ impl Job<'_> {
             }
             let command = if self.config.nix_command { "nix log" } else { "nix-store -l" };
             message += &format!("For full logs, run:\n  {BOLD}{command} {drv}{NORMAL}");
+        }
+        if started.cgroup.as_ref().is_some_and(Cgroup::ran_out_of_memory) {
+            message +=
+                "\nnote: the kernel killed processes of the build because its cgroup ran out of memory";
         }
         if disk_full {
             message += "\nnote: build failure may have been caused by lack of free disk space";

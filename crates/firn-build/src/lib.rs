@@ -9,6 +9,7 @@
 //! One build runs in one thread of its own ([`LocalExecutor`]); everything below it blocks.
 
 pub mod builtins;
+mod cgroup;
 mod checks;
 pub mod config;
 mod environment;
@@ -16,6 +17,7 @@ mod executor;
 mod hooks;
 mod job;
 mod log;
+mod nested;
 mod outputs;
 mod place;
 mod random;
@@ -27,4 +29,5 @@ mod trees;
 pub use config::{BuildConfig, SandboxMode, SandboxPath};
 pub use executor::LocalExecutor;
 pub use hooks::post_build as run_post_build_hook;
+pub use nested::NestedServer;
 pub use structured::shell as structured_shell;

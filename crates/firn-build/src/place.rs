@@ -88,6 +88,24 @@ impl BuildDir {
         fs::File::from(fd).write_all(contents).map_err(io_failure("writing file", &path))
     }
 
+    /// A file in the directory, reached by the directory's descriptor.
+    pub fn by_descriptor(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}/{name}", self.work_fd.as_raw_fd()))
+    }
+
+    /// Gives a file that we made to the builder.
+    pub fn hand_over(&self, name: &str, mode: Mode) -> Result<(), BuildFailure> {
+        let fail =
+            |e: rustix::io::Errno| io_failure("cannot change ownership of", &self.work.join(name))(e.into());
+        rustix::fs::chmodat(&self.work_fd, name, mode, rustix::fs::AtFlags::empty()).map_err(fail)?;
+        if let Some(user) = &self.user {
+            let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+            let flags = rustix::fs::AtFlags::SYMLINK_NOFOLLOW;
+            rustix::fs::chownat(&self.work_fd, name, Some(uid), Some(gid), flags).map_err(fail)?;
+        }
+        Ok(())
+    }
+
     /// Leaves the directory for the user to look at.
     pub fn keep(&mut self) {
         self.kept = true;
@@ -162,6 +180,16 @@ impl SandboxRoot {
         let store_fd = open_directory(&store)?;
         guard.release();
         Ok(SandboxRoot { target: Arc::clone(target), parent, root, store_fd })
+    }
+
+    /// The store directory in the root, on the host.
+    pub fn store_path(&self) -> PathBuf {
+        self.root.join(self.target.store_dir().as_str().trim_start_matches('/'))
+    }
+
+    /// Its descriptor.
+    pub fn store_fd(&self) -> Result<OwnedFd, BuildFailure> {
+        self.store_fd.try_clone().map_err(io_failure("duplicating descriptor of", &self.root))
     }
 
     /// Where an output is: through the descriptor, whatever the builder made of the directories above it.

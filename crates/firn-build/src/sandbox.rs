@@ -55,6 +55,8 @@ pub(crate) struct View<'a> {
     /// The build directory on the host.
     pub work: &'a Path,
     pub whole_system: bool,
+    /// Whether more store paths may be shown while it runs.
+    pub grows: bool,
 }
 
 #[derive(Clone)]
@@ -134,6 +136,7 @@ impl View<'_> {
             shm_size: config.sandbox_dev_shm_size.clone(),
             private_pts: true,
             home: path_bytes(&config.sandbox_build_dir),
+            grows: self.grows.then(|| dir.as_str().into()),
             whole_system: self.whole_system,
         })
     }

@@ -35,6 +35,13 @@ pub fn scheduler(
     }
     let here: Arc<dyn Executor> = match &opened.local {
         Some(local) => {
+            if settings.has_feature(ExperimentalFeature::RecursiveNix) {
+                config.nested = Some(Arc::new(crate::nested::Server {
+                    opened: opened.clone(),
+                    substituter: substituter.clone(),
+                    settings: settings.clone(),
+                }));
+            }
             local.watch_free_space();
             let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
             Arc::new(LocalExecutor::new(target, config.clone(), Arc::clone(logger)))
@@ -182,9 +189,6 @@ fn secret_keys(s: &Settings) -> CliResult<Vec<Arc<SecretKey>>> {
 
 fn build_config(s: &Settings) -> CliResult<BuildConfig> {
     let seconds = |n: i64| u64::try_from(n).ok().filter(|n| *n > 0).map(Duration::from_secs);
-    if s.use_cgroups {
-        return Err(CliError::failed("setting 'use-cgroups' is not supported yet by this version of firn"));
-    }
     let settings_text = s
         .overridden()
         .map(|setting| format!("{} = {}\n", setting.name, String::from_utf8_lossy(&setting.render(s))))
@@ -244,5 +248,7 @@ fn build_config(s: &Settings) -> CliResult<BuildConfig> {
         },
         nix_command: s.has_feature(ExperimentalFeature::NixCommand),
         ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
+        use_cgroups: s.use_cgroups,
+        nested: None,
     })
 }

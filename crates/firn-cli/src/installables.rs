@@ -8,7 +8,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_eval::{Coerce, ContextElem, CopyToStore, Kind, Pos, Sym, Value, Vm};
-use firn_store::{BuildMode, BuildResult, BuildStatus, BuildStore, Store, StoreError};
+use firn_store::{BuildMode, BuildResult, BuildStatus, BuildStore, CpuTimes, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -164,7 +164,9 @@ impl InstallableArgs {
             match path {
                 DerivedPath::Opaque(path) => found.push(path),
                 DerivedPath::Built { drv, outputs } => {
-                    let wanted = known_outputs(context, &*store, &drv)?.into_iter().filter(|(name, _)| outputs.contains(name));
+                    let wanted = known_outputs(context, &*store, &drv)?
+                        .into_iter()
+                        .filter(|(name, _)| outputs.contains(name));
                     found.extend(wanted.filter_map(|(_, path)| path));
                 }
             }
@@ -276,9 +278,27 @@ fn store_path(store: &dyn Store, name: &OsStr) -> CliResult<DerivedPath> {
     let (path, outputs) = split_outputs(&text)?;
     // Without outputs the name stays as it is in bytes.
     let path = if outputs.is_some() { OsStr::new(path) } else { name };
+    // `drv^out^out`: the derivation is itself an output of another one.
+    let mut steps = match outputs {
+        Some(_) => path.to_str().unwrap_or_default().split('^'),
+        None => "".split('^'),
+    };
+    let path = match outputs {
+        Some(_) => OsStr::new(steps.next().unwrap_or_default()),
+        None => path,
+    };
     let path = follow_links(store.store_dir(), path)?;
     match outputs {
-        Some(outputs) => Ok(DerivedPath::built(path, outputs)),
+        Some(outputs) => {
+            let mut drv = SingleDerivedPath::Opaque(path);
+            for output in steps {
+                if output.is_empty() {
+                    return Err(CliError::usage(format!("invalid extended outputs specifier in '{text}'")));
+                }
+                drv = SingleDerivedPath::Built { drv: Arc::new(drv), output: output.to_owned() };
+            }
+            Ok(DerivedPath::Built { drv: Arc::new(drv), outputs })
+        }
         None => Ok(DerivedPath::Opaque(path)),
     }
 }
@@ -397,6 +417,7 @@ pub struct Built {
     pub outputs: BTreeMap<String, StorePath>,
     pub start_time: i64,
     pub stop_time: i64,
+    pub cpu: Option<CpuTimes>,
 }
 
 /// Builds `paths`, or fails as the failed ones do.
@@ -434,6 +455,7 @@ pub fn build_in(
                 outputs: [(String::new(), path.clone())].into(),
                 start_time: 0,
                 stop_time: 0,
+                cpu: None,
             },
             DerivedPath::Built { drv, outputs } => {
                 let result = results.iter().find(|result| result.path == *path);
@@ -450,6 +472,7 @@ pub fn build_in(
                     outputs: made,
                     start_time: result.map_or(0, |result| result.start_time),
                     stop_time: result.map_or(0, |result| result.stop_time),
+                    cpu: result.and_then(|result| result.cpu),
                 }
             }
         });
@@ -485,9 +508,10 @@ pub fn known_derivation(
     path: &SingleDerivedPath,
 ) -> CliResult<StorePath> {
     let SingleDerivedPath::Built { drv, output } = path else { return Ok(path.base().clone()) };
-    known_outputs(context, store, drv)?.remove(output).flatten().ok_or_else(|| {
-        CliError::failed(format!("'{}' is not built yet", path.render(store.store_dir())))
-    })
+    known_outputs(context, store, drv)?
+        .remove(output)
+        .flatten()
+        .ok_or_else(|| CliError::failed(format!("'{}' is not built yet", path.render(store.store_dir()))))
 }
 
 /// The outputs of a derivation as far as their paths are known.

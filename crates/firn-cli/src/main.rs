@@ -23,6 +23,7 @@ mod local_time;
 mod logger;
 mod manual;
 mod mentions;
+mod nested;
 mod pager;
 mod profile_flag;
 mod repl;

@@ -369,6 +369,7 @@ impl Shared {
                     outputs,
                     start_time,
                     stop_time: start_time,
+                    cpu: None,
                 }));
             }
             Err(failure) => return Attempt::Done(Err(failure)),
@@ -521,7 +522,7 @@ impl Shared {
                 copy_paths(&*remote.store, &*self.store, &paths, options, &self.logger).await?;
             }
         }
-        Ok(Ok(BuildSuccess { status: BuildStatus::Built, outputs, start_time, stop_time: now() }))
+        Ok(Ok(BuildSuccess { status: BuildStatus::Built, outputs, start_time, stop_time: now(), cpu: None }))
     }
 
     fn failure(

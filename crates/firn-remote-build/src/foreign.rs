@@ -205,7 +205,13 @@ impl HookExecutor {
             }
             valid.insert(name, path);
         }
-        Ok(BuildSuccess { status: BuildStatus::Built, outputs: valid, start_time, stop_time: now() })
+        Ok(BuildSuccess {
+            status: BuildStatus::Built,
+            outputs: valid,
+            start_time,
+            stop_time: now(),
+            cpu: None,
+        })
     }
 }
 
@@ -268,7 +274,13 @@ impl Executor for HookExecutor {
                 if valid.len() == known.len() {
                     let time = now();
                     let status = BuildStatus::AlreadyValid;
-                    return Ok(BuildSuccess { status, outputs: valid, start_time: time, stop_time: time });
+                    return Ok(BuildSuccess {
+                        status,
+                        outputs: valid,
+                        start_time: time,
+                        stop_time: time,
+                        cpu: None,
+                    });
                 }
                 reply = self.ask(&request, slots.available() > 0).await?;
             }

@@ -19,7 +19,7 @@ pub mod store_view;
 pub mod users;
 
 pub use init::{BuiltinCall, BuiltinRunner, run_init_if_requested};
-pub use report::{ExitStatus, SandboxError};
-pub use spawn::{Event, Sandbox, Spawner};
+pub use report::{CpuTimes, ExitStatus, SandboxError};
+pub use spawn::{Event, Mounter, Sandbox, Spawner};
 pub use spec::{BuildUser, Bytes, File, Isolation, Mount, Program, SandboxSpec, Symlink};
 pub use store_view::{StoreView, run_in_store_if_requested};

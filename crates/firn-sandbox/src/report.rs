@@ -1,5 +1,6 @@
 //! What the init tells its caller, and how.
 
+use crate::spec::Bytes;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -85,6 +86,13 @@ impl SandboxError {
     }
 }
 
+/// Processor time in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct CpuTimes {
+    pub user: u64,
+    pub system: u64,
+}
+
 /// One report of the init.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Report {
@@ -94,11 +102,23 @@ pub(crate) enum Report {
     NoNamespaces(String),
     /// The environment is set up; the builder is about to run.
     Started,
-    Exited(ExitStatus),
+    /// With the processor time of all processes of the build that were waited for.
+    Exited(ExitStatus, CpuTimes),
+    /// A request was carried out, or why not.
+    Mounted(Result<(), String>),
 }
 
-/// Writes a length-prefixed report.
-pub(crate) fn send(mut to: impl Write, report: &Report) -> io::Result<()> {
+/// What the caller asks of a running init: a mount within the directory that grows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountRequest {
+    /// On the host.
+    pub source: Bytes,
+    /// On the host too: an empty file or directory in the build's root.
+    pub target: Bytes,
+}
+
+/// Writes a length-prefixed report or request.
+pub(crate) fn send(mut to: impl Write, report: &impl Serialize) -> io::Result<()> {
     let body = postcard::to_stdvec(report).map_err(io::Error::other)?;
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     // One write: the builder's process and the init share the socket.
@@ -107,8 +127,8 @@ pub(crate) fn send(mut to: impl Write, report: &Report) -> io::Result<()> {
     to.write_all(&frame)
 }
 
-/// Reads one report; `None` at the end.
-pub(crate) fn receive(mut from: impl Read) -> io::Result<Option<Report>> {
+/// Reads one report or request; `None` at the end.
+pub(crate) fn receive<T: serde::de::DeserializeOwned>(mut from: impl Read) -> io::Result<Option<T>> {
     let mut length = [0; 4];
     match from.read_exact(&mut length) {
         Ok(()) => {}

@@ -1,7 +1,7 @@
 //! The caller's side: start the init, follow it, kill it.
 
-use crate::report::{ExitStatus, Report, SandboxError, receive};
-use crate::spec::SandboxSpec;
+use crate::report::{CpuTimes, ExitStatus, MountRequest, Report, SandboxError, receive, send};
+use crate::spec::{SandboxSpec, path_bytes};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, Mode};
 use rustix::pty::OpenptFlags;
@@ -11,8 +11,10 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The argument that makes the program an init.
@@ -65,7 +67,16 @@ impl Spawner {
             .stderr(Stdio::from(slave))
             .spawn()
             .map_err(SandboxError::io(format!("starting '{}'", self.program.display())))?;
-        Ok(Sandbox { child, control, log: Some(log), status: None, silent_since: None, warnings: Vec::new() })
+        Ok(Sandbox {
+            child,
+            control,
+            log: Some(log),
+            status: None,
+            silent_since: None,
+            warnings: Vec::new(),
+            cpu: None,
+            mounted: None,
+        })
     }
 }
 
@@ -100,6 +111,24 @@ pub enum Event {
     Exited(ExitStatus),
 }
 
+/// Shows a running build more of the host, in the directory that its specification says grows.
+#[derive(Debug)]
+pub struct Mounter(Mutex<(UnixStream, Receiver<Result<(), String>>)>);
+
+impl Mounter {
+    /// Mounts `source` at `target`, an empty file or directory below the build's root; both on the host.
+    pub fn mount(&self, source: &Path, target: &Path) -> Result<(), SandboxError> {
+        let both = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let request = MountRequest { source: path_bytes(source), target: path_bytes(target) };
+        send(&both.0, &request).map_err(SandboxError::io("asking the build's init for a mount"))?;
+        match both.1.recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(why)) => Err(SandboxError::Setup(why)),
+            Err(_) => Err(SandboxError::Silent),
+        }
+    }
+}
+
 /// A build that was started. Dropping it kills the build and waits until it is dead.
 #[derive(Debug)]
 pub struct Sandbox {
@@ -110,6 +139,9 @@ pub struct Sandbox {
     /// When the builder's output ended.
     silent_since: Option<Instant>,
     warnings: Vec<String>,
+    cpu: Option<CpuTimes>,
+    /// Where answers to a [`Mounter`] go.
+    mounted: Option<Sender<Result<(), String>>>,
 }
 
 impl Sandbox {
@@ -119,10 +151,11 @@ impl Sandbox {
             match receive(&self.control).map_err(SandboxError::io("reading from the build's init"))? {
                 None => return Err(SandboxError::Silent),
                 Some(Report::Started) => return Ok(()),
+                Some(Report::Mounted(_)) => {}
                 Some(Report::Warning(text)) => self.warnings.push(text),
                 Some(Report::Failed(text)) => return Err(SandboxError::Setup(text)),
                 Some(Report::NoNamespaces(text)) => return Err(SandboxError::NoNamespaces(text)),
-                Some(Report::Exited(status)) => {
+                Some(Report::Exited(status, _)) => {
                     return Err(SandboxError::Setup(format!("the build's process {status}")));
                 }
             }
@@ -132,6 +165,20 @@ impl Sandbox {
     /// What the init warned of so far.
     pub fn take_warnings(&mut self) -> Vec<String> {
         std::mem::take(&mut self.warnings)
+    }
+
+    /// What shows the build more of the host while it runs; its answers come while [`Sandbox::next_event`] is called
+    /// elsewhere.
+    pub fn mounter(&mut self) -> Result<Mounter, SandboxError> {
+        let control = self.control.try_clone().map_err(SandboxError::io("duplicating the init's socket"))?;
+        let (sender, answers) = channel();
+        self.mounted = Some(sender);
+        Ok(Mounter(Mutex::new((control, answers))))
+    }
+
+    /// The processor time that the build took, once it ended by itself.
+    pub fn cpu_times(&self) -> Option<CpuTimes> {
+        self.cpu
     }
 
     /// The init's process id on the host.
@@ -234,7 +281,16 @@ impl Sandbox {
 
     fn read_report(&mut self) -> Result<(), SandboxError> {
         match receive(&self.control).map_err(SandboxError::io("reading from the build's init"))? {
-            Some(Report::Exited(status)) => self.status = Some(status),
+            Some(Report::Exited(status, cpu)) => {
+                self.status = Some(status);
+                self.cpu = Some(cpu);
+                self.mounted = None;
+            }
+            Some(Report::Mounted(result)) => {
+                if let Some(waiting) = &self.mounted {
+                    let _ = waiting.send(result);
+                }
+            }
             Some(Report::Warning(text)) => self.warnings.push(text),
             Some(Report::Failed(text)) => return Err(SandboxError::Setup(text)),
             Some(Report::NoNamespaces(text)) => return Err(SandboxError::NoNamespaces(text)),
@@ -242,6 +298,7 @@ impl Sandbox {
             None => {
                 // Somebody killed the init; the kernel killed the builder with it.
                 self.status = Some(ExitStatus::Signal(libc::SIGKILL));
+                self.mounted = None;
             }
         }
         Ok(())

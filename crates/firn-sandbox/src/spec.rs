@@ -81,6 +81,8 @@ pub struct Isolation {
     pub private_pts: bool,
     /// Home directory in the generated `/etc/passwd`.
     pub home: Bytes,
+    /// A directory inside in which more can be made visible while the build runs ([`crate::Mounter`]).
+    pub grows: Option<Bytes>,
     /// Whether `/etc` stays writable and `/sys` is mounted (`uid-range` builds).
     pub whole_system: bool,
 }
@@ -97,6 +99,8 @@ pub struct SandboxSpec {
     pub user: Option<BuildUser>,
     /// `None`: no namespaces, the host's file system.
     pub isolation: Option<Isolation>,
+    /// A cgroup (of version 2) on the host that the build's processes are put into.
+    pub cgroup: Option<Bytes>,
     /// Whether failing to drop supplementary groups is an error.
     pub require_drop_groups: bool,
     /// Whether a 32-bit machine is shown.

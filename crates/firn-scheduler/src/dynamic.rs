@@ -114,7 +114,10 @@ impl Run<'_> {
 }
 
 /// The derivation that a chain of outputs stands for, where all that make it are done.
-pub(crate) async fn resolve(scheduler: &Scheduler, path: &SingleDerivedPath) -> StoreResult<Option<StorePath>> {
+pub(crate) async fn resolve(
+    scheduler: &Scheduler,
+    path: &SingleDerivedPath,
+) -> StoreResult<Option<StorePath>> {
     let mut chain = Vec::new();
     let mut at = path;
     while let SingleDerivedPath::Built { drv, output } = at {

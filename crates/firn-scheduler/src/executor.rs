@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use firn_core::{ContentAddress, StorePath};
 use firn_derivation::Derivation;
-use firn_store::{BuildMode, BuildStatus, Realisation, StoreResult, SubstitutablePathInfo};
+use firn_store::{BuildMode, BuildStatus, CpuTimes, Realisation, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,6 +30,7 @@ pub struct BuildSuccess {
     /// Seconds since the epoch.
     pub start_time: i64,
     pub stop_time: i64,
+    pub cpu: Option<CpuTimes>,
 }
 
 /// How a build failed.

@@ -7,8 +7,8 @@
 //! - no sandbox, no SQLite, no concrete store: builds happen behind [`Executor`], substitution behind
 //!   [`Substituter`].
 
-pub mod executor;
 mod dynamic;
+pub mod executor;
 mod goals;
 pub mod missing;
 mod realise;

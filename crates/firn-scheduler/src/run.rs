@@ -409,6 +409,9 @@ impl<'a> Run<'a> {
         if drv.has_dynamic_inputs() {
             self.require_dynamic()?;
         }
+        if self.scheduler.config.impure_derivations {
+            self.refuse_impure_inputs(id, drv).await?;
+        }
         self.progress.add(&self.progress.expected);
         self.graph.get_mut(id).state = State::Waiting;
         let mut inputs = Vec::new();
@@ -427,6 +430,27 @@ impl<'a> Run<'a> {
             self.depend(id, input);
         }
         self.advance(id).await
+    }
+
+    /// What is pure would not stay so; only what is known by its content may be made from what changes.
+    async fn refuse_impure_inputs(&self, id: GoalId, drv: &Derivation) -> StoreResult<()> {
+        if drv.derivation_type().is_ok_and(|kind| kind.is_impure() || kind.is_fixed()) {
+            return Ok(());
+        }
+        for input in drv.input_drvs.keys() {
+            let derivations = self.scheduler.store_of(input).await?;
+            if derivations.is_valid_path(input).await?
+                && derivations.read_derivation(input).await?.derivation_type().is_ok_and(|k| k.is_impure())
+            {
+                let dir = self.scheduler.store.store_dir();
+                return Err(StoreError::Other(format!(
+                    "pure derivation '{}' depends on impure derivation '{}'",
+                    dir.display(self.graph.get(id).path()),
+                    dir.display(input)
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The goal that makes outputs of a derivation, told that these are wanted.
@@ -653,7 +677,7 @@ impl<'a> Run<'a> {
 
     pub(crate) fn succeed(&mut self, id: GoalId, status: BuildStatus, outputs: BTreeMap<String, StorePath>) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs() as i64);
-        let success = BuildSuccess { status, outputs, start_time: now, stop_time: now };
+        let success = BuildSuccess { status, outputs, start_time: now, stop_time: now, cpu: None };
         self.settle(id, State::Succeeded(success));
     }
 
@@ -704,6 +728,7 @@ impl<'a> Run<'a> {
             times_built: 0,
             start_time: 0,
             stop_time: 0,
+            cpu: None,
         };
         match &goal.state {
             State::Succeeded(success) => {
@@ -723,6 +748,7 @@ impl<'a> Run<'a> {
                     // Nix itself trips over times of what was not built.
                     (result.start_time, result.stop_time) = (success.start_time, success.stop_time);
                 }
+                result.cpu = success.cpu;
             }
             State::Failed(failure) => {
                 result.status = failure.status;

@@ -28,6 +28,7 @@ pub(crate) async fn build(
         times_built: 0,
         start_time: 0,
         stop_time: 0,
+        cpu: None,
     };
     let outputs = drv.output_paths(store.store_dir())?;
     let known: BTreeSet<StorePath> = outputs.values().flatten().cloned().collect();
@@ -61,6 +62,7 @@ pub(crate) async fn build(
             result.times_built = u32::from(success.status == BuildStatus::Built);
             result.outputs = success.outputs;
             (result.start_time, result.stop_time) = (success.start_time, success.stop_time);
+            result.cpu = success.cpu;
         }
         Err(BuildFailure { status: BuildStatus::Cancelled, .. }) if scheduler.cancel.is_cancelled() => {
             return Err(StoreError::Interrupted);

@@ -1,7 +1,7 @@
 //! Between the stores' types and those of the wire.
 
 use firn_core::DerivedPath;
-use firn_store::{BuildResult, BuildStatus, Realisation};
+use firn_store::{BuildResult, BuildStatus, CpuTimes, Realisation};
 use firn_wire::values::Realisation as WireRealisation;
 use firn_wire::worker::BuildResult as WireResult;
 
@@ -27,6 +27,10 @@ pub(crate) fn status(number: u8) -> BuildStatus {
     STATUSES.get(usize::from(number)).copied().unwrap_or(BuildStatus::MiscFailure)
 }
 
+fn micros(time: Option<i64>) -> u64 {
+    time.and_then(|time| u64::try_from(time).ok()).unwrap_or(0)
+}
+
 /// The result of building `path`.
 pub(crate) fn from_wire_result(path: DerivedPath, result: WireResult) -> BuildResult {
     BuildResult {
@@ -41,6 +45,10 @@ pub(crate) fn from_wire_result(path: DerivedPath, result: WireResult) -> BuildRe
         times_built: u32::try_from(result.times_built).unwrap_or(u32::MAX),
         start_time: result.start_time,
         stop_time: result.stop_time,
+        cpu: match (result.cpu_user, result.cpu_system) {
+            (None, None) => None,
+            (user, system) => Some(CpuTimes { user: micros(user), system: micros(system) }),
+        },
     }
 }
 

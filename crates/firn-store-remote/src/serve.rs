@@ -461,6 +461,7 @@ impl BuildStore for ServeStore {
                 times_built: 0,
                 start_time: 0,
                 stop_time: 0,
+                cpu: None,
             });
         }
         Ok(results)

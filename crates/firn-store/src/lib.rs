@@ -19,6 +19,7 @@ pub mod nar_stream;
 pub mod outputs;
 pub mod readdress;
 mod realisation;
+pub mod restricted;
 pub mod source;
 pub mod supply;
 pub mod traits;
@@ -32,10 +33,11 @@ pub use copy::{CopyOptions, copy_paths, copy_realisations};
 pub use error::{StoreError, StoreResult};
 pub use memory::MemoryStore;
 pub use nar_stream::{NarStream, read_failed, regular_file_of_archive};
+pub use restricted::{RestrictedStore, Scope};
 pub use supply::{NarSupply, NarToAdd, NarsInMemory};
 pub use traits::{
-    AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, GcAction, GcOptions, GcResults, GcStore,
-    LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,
+    AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, CpuTimes, GcAction, GcOptions, GcResults,
+    GcStore, LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,
     SubstituterProperties, TextToAdd, Trust,
 };
 pub use trust::TrustPolicy;

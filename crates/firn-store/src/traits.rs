@@ -448,6 +448,13 @@ impl BuildStatus {
     }
 }
 
+/// Processor time that a build took, in microseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuTimes {
+    pub user: u64,
+    pub system: u64,
+}
+
 /// How a request for one derived path ended.
 #[derive(Debug, Clone)]
 pub struct BuildResult {
@@ -461,6 +468,8 @@ pub struct BuildResult {
     /// Seconds since the epoch.
     pub start_time: i64,
     pub stop_time: i64,
+    /// Where builds are counted (the setting `use-cgroups`).
+    pub cpu: Option<CpuTimes>,
 }
 
 /// A store that can build.

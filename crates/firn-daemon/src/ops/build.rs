@@ -5,7 +5,7 @@ use crate::error::{OpResult, refuse};
 use crate::host::Stores;
 use firn_core::{DerivedPath, SingleDerivedPath, StorePath};
 use firn_derivation::Derivation;
-use firn_store::{BuildMode, BuildResult, BuildStatus, StoreError, StoreResult};
+use firn_store::{BuildMode, BuildResult, BuildStatus, Store, StoreError, StoreResult};
 use firn_wire::worker::{BuildResult as WireResult, read_derived_paths, write_derived_path};
 use firn_wire::{Message, WireError};
 use std::collections::BTreeMap;
@@ -52,10 +52,8 @@ pub(super) async fn paths_with_results(session: &mut Session) -> OpResult<()> {
     for result in &results {
         let ids = match &result.path {
             DerivedPath::Built { drv, .. } if !result.outputs.is_empty() => {
-                let SingleDerivedPath::Opaque(drv) = &**drv else {
-                    return Err(refuse("derivations that are outputs are not supported"));
-                };
-                let drv = stores.store.read_derivation(drv).await?;
+                let drv = derivation_of(&*stores.store, drv).await?;
+                let drv = stores.store.read_derivation(&drv).await?;
                 session.ids.of(&*stores.store, &drv).await?
             }
             _ => BTreeMap::new(),
@@ -64,6 +62,26 @@ pub(super) async fn paths_with_results(session: &mut Session) -> OpResult<()> {
         to_wire(result, &ids).write(&mut message, version);
     }
     session.answer(&message)
+}
+
+/// The derivation that a chain of outputs stands for, all of which are made.
+async fn derivation_of(store: &dyn Store, path: &SingleDerivedPath) -> OpResult<StorePath> {
+    let mut steps = Vec::new();
+    let mut at = path;
+    while let SingleDerivedPath::Built { drv, output } = at {
+        steps.push(output);
+        at = drv;
+    }
+    let mut found = at.base().clone();
+    for output in steps.into_iter().rev() {
+        let outputs = store.query_derivation_outputs(&found).await?;
+        found = outputs
+            .get(output)
+            .cloned()
+            .flatten()
+            .ok_or_else(|| refuse(format!("'{}' is not made yet", path.render(store.store_dir()))))?;
+    }
+    Ok(found)
 }
 
 pub(super) async fn derivation(session: &mut Session) -> OpResult<()> {
@@ -152,8 +170,8 @@ pub(crate) fn to_wire(result: &BuildResult, ids: &BTreeMap<String, String>) -> W
         non_deterministic: result.status == BuildStatus::NotDeterministic,
         start_time: result.start_time,
         stop_time: result.stop_time,
-        cpu_user: None,
-        cpu_system: None,
+        cpu_user: result.cpu.and_then(|cpu| i64::try_from(cpu.user).ok()),
+        cpu_system: result.cpu.and_then(|cpu| i64::try_from(cpu.system).ok()),
         outputs: outputs.collect(),
     }
 }

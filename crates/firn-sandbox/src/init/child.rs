@@ -8,6 +8,7 @@ use super::{
 use crate::report::{Report, send};
 use crate::spec::{Isolation, Program, SandboxSpec, to_path};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::personality::{self, Persona};
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
@@ -71,8 +72,13 @@ fn set_up(spec: &SandboxSpec, user_namespace: bool, control: &UnixStream, sync: 
     duplicate(io::stderr().as_fd(), 1)?;
 
     if let Some(isolation) = &spec.isolation {
+        if spec.cgroup.is_some() {
+            // Its own cgroup is the root that the build sees.
+            unshare(CloneFlags::CLONE_NEWCGROUP).map_err(SetupError::os("unsharing cgroup namespace"))?;
+        }
         enter(isolation)?;
     }
+    limit_processes();
     rustix::process::chdir(to_path(&spec.cwd))
         .map_err(SetupError::os(format!("changing into '{}'", String::from_utf8_lossy(&spec.cwd))))?;
     if !spec.allow_new_privileges {
@@ -105,6 +111,19 @@ fn die_with_parent() -> SetupResult<()> {
         .map_err(SetupError::os("setting the death signal"))
 }
 
+/// So many processes may a build have at once. Far more than any build needs, and few enough that one which starts them
+/// without end fails before the machine does.
+const MAX_PROCESSES: u64 = 16384;
+
+/// Limits how many processes the build's user has, which are those of the build where it has a user or user namespace
+/// of its own.
+fn limit_processes() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NPROC) {
+        let _ = setrlimit(Resource::RLIMIT_NPROC, soft.min(MAX_PROCESSES), hard.min(MAX_PROCESSES));
+    }
+}
+
 fn default_signals() -> SetupResult<()> {
     use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
     for each in Signal::iterator() {
@@ -133,6 +152,14 @@ fn enter(isolation: &Isolation) -> SetupResult<()> {
     // pivot_root wants a mount point.
     mount(Some(&root), &root, none(), MsFlags::MS_BIND, none())
         .map_err(SetupError::os(format!("unable to bind mount '{}'", root.display())))?;
+
+    if let Some(directory) = &isolation.grows {
+        let directory = place(isolation, directory)?;
+        let failed = |what: &str| SetupError::os(format!("{what} '{}'", directory.display()));
+        mount(Some(&directory), &directory, none(), MsFlags::MS_BIND, none())
+            .map_err(failed("unable to bind mount"))?;
+        mount(none(), &directory, none(), MsFlags::MS_SHARED, none()).map_err(failed("unable to share"))?;
+    }
 
     let host_dev = is_mounted(isolation, "/dev");
     if !host_dev {
@@ -175,6 +202,10 @@ fn enter(isolation: &Isolation) -> SetupResult<()> {
         mount(Some("none"), &shm, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .map_err(SetupError::os("mounting /dev/shm"))?;
         terminals(isolation)?;
+    }
+    if isolation.grows.is_some() {
+        // What is mounted in the namespace that is left behind will be seen here too, where it is shared.
+        unshare(CloneFlags::CLONE_NEWNS).map_err(SetupError::os("unsharing mount namespace"))?;
     }
     pivot(&root)
 }

@@ -11,11 +11,12 @@
 mod child;
 mod clone;
 mod filter;
+mod grow;
 mod landlock;
 mod leftovers;
 mod root;
 
-use crate::report::{ExitStatus, Report, send};
+use crate::report::{CpuTimes, ExitStatus, MountRequest, Report, receive, send};
 use crate::spawn::INIT_ARGUMENT;
 use crate::spec::{BuildUser, Bytes, SandboxSpec};
 use clone::{Cloned, Namespaces, clone_process};
@@ -89,13 +90,25 @@ fn run(builtins: BuiltinRunner<'_>) -> i32 {
     };
     match supervise(&control, builtins) {
         Ok(status) => {
-            let _ = send(&control, &Report::Exited(status));
+            let _ = send(&control, &Report::Exited(status, cpu_times()));
             0
         }
         Err(error) => {
             let _ = send(&control, &error.report());
             1
         }
+    }
+}
+
+/// What the kernel counted for processes that ended.
+fn cpu_times() -> CpuTimes {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let micros = |time: nix::sys::time::TimeVal| {
+        u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap_or(0)
+    };
+    match getrusage(UsageWho::RUSAGE_CHILDREN) {
+        Ok(usage) => CpuTimes { user: micros(usage.user_time()), system: micros(usage.system_time()) },
+        Err(_) => CpuTimes::default(),
     }
 }
 
@@ -141,6 +154,10 @@ fn supervise(control: &UnixStream, builtins: BuiltinRunner<'_>) -> SetupResult<E
         Cloned::Parent(pid) => pid,
     };
     drop(sync_read);
+    let growing = match spec.isolation.as_ref().and_then(|isolation| isolation.grows.as_ref()) {
+        Some(_) => Some(grow::Growing::of(pid, user_namespace)?),
+        None => None,
+    };
     let result = let_go(&spec, pid, user_namespace, sync_write);
     // The log ends when the builder's processes are gone, so the init must not hold it.
     to_null(2)?;
@@ -149,7 +166,7 @@ fn supervise(control: &UnixStream, builtins: BuiltinRunner<'_>) -> SetupResult<E
         let _ = wait(pid);
         return Err(error);
     }
-    let status = wait_or_kill(pid, control)?;
+    let status = wait_or_kill(pid, control, growing.as_ref())?;
     if spec.isolation.is_none() {
         leftovers::kill_group(pid);
     }
@@ -185,6 +202,11 @@ fn clone_with_fallback(spec: &SandboxSpec) -> SetupResult<(Cloned, bool)> {
 
 /// Maps ids and tells the child to go on.
 fn let_go(spec: &SandboxSpec, pid: Pid, user_namespace: bool, sync: OwnedFd) -> SetupResult<()> {
+    if let Some(cgroup) = &spec.cgroup {
+        let path = crate::spec::to_path(cgroup).join("cgroup.procs");
+        std::fs::write(&path, pid.as_raw_nonzero().to_string())
+            .map_err(SetupError::os(format!("writing '{}'", path.display())))?;
+    }
     if user_namespace {
         let inside = ids_inside(spec.user.as_ref());
         let (uid, gid, count) = match &spec.user {
@@ -213,7 +235,7 @@ pub(crate) fn ids_inside(user: Option<&BuildUser>) -> (u32, u32) {
 }
 
 /// Waits for the builder to end; kills it when the caller hangs up.
-fn wait_or_kill(pid: Pid, control: &UnixStream) -> SetupResult<ExitStatus> {
+fn wait_or_kill(pid: Pid, control: &UnixStream, growing: Option<&grow::Growing>) -> SetupResult<ExitStatus> {
     let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .map_err(SetupError::os("following the build's process"))?;
     let mut hung_up = false;
@@ -229,8 +251,15 @@ fn wait_or_kill(pid: Pid, control: &UnixStream) -> SetupResult<ExitStatus> {
             }
             let seen = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
             if !hung_up && seen(1) {
-                hung_up = true;
-                let _ = rustix::process::kill_process(pid, Signal::KILL);
+                match (receive::<MountRequest>(control), growing) {
+                    (Ok(Some(request)), Some(growing)) => {
+                        let _ = send(control, &Report::Mounted(growing.mount(&request)));
+                    }
+                    _ => {
+                        hung_up = true;
+                        let _ = rustix::process::kill_process(pid, Signal::KILL);
+                    }
+                }
             }
             seen(0)
         };

@@ -41,6 +41,7 @@ impl World {
             cwd: bytes(dir.path()),
             user: None,
             isolation: None,
+            cgroup: None,
             require_drop_groups: false,
             linux32: false,
             linux26: false,
@@ -71,6 +72,7 @@ impl World {
             shm_size: "50%".to_owned(),
             private_pts: true,
             home: b"/build".to_vec(),
+            grows: None,
             whole_system: false,
         });
         world

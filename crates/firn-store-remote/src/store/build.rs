@@ -80,6 +80,7 @@ impl RemoteStore {
                 times_built: 0,
                 start_time: 0,
                 stop_time: 0,
+                cpu: None,
             });
         }
         Ok(results)
@@ -134,6 +135,7 @@ fn in_order(paths: &[DerivedPath], results: Vec<BuildResult>) -> Vec<BuildResult
                 times_built: 0,
                 start_time: 0,
                 stop_time: 0,
+                cpu: None,
             };
             by_path.remove(path).unwrap_or_else(missing)
         })

@@ -115,6 +115,10 @@ fn made(store: &dyn Store, built: &Built) -> Value {
     if built.stop_time != 0 {
         value["stopTime"] = json!(built.stop_time);
     }
+    if let Some(cpu) = built.cpu {
+        value["cpuUser"] = json!(cpu.user as f64 / 1e6);
+        value["cpuSystem"] = json!(cpu.system as f64 / 1e6);
+    }
     value
 }
 

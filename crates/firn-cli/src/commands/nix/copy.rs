@@ -158,6 +158,7 @@ fn realise(context: &Context, from: &Opened, wanted: &[DerivedPath]) -> CliResul
             outputs: [(String::new(), path)].into(),
             start_time: 0,
             stop_time: 0,
+            cpu: None,
         };
         return Ok(paths.into_iter().map(built).collect());
     }
