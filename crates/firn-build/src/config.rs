@@ -26,6 +26,14 @@ pub struct SandboxPath {
     pub optional: bool,
 }
 
+/// A program that carries out builds for some systems (`external-builders`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalBuilder {
+    pub systems: BTreeSet<String>,
+    pub program: PathBuf,
+    pub args: Vec<String>,
+}
+
 /// Settings of builds; names are those of nix.conf where there are such.
 #[derive(Clone)]
 pub struct BuildConfig {
@@ -80,6 +88,8 @@ pub struct BuildConfig {
     pub nix_command: bool,
     /// Experimental feature `ca-derivations`.
     pub ca_derivations: bool,
+    /// Programs that build for other systems.
+    pub external_builders: Vec<ExternalBuilder>,
     /// Each build in a cgroup of its own.
     pub use_cgroups: bool,
     /// Serves builds that call Nix themselves (experimental feature `recursive-nix`).
@@ -125,6 +135,7 @@ impl Default for BuildConfig {
             downloads: crate::builtins::Downloads::default(),
             nix_command: false,
             ca_derivations: false,
+            external_builders: Vec::new(),
             use_cgroups: false,
             nested: None,
         }
@@ -132,6 +143,12 @@ impl Default for BuildConfig {
 }
 
 impl BuildConfig {
+    /// The program that builds for a system, if that is not this machine's business.
+    pub(crate) fn external_builder(&self, platform: &[u8]) -> Option<&ExternalBuilder> {
+        let platform = std::str::from_utf8(platform).ok()?;
+        self.external_builders.iter().find(|builder| builder.systems.contains(platform))
+    }
+
     /// What `NIX_BUILD_CORES` says.
     pub(crate) fn build_cores(&self) -> u32 {
         match self.cores {

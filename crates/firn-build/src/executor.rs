@@ -61,7 +61,8 @@ impl LocalExecutor {
         }
         let platform = String::from_utf8_lossy(&request.drv.platform);
         let fits = *platform == *config.system || config.extra_platforms.contains(&*platform);
-        if !fits && !request.drv.is_builtin() {
+        let external = config.external_builder(&request.drv.platform).is_some();
+        if !fits && !external && !request.drv.is_builtin() {
             reasons.push(format!(
                 "Reason: {RED}platform mismatch{NORMAL}\nRequired system: '{}'\nCurrent system: '{}'",
                 paint(platform),

@@ -2,8 +2,9 @@
 
 use crate::builtins;
 use crate::cgroup::Cgroup;
-use crate::config::BuildConfig;
+use crate::config::{BuildConfig, ExternalBuilder};
 use crate::environment::Surroundings;
+use crate::external;
 use crate::log::{LogFile, LogLines, show_line};
 use crate::nested::{self, BuildScope, Nested};
 use crate::outputs::{Planned, Registration, input_rewrites, scratch_path};
@@ -23,6 +24,7 @@ use firn_store::activity::{Activity, ActivityType, Field, Logger, Verbosity};
 use firn_store::{BuildMode, BuildStatus, BuildTarget, CpuTimes};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -70,8 +72,8 @@ impl Job<'_> {
     /// Builds; returns all outputs by name, and what the build took where that is counted.
     pub fn run(&self) -> Result<(BTreeMap<String, StorePath>, Option<CpuTimes>), BuildFailure> {
         let target = &**self.target;
-        let mut sandboxed =
-            is_sandboxed(target, self.config, &self.request.drv_path, self.kind, self.options)?;
+        let mut sandboxed = self.external().is_none()
+            && is_sandboxed(target, self.config, &self.request.drv_path, self.kind, self.options)?;
         let user = self.wait_for_user(sandboxed)?;
         let mut started = match self.start(sandboxed, user) {
             Err(StartError::NoNamespaces(_, user))
@@ -119,6 +121,10 @@ impl Job<'_> {
                 Err(failure)
             }
         }
+    }
+
+    fn external(&self) -> Option<&ExternalBuilder> {
+        self.config.external_builder(&self.request.drv.platform)
     }
 
     /// The build user, if builds have any. Waits while all are taken.
@@ -205,13 +211,19 @@ impl Job<'_> {
             Some(dir) => dir.clone(),
             None => target.state_dir().join("builds"),
         };
-        let dir = BuildDir::create(self.target, &parent, sandboxed, build_user)?;
+        let external = self.external();
+        let within = sandboxed || external.is_some();
+        let dir = BuildDir::create(self.target, &parent, within, build_user)?;
         let root = match sandboxed {
             true => Some(SandboxRoot::create(self.target, &self.request.drv_path, build_user)?),
             false => None,
         };
         let planned = self.plan(sandboxed)?;
-        let seen_dir = if sandboxed { config.sandbox_build_dir.clone() } else { dir.work.clone() };
+        let seen_dir = match (sandboxed, external) {
+            (_, Some(_)) => PathBuf::from(external::BUILD_DIR),
+            (true, None) => config.sandbox_build_dir.clone(),
+            (false, None) => dir.work.clone(),
+        };
         let surroundings = Surroundings {
             target,
             config,
@@ -227,6 +239,11 @@ impl Job<'_> {
             .nested
             .as_deref()
             .filter(|_| self.options.required_features(drv).contains(nested::FEATURE));
+        if nested.is_some() && external.is_some() {
+            return Err(StartError::Failure(BuildFailure::other(
+                "'recursive-nix' is not supported yet by external derivation builders",
+            )));
+        }
         if nested.is_some() {
             let socket = format!("unix://{}", seen_dir.join(nested::SOCKET).display());
             environment.variables.insert(b"NIX_REMOTE".to_vec(), socket.into_bytes());
@@ -235,7 +252,7 @@ impl Job<'_> {
         for (name, contents) in &environment.files {
             dir.write(name, &rewrite(contents, &rewrites))?;
         }
-        if !sandboxed && Path::new("/homeless-shelter").exists() {
+        if !within && Path::new("/homeless-shelter").exists() {
             return Err(StartError::Failure(BuildFailure::other(
                 "home directory \"/homeless-shelter\" exists; please remove it to assure purity of builds without sandboxing",
             )));
@@ -262,12 +279,17 @@ impl Job<'_> {
                 Some(view.isolation()?)
             }
         };
-        let program = match drv.builder.strip_prefix(b"builtin:") {
-            Some(name) => {
+        let program = match (external, drv.builder.strip_prefix(b"builtin:")) {
+            (Some(builder), _) => {
+                let environment = (&environment.variables, &rewrites);
+                let paths = (&self.request.input_paths, &planned);
+                external::program(builder, target, drv, environment, paths, &dir)?
+            }
+            (None, Some(name)) => {
                 let payload = builtins::payload(target, drv, config, &planned, &seen_dir)?;
                 Program::Builtin { name: String::from_utf8_lossy(name).into_owned(), payload }
             }
-            None => {
+            (None, None) => {
                 let start = drv.builder.iter().rposition(|b| *b == b'/').map_or(0, |at| at + 1);
                 let mut args = vec![drv.builder[start..].to_vec()];
                 args.extend(drv.args.iter().map(|arg| rewrite(arg, &rewrites)));
@@ -279,26 +301,33 @@ impl Job<'_> {
             Some(_) => Some(nested::listen(&dir)?),
             None => None,
         };
-        let env = environment.variables.iter().map(|(name, value)| {
-            let text = [name.as_slice(), b"=", value.as_slice()].concat();
-            rewrite(&text, &rewrites)
-        });
+        let env: Vec<Vec<u8>> = match external {
+            None => environment
+                .variables
+                .iter()
+                .map(|(name, value)| rewrite(&[name.as_slice(), b"=", value.as_slice()].concat(), &rewrites))
+                .collect(),
+            // It is a program of this machine's, with what such programs have.
+            Some(_) => std::env::vars_os()
+                .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+                .collect(),
+        };
         let arm32: [&[u8]; 3] = [b"armv7l-linux", b"armv6l-linux", b"armv5tel-linux"];
         let x86_32 = cfg!(target_arch = "x86_64") && drv.platform == b"i686-linux";
         let linux32 = x86_32 || arm32.contains(&drv.platform.as_slice());
         let x86 = matches!(drv.platform.as_slice(), b"i686-linux" | b"x86_64-linux");
         let spec = SandboxSpec {
             program,
-            env: env.collect(),
-            cwd: path_bytes(&seen_dir),
+            env,
+            cwd: path_bytes(if external.is_some() { &dir.work } else { &seen_dir }),
             user: build_user.cloned(),
             isolation,
             cgroup: cgroup.as_ref().map(|cgroup| path_bytes(cgroup.path())),
             require_drop_groups: config.require_drop_supplementary_groups,
             linux32,
             linux26: config.impersonate_linux_26 && x86,
-            filter_syscalls: config.filter_syscalls,
-            allow_new_privileges: config.allow_new_privileges,
+            filter_syscalls: config.filter_syscalls && external.is_none(),
+            allow_new_privileges: config.allow_new_privileges || external.is_some(),
         };
         self.logger.log(
             Verbosity::Chatty,
@@ -381,7 +410,10 @@ impl Job<'_> {
                         ));
                         continue;
                     }
-                    let data = buffer.get(..count).unwrap_or_default();
+                    let mut data = buffer.get(..count).unwrap_or_default();
+                    if size == count as u64 && self.external().is_some() {
+                        data = data.strip_prefix(external::READY).unwrap_or(data);
+                    }
                     lines.feed(data, &mut sink);
                     if let Some(file) = &mut file {
                         file.write(data)?;

@@ -14,6 +14,7 @@ mod checks;
 pub mod config;
 mod environment;
 mod executor;
+mod external;
 mod hooks;
 mod job;
 mod log;
@@ -26,7 +27,7 @@ mod structured;
 mod text;
 mod trees;
 
-pub use config::{BuildConfig, SandboxMode, SandboxPath};
+pub use config::{BuildConfig, ExternalBuilder, SandboxMode, SandboxPath};
 pub use executor::LocalExecutor;
 pub use hooks::post_build as run_post_build_hook;
 pub use nested::NestedServer;

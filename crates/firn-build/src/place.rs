@@ -88,6 +88,24 @@ impl BuildDir {
         fs::File::from(fd).write_all(contents).map_err(io_failure("writing file", &path))
     }
 
+    /// What is around the build directory, where that is below it.
+    pub fn top(&self) -> &Path {
+        &self.top
+    }
+
+    /// Writes a file beside the build directory, and gives all of it to the builder.
+    pub fn describe(&self, name: &str, contents: &[u8]) -> Result<PathBuf, BuildFailure> {
+        let path = self.top.join(name);
+        fs::write(&path, contents).map_err(io_failure("writing file", &path))?;
+        if let Some(user) = &self.user {
+            for path in [&self.top, &path] {
+                std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid))
+                    .map_err(io_failure("cannot change ownership of", path))?;
+            }
+        }
+        Ok(path)
+    }
+
     /// A file in the directory, reached by the directory's descriptor.
     pub fn by_descriptor(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}/{name}", self.work_fd.as_raw_fd()))

@@ -248,6 +248,15 @@ fn build_config(s: &Settings) -> CliResult<BuildConfig> {
         },
         nix_command: s.has_feature(ExperimentalFeature::NixCommand),
         ca_derivations: s.has_feature(ExperimentalFeature::CaDerivations),
+        external_builders: s
+            .external_builders
+            .iter()
+            .map(|builder| firn_build::ExternalBuilder {
+                systems: builder.systems.clone(),
+                program: builder.program.clone(),
+                args: builder.args.clone(),
+            })
+            .collect(),
         use_cgroups: s.use_cgroups,
         nested: None,
     })

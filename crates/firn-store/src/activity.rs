@@ -188,6 +188,11 @@ pub trait Logger: Send + Sync {
     fn stop(&self, id: ActivityId);
     fn result(&self, id: ActivityId, kind: ResultType, fields: &[Field]);
 
+    /// Tells of derivations that are about to be built, by their full paths.
+    fn announce(&self, builds: &[String]) {
+        let _ = builds;
+    }
+
     /// Clears what is on the screen for progress, until [`Logger::resume`]; calls nest.
     fn pause(&self) {}
     fn resume(&self) {}

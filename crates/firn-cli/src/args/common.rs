@@ -14,6 +14,9 @@ pub enum LogFormat {
     InternalJson,
     Bar,
     BarWithLogs,
+    /// Several lines of progress on a terminal.
+    Multiline,
+    MultilineWithLogs,
 }
 
 impl LogFormat {
@@ -24,6 +27,8 @@ impl LogFormat {
             "internal-json" => Ok(Self::InternalJson),
             "bar" => Ok(Self::Bar),
             "bar-with-logs" => Ok(Self::BarWithLogs),
+            "multiline" => Ok(Self::Multiline),
+            "multiline-with-logs" => Ok(Self::MultilineWithLogs),
             other => Err(CliError::failed(format!("option 'log-format' has an invalid value '{other}'"))),
         }
     }

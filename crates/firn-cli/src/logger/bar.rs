@@ -46,14 +46,14 @@ pub struct BarLogger {
     state: Mutex<State>,
 }
 
-fn text_field(fields: &[Field], index: usize) -> String {
+pub(super) fn text_field(fields: &[Field], index: usize) -> String {
     match fields.get(index) {
         Some(Field::Text(text)) => String::from_utf8_lossy(text).into_owned(),
         _ => String::new(),
     }
 }
 
-fn int_field(fields: &[Field], index: usize) -> u64 {
+pub(super) fn int_field(fields: &[Field], index: usize) -> u64 {
     match fields.get(index) {
         Some(Field::Int(number)) => *number,
         _ => 0,
@@ -61,14 +61,14 @@ fn int_field(fields: &[Field], index: usize) -> u64 {
 }
 
 /// `hello-2.10` of `/nix/store/…-hello-2.10.drv`.
-fn path_name(path: &str) -> &str {
+pub(super) fn path_name(path: &str) -> &str {
     let base = path.rsplit('/').next().unwrap_or(path);
     let name = base.split_once('-').map_or(base, |(_, name)| name);
     name.strip_suffix(".drv").unwrap_or(name)
 }
 
 /// `hello` of `hello-2.10`: up to the first dash that no letter follows.
-fn package_name(name: &str) -> &str {
+pub(super) fn package_name(name: &str) -> &str {
     let dash = name
         .match_indices('-')
         .find(|(at, _)| name[at + 1..].chars().next().is_some_and(|next| !next.is_ascii_alphabetic()));
@@ -107,7 +107,7 @@ impl BarLogger {
         }
         state.drawn = Some(Instant::now());
         let mut line = Vec::new();
-        let status = status(state);
+        let status = status_of(state);
         if !status.is_empty() {
             line.extend_from_slice(format!("[{status}]").as_bytes());
         }
@@ -135,8 +135,17 @@ impl BarLogger {
     }
 }
 
-/// `1/3/7 built, 2 copied (3.0 MiB)`.
-fn status(state: &State) -> String {
+fn status_of(state: &State) -> String {
+    let running = state.running.values().map(|running| (running.kind, running.counts));
+    status(&state.ended, &state.expected, running)
+}
+
+/// `1/3/7 built, 2 copied (3.0 MiB)`, of what ended, is expected and runs.
+pub(super) fn status(
+    all_ended: &BTreeMap<u16, (u64, u64)>,
+    all_expected: &BTreeMap<u64, u64>,
+    all_running: impl Iterator<Item = (ActivityType, [u64; 4])> + Clone,
+) -> String {
     let mut parts = Vec::new();
     for (kind, what, bytes) in [
         (ActivityType::Builds, "built", false),
@@ -145,16 +154,15 @@ fn status(state: &State) -> String {
         (ActivityType::OptimiseStore, "paths optimised", false),
         (ActivityType::VerifyPaths, "paths verified", false),
     ] {
-        let (mut done, mut failed) = state.ended.get(&(kind as u16)).copied().unwrap_or_default();
+        let (mut done, mut failed) = all_ended.get(&(kind as u16)).copied().unwrap_or_default();
         let (mut expected, mut running) = (done, 0);
-        for activity in state.running.values().filter(|activity| activity.kind == kind) {
-            let [d, e, r, f] = activity.counts;
+        for (_, [d, e, r, f]) in all_running.clone().filter(|(other, _)| *other == kind) {
             done += d;
             expected += e;
             running += r;
             failed += f;
         }
-        let expected = expected.max(state.expected.get(&u64::from(kind as u16)).copied().unwrap_or_default());
+        let expected = expected.max(all_expected.get(&u64::from(kind as u16)).copied().unwrap_or_default());
         if done == 0 && expected == 0 && running == 0 && failed == 0 {
             continue;
         }
@@ -338,6 +346,6 @@ mod tests {
             parent: 0,
         });
         bar.result(7, ResultType::Progress, &[1.into(), 3.into(), 2.into(), 0.into()]);
-        assert_eq!(status(&bar.lock()), "\x1b[34;1m2\x1b[0m/\x1b[32;1m1\x1b[0m/3 built");
+        assert_eq!(status_of(&bar.lock()), "\x1b[34;1m2\x1b[0m/\x1b[32;1m1\x1b[0m/3 built");
     }
 }

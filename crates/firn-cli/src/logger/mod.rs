@@ -1,8 +1,10 @@
-//! Where messages and progress go: plain lines, a progress line on a terminal, or JSON.
+//! Where messages and progress go: plain lines, progress on a terminal, or JSON.
 
 mod bar;
 mod json;
 mod plain;
+mod times;
+mod tree;
 
 use crate::args::LogFormat;
 use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
@@ -38,6 +40,10 @@ pub fn make(options: &LoggerOptions<'_>) -> Arc<dyn Logger> {
         LogFormat::InternalJson => Arc::new(json::JsonLogger::stderr(verbosity)),
         LogFormat::Bar => Arc::new(bar::BarLogger::new(verbosity, colours, logs)),
         LogFormat::BarWithLogs => Arc::new(bar::BarLogger::new(verbosity, colours, true)),
+        LogFormat::Multiline if colours => Arc::new(tree::TreeLogger::new(verbosity, logs)),
+        LogFormat::MultilineWithLogs if colours => Arc::new(tree::TreeLogger::new(verbosity, true)),
+        LogFormat::Multiline => Arc::new(bar::BarLogger::new(verbosity, colours, logs)),
+        LogFormat::MultilineWithLogs => Arc::new(bar::BarLogger::new(verbosity, colours, true)),
     };
     match options.json_log.map(|path| json::JsonLogger::file(path, verbosity)) {
         None => main,
@@ -76,6 +82,9 @@ impl Logger for Tee {
     fn result(&self, id: ActivityId, kind: ResultType, fields: &[Field]) {
         self.0.result(id, kind, fields);
         self.1.result(id, kind, fields);
+    }
+    fn announce(&self, builds: &[String]) {
+        self.0.announce(builds);
     }
     fn pause(&self) {
         self.0.pause();

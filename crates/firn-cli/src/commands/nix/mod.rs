@@ -612,7 +612,7 @@ pub fn main(start: Start) -> CliResult<u8> {
     let verbosity = if std::io::stderr().is_terminal() { Verbosity::Notice } else { Verbosity::Info };
     let mut settings = start.settings;
     settings.pure_eval = true;
-    let context = Context::resolve(&start.program, &low, settings, LogFormat::Bar, verbosity)?;
+    let context = Context::resolve(&start.program, &low, settings, LogFormat::Multiline, verbosity)?;
     let result = run(&context, &low, line);
     match result {
         // Said here, with the logger that the user chose.

@@ -160,6 +160,8 @@ pub fn print_missing(
         }
         let sorted = context.block_on(topo_sort_paths(store, &missing.will_build))??;
         sorted.iter().rev().for_each(show);
+        let shown: Vec<String> = sorted.iter().map(|path| store.store_dir().display(path)).collect();
+        context.logger.announce(&shown);
     }
     if !missing.will_substitute.is_empty() {
         let sizes =
