@@ -88,7 +88,10 @@ fn set_up(spec: &SandboxSpec, user_namespace: bool, control: &UnixStream, sync: 
     if spec.filter_syscalls {
         filter::install()?;
     }
-    if let Err(warning) = landlock::scope_abstract_sockets() {
+    // Without root, the kernel lets only those be restricted who cannot gain privileges.
+    if let Err(warning) = landlock::scope_abstract_sockets()
+        && !spec.allow_new_privileges
+    {
         let _ = send(control, &Report::Warning(warning));
     }
     set_personality(spec);
