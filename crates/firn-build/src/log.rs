@@ -113,6 +113,10 @@ fn obey(message: &Value, activity: &Activity, logger: &Arc<dyn Logger>) -> Resul
     Ok(())
 }
 
+/// Logs up to this size are compressed at the end, in bytes: with blocks that are not larger than they, since bzip2
+/// takes memory by the size of its blocks, and most builds say little.
+const SMALL_LOG: usize = 96 * 1024;
+
 /// The log file.
 pub(crate) struct LogFile {
     path: PathBuf,
@@ -121,6 +125,8 @@ pub(crate) struct LogFile {
 
 enum Writer {
     Plain(BufWriter<File>),
+    /// To be compressed.
+    Small(File, Vec<u8>),
     Compressed(BzEncoder<BufWriter<File>>),
 }
 
@@ -135,32 +141,55 @@ impl LogFile {
             .custom_flags(rustix::fs::OFlags::NOFOLLOW.bits() as i32)
             .open(path)
             .map_err(io_failure("creating log file", path))?;
-        let file = BufWriter::new(file);
         let writer = match compress {
-            true => Writer::Compressed(BzEncoder::new(file, Compression::best())),
-            false => Writer::Plain(file),
+            true => Writer::Small(file, Vec::new()),
+            false => Writer::Plain(BufWriter::new(file)),
         };
         Ok(LogFile { path: path.to_owned(), writer })
     }
 
     pub fn write(&mut self, data: &[u8]) -> Result<(), BuildFailure> {
-        let result = match &mut self.writer {
+        self.try_write(data).map_err(io_failure("writing log file", &self.path))
+    }
+
+    fn try_write(&mut self, data: &[u8]) -> io::Result<()> {
+        match &mut self.writer {
             Writer::Plain(writer) => writer.write_all(data),
             Writer::Compressed(writer) => writer.write_all(data),
-        };
-        result.map_err(io_failure("writing log file", &self.path))
+            Writer::Small(_, begin) if begin.len() + data.len() <= SMALL_LOG => {
+                begin.extend_from_slice(data);
+                Ok(())
+            }
+            Writer::Small(file, begin) => {
+                let file = BufWriter::new(file.try_clone()?);
+                let mut encoder = BzEncoder::new(file, Compression::best());
+                encoder.write_all(begin)?;
+                encoder.write_all(data)?;
+                self.writer = Writer::Compressed(encoder);
+                Ok(())
+            }
+        }
     }
 
     pub fn finish(self) -> Result<(), BuildFailure> {
         let finish = || -> io::Result<()> {
             match self.writer {
                 Writer::Plain(mut writer) => writer.flush(),
+                Writer::Small(mut file, text) if text.is_empty() => file.write_all(EMPTY),
+                Writer::Small(file, text) => {
+                    let mut encoder = BzEncoder::new(file, Compression::fast());
+                    encoder.write_all(&text)?;
+                    encoder.finish().map(drop)
+                }
                 Writer::Compressed(writer) => writer.finish()?.flush(),
             }
         };
         finish().map_err(io_failure("writing log file", &self.path))
     }
 }
+
+/// Nothing, compressed with bzip2.
+const EMPTY: &[u8] = b"BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0";
 
 #[cfg(test)]
 mod tests {
@@ -202,5 +231,28 @@ mod tests {
             true
         });
         assert_eq!(count, 2);
+    }
+
+    #[track_caller]
+    fn check_file(pieces: &[&[u8]]) {
+        use std::io::Read;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log.bz2");
+        let mut file = LogFile::create(&path, true).unwrap();
+        for piece in pieces {
+            file.write(piece).unwrap();
+        }
+        file.finish().unwrap();
+        let mut text = Vec::new();
+        bzip2::read::BzDecoder::new(File::open(&path).unwrap()).read_to_end(&mut text).unwrap();
+        assert_eq!(text, pieces.concat());
+    }
+
+    #[test]
+    fn files_of_all_sizes() {
+        check_file(&[]);
+        check_file(&[b"a line\n"]);
+        check_file(&[&vec![b'x'; SMALL_LOG], b"y"]);
+        check_file(&[b"y", &vec![b'x'; 3 * SMALL_LOG], b"z"]);
     }
 }

@@ -1,12 +1,14 @@
 //! The caller's side: start the init, follow it, kill it.
 
+use crate::init::server::DESCRIPTORS;
 use crate::report::{CpuTimes, ExitStatus, MountRequest, Report, SandboxError, receive, send};
 use crate::spec::{SandboxSpec, path_bytes};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{MemfdFlags, Mode};
 use rustix::pty::OpenptFlags;
 use rustix::time::Timespec;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, ErrorKind, IoSlice, Seek, Write};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -14,36 +16,39 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The argument that makes the program an init.
 pub const INIT_ARGUMENT: &str = "__build-init";
 
+/// The argument that makes the program the process which inits are forked from.
+pub const SERVER_ARGUMENT: &str = "__build-init-server";
+
 /// How long a builder whose output has ended may take to end itself.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Starts builds.
+/// Starts builds. Clones share the process that inits are forked from.
 #[derive(Debug, Clone)]
 pub struct Spawner {
     program: PathBuf,
+    server: Arc<Mutex<Option<Server>>>,
 }
 
 impl Default for Spawner {
     /// With the running program itself as init; it must call [`crate::run_init_if_requested`] first of all.
     fn default() -> Self {
-        Spawner { program: "/proc/self/exe".into() }
+        Spawner::with_program("/proc/self/exe")
     }
 }
 
 impl Spawner {
     /// With another program as init.
     pub fn with_program(program: impl Into<PathBuf>) -> Spawner {
-        Spawner { program: program.into() }
+        Spawner { program: program.into(), server: Arc::default() }
     }
 
     /// Starts the init with `spec`.
-    #[expect(clippy::disallowed_methods, reason = "this is where builds start")]
     pub fn spawn(&self, spec: &SandboxSpec) -> Result<Sandbox, SandboxError> {
         let body = postcard::to_stdvec(spec)
             .map_err(|e| SandboxError::Setup(format!("cannot encode the build's specification: {e}")))?;
@@ -54,21 +59,8 @@ impl Spawner {
         memory.rewind().map_err(SandboxError::io("writing the build's specification"))?;
         let (control, theirs) = UnixStream::pair().map_err(SandboxError::io("creating a socket pair"))?;
         let (log, slave) = open_terminal(spec).map_err(SandboxError::io("opening a pseudoterminal"))?;
-
-        // Standard input, output and error carry everything, so that no code has to run between fork and exec.
-        let child = Command::new(&self.program)
-            .arg0("firn")
-            .arg(INIT_ARGUMENT)
-            .env_clear()
-            .current_dir("/")
-            .process_group(0)
-            .stdin(Stdio::from(memory))
-            .stdout(Stdio::from(OwnedFd::from(theirs)))
-            .stderr(Stdio::from(slave))
-            .spawn()
-            .map_err(SandboxError::io(format!("starting '{}'", self.program.display())))?;
+        self.request([memory.as_fd(), theirs.as_fd(), slave.as_fd()])?;
         Ok(Sandbox {
-            child,
             control,
             log: Some(log),
             status: None,
@@ -77,6 +69,73 @@ impl Spawner {
             cpu: None,
             mounted: None,
         })
+    }
+
+    /// Has an init forked that gets these as its standard descriptors.
+    fn request(&self, fds: [BorrowedFd<'_>; DESCRIPTORS]) -> Result<(), SandboxError> {
+        let failed = || SandboxError::io(format!("starting '{}'", self.program.display()));
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(running) = server.as_ref() {
+            match running.request(fds) {
+                Ok(()) => return Ok(()),
+                // Somebody killed it.
+                Err(e) if matches!(e.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {}
+                Err(e) => return Err(failed()(e)),
+            }
+        }
+        let started = Server::start(&self.program).map_err(failed())?;
+        started.request(fds).map_err(failed())?;
+        *server = Some(started);
+        Ok(())
+    }
+}
+
+/// The process that inits are forked from.
+#[derive(Debug)]
+struct Server {
+    socket: OwnedFd,
+    child: Child,
+}
+
+impl Server {
+    #[expect(clippy::disallowed_methods, reason = "this is where builds start")]
+    fn start(program: &Path) -> io::Result<Server> {
+        use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+        let flags = SocketFlags::CLOEXEC;
+        let (socket, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let child = Command::new(program)
+            .arg0("firn")
+            .arg(SERVER_ARGUMENT)
+            .env_clear()
+            .current_dir("/")
+            .process_group(0)
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        Ok(Server { socket, child })
+    }
+
+    fn request(&self, fds: [BorrowedFd<'_>; DESCRIPTORS]) -> io::Result<()> {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
+        ancillary.push(SendAncillaryMessage::ScmRights(&fds));
+        loop {
+            match sendmsg(&self.socket, &[IoSlice::new(b"1")], &mut ancillary, SendFlags::NOSIGNAL) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The end of its input.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        let _ = self.child.wait();
     }
 }
 
@@ -132,7 +191,6 @@ impl Mounter {
 /// A build that was started. Dropping it kills the build and waits until it is dead.
 #[derive(Debug)]
 pub struct Sandbox {
-    child: Child,
     control: UnixStream,
     log: Option<OwnedFd>,
     status: Option<ExitStatus>,
@@ -179,11 +237,6 @@ impl Sandbox {
     /// The processor time that the build took, once it ended by itself.
     pub fn cpu_times(&self) -> Option<CpuTimes> {
         self.cpu
-    }
-
-    /// The init's process id on the host.
-    pub fn init_pid(&self) -> u32 {
-        self.child.id()
     }
 
     /// Waits for output, the end, readability of `interrupt`, or for `timeout` to pass.
@@ -332,7 +385,7 @@ impl Drop for Sandbox {
             }
         }
         drop(self.log.take());
-        let _ = self.child.wait();
-        let _ = self.control.read(&mut []);
+        // When the socket closes, the init is gone too.
+        while let Ok(Some(_)) = receive::<Report>(&self.control) {}
     }
 }

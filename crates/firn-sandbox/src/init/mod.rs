@@ -15,9 +15,10 @@ mod grow;
 mod landlock;
 mod leftovers;
 mod root;
+pub(crate) mod server;
 
 use crate::report::{CpuTimes, ExitStatus, MountRequest, Report, receive, send};
-use crate::spawn::INIT_ARGUMENT;
+use crate::spawn::{INIT_ARGUMENT, SERVER_ARGUMENT};
 use crate::spec::{BuildUser, Bytes, SandboxSpec};
 use clone::{Cloned, Namespaces, clone_process};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -77,10 +78,12 @@ pub(crate) type SetupResult<T> = Result<T, SetupError>;
 /// Becomes the init and never returns, if this process was started as one. To be called before anything else,
 /// while the process has one thread.
 pub fn run_init_if_requested(builtins: BuiltinRunner<'_>) {
-    if std::env::args_os().nth(1).is_some_and(|arg| arg == INIT_ARGUMENT) {
-        let code = run(builtins);
-        std::process::exit(code);
-    }
+    let code = match std::env::args_os().nth(1) {
+        Some(argument) if argument == INIT_ARGUMENT => run(builtins),
+        Some(argument) if argument == SERVER_ARGUMENT => server::serve(builtins),
+        _ => return,
+    };
+    std::process::exit(code);
 }
 
 fn run(builtins: BuiltinRunner<'_>) -> i32 {

@@ -13,6 +13,8 @@ fn nobody_else_gets_in() {
         return;
     }
     let world = world.sandboxed().with_build_users();
+    let show = ["--extra-experimental-features", "nix-command", "config", "show", "build-dir"];
+    let build_dir = world.run("nix", &show).success().stdout_text().trim().to_owned();
     world.expression(r#"make "slow" "touch here; sleep 2; echo > $out""#);
     let mut modes = Vec::new();
     // A world beside this one may have the same build user, and begin by killing all that it finds of it.
@@ -20,7 +22,7 @@ fn nobody_else_gets_in() {
         let mut build = world.command("nix-build").arg("--no-out-link").spawn().unwrap();
         for _ in 0..200 {
             std::thread::sleep(std::time::Duration::from_millis(20));
-            let builds = fs::read_dir(world.path("state/builds")).into_iter().flatten().flatten();
+            let builds = fs::read_dir(&build_dir).into_iter().flatten().flatten();
             let begun = builds.filter(|entry| entry.path().join("build/here").exists());
             let now: Vec<(u32, u32)> =
                 begun.filter_map(|e| e.metadata().ok()).map(|m| (m.mode() & 0o7777, m.uid())).collect();
