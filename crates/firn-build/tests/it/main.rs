@@ -3,4 +3,5 @@
 mod failures;
 mod outputs;
 mod parallel;
+mod stress;
 mod world;

@@ -1,0 +1,82 @@
+//! R7: thousands of builds from a process whose threads are busy. With `FIRN_STRESS=1` it is 5,000 builds, 32 at a time, five
+//! times over; without, as many as take seconds.
+
+use crate::world::World;
+use firn_store::BuildMode;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const THREADS: usize = 16;
+
+/// Descriptors, children and mounts of this process.
+fn held() -> (usize, BTreeSet<String>, String) {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut children = BTreeSet::new();
+    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let list = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        children.extend(list.split_ascii_whitespace().map(str::to_owned));
+    }
+    (fds, children, std::fs::read_to_string("/proc/self/mountinfo").unwrap())
+}
+
+/// Threads that allocate, take locks and look up users all the time, as those of a program may.
+fn busy(stop: &AtomicBool) {
+    let mut kept: Vec<Vec<u8>> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        kept.push(vec![1; 4096]);
+        if kept.len() > 64 {
+            kept.clear();
+        }
+        std::hint::black_box(std::env::var_os("HOME"));
+        let _ = std::hint::black_box(std::fs::metadata("/"));
+        // The builds are to have some of the processors too.
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
+
+fn stress(mut world: World) {
+    let full = std::env::var_os("FIRN_STRESS").is_some();
+    let (builds, rounds) = if full { (5000, 5) } else { (100, 2) };
+    world.schedule.max_jobs = 32;
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| busy(&stop));
+        }
+        let before = held();
+        for round in 0..rounds {
+            let begun = Instant::now();
+            let drvs: Vec<_> = (0..builds)
+                .map(|n| world.write(world.script(&format!("r{round}-{n}"), "echo $name > $out")))
+                .collect();
+            world.try_build(&drvs, BuildMode::Normal).unwrap();
+            let limit = Duration::from_secs(60) + Duration::from_millis(200) * builds;
+            assert!(begun.elapsed() < limit, "round {round} took {:?}", begun.elapsed());
+        }
+        stop.store(true, Ordering::Relaxed);
+        let after = held();
+        assert_eq!(after.0, before.0, "descriptors are left open");
+        assert_eq!(after.1, before.1, "processes are left");
+        assert_eq!(after.2, before.2, "mounts are left");
+    });
+    world.check_consistent();
+}
+
+#[test]
+fn many_builds_beside_busy_threads() {
+    stress(World::new());
+}
+
+#[test]
+fn many_sandboxed_builds_beside_busy_threads() {
+    let world = World::sandboxed();
+    let first = world.write(world.script("first", "echo > $out"));
+    match world.try_build(&[first], BuildMode::Normal) {
+        Err((_, message)) if message.contains("namespaces") => println!("SKIPPED: {message}"),
+        other => {
+            other.unwrap();
+            stress(world);
+        }
+    }
+}
