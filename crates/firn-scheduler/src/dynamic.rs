@@ -5,8 +5,9 @@ use crate::goals::{GoalId, State, Target};
 use crate::run::Run;
 use crate::scheduler::Scheduler;
 use firn_core::{SingleDerivedPath, StorePath};
-use firn_store::{BuildStatus, StoreResult};
-use std::collections::BTreeMap;
+use firn_derivation::Derivation;
+use firn_store::{BuildStatus, StoreError, StoreResult};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Run<'_> {
@@ -86,6 +87,27 @@ impl Run<'_> {
         self.depend(id, inner);
     }
 
+    /// What is pure would not stay so; only what is known by its content may be made from what changes.
+    pub(crate) async fn refuse_impure_inputs(&self, id: GoalId, drv: &Derivation) -> StoreResult<()> {
+        if drv.derivation_type().is_ok_and(|kind| kind.is_impure() || kind.is_fixed()) {
+            return Ok(());
+        }
+        for input in drv.input_drvs.keys() {
+            let derivations = self.scheduler.store_of(input).await?;
+            if derivations.is_valid_path(input).await?
+                && derivations.read_derivation(input).await?.derivation_type().is_ok_and(|k| k.is_impure())
+            {
+                let dir = self.scheduler.store.store_dir();
+                return Err(StoreError::Other(format!(
+                    "pure derivation '{}' depends on impure derivation '{}'",
+                    dir.display(self.graph.get(id).path()),
+                    dir.display(input)
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// The outputs of an input that is done.
     pub(crate) async fn input_outputs(
         &self,
@@ -136,4 +158,21 @@ pub(crate) async fn resolve(
         }
     }
     Ok(Some(found))
+}
+
+/// The derivations that a derivation depends on, each with the outputs that it wants of it.
+pub(crate) fn wanted_inputs(drv: &Derivation) -> Vec<(SingleDerivedPath, BTreeSet<String>)> {
+    let opaque = |path: &StorePath| Arc::new(SingleDerivedPath::Opaque(path.clone()));
+    let mut work: Vec<_> = drv.input_drvs.iter().rev().map(|(path, node)| (opaque(path), node)).collect();
+    let mut wanted = Vec::new();
+    while let Some((input, node)) = work.pop() {
+        for (output, child) in node.dynamic.iter().rev() {
+            let built = SingleDerivedPath::Built { drv: Arc::clone(&input), output: output.clone() };
+            work.push((Arc::new(built), child));
+        }
+        if !node.outputs.is_empty() || node.dynamic.is_empty() {
+            wanted.push(((*input).clone(), node.outputs.clone()));
+        }
+    }
+    wanted
 }

@@ -1,5 +1,6 @@
 //! One run: from requests to results.
 
+use crate::dynamic::wanted_inputs;
 use crate::executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Substituted};
 use crate::goals::{Goal, GoalId, Graph, State, Target};
 use crate::scheduler::{Outcome, Scheduler};
@@ -432,27 +433,6 @@ impl<'a> Run<'a> {
         self.advance(id).await
     }
 
-    /// What is pure would not stay so; only what is known by its content may be made from what changes.
-    async fn refuse_impure_inputs(&self, id: GoalId, drv: &Derivation) -> StoreResult<()> {
-        if drv.derivation_type().is_ok_and(|kind| kind.is_impure() || kind.is_fixed()) {
-            return Ok(());
-        }
-        for input in drv.input_drvs.keys() {
-            let derivations = self.scheduler.store_of(input).await?;
-            if derivations.is_valid_path(input).await?
-                && derivations.read_derivation(input).await?.derivation_type().is_ok_and(|k| k.is_impure())
-            {
-                let dir = self.scheduler.store.store_dir();
-                return Err(StoreError::Other(format!(
-                    "pure derivation '{}' depends on impure derivation '{}'",
-                    dir.display(self.graph.get(id).path()),
-                    dir.display(input)
-                )));
-            }
-        }
-        Ok(())
-    }
-
     /// The goal that makes outputs of a derivation, told that these are wanted.
     pub(crate) fn want(&mut self, drv: &SingleDerivedPath, outputs: &BTreeSet<String>) -> GoalId {
         let input = self.graph.goal(Target::outputs_of(drv));
@@ -766,23 +746,6 @@ fn feature_is_off(feature: &str) -> StoreError {
     StoreError::Other(format!(
         "experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"
     ))
-}
-
-/// The derivations that a derivation depends on, each with the outputs that it wants of it.
-fn wanted_inputs(drv: &Derivation) -> Vec<(SingleDerivedPath, BTreeSet<String>)> {
-    let opaque = |path: &StorePath| Arc::new(SingleDerivedPath::Opaque(path.clone()));
-    let mut work: Vec<_> = drv.input_drvs.iter().rev().map(|(path, node)| (opaque(path), node)).collect();
-    let mut wanted = Vec::new();
-    while let Some((input, node)) = work.pop() {
-        for (output, child) in node.dynamic.iter().rev() {
-            let built = SingleDerivedPath::Built { drv: Arc::clone(&input), output: output.clone() };
-            work.push((Arc::new(built), child));
-        }
-        if !node.outputs.is_empty() || node.dynamic.is_empty() {
-            wanted.push(((*input).clone(), node.outputs.clone()));
-        }
-    }
-    wanted
 }
 
 /// Everything that `roots` refer to, and they themselves.
