@@ -17,6 +17,7 @@ mod error;
 mod evaluation;
 mod exec;
 mod fetching;
+mod fold;
 mod http;
 mod installables;
 mod local_time;

@@ -8,6 +8,7 @@
 //!   that a derivation read and written again has the same bytes.
 
 pub mod aterm;
+pub mod difference;
 pub mod json;
 pub mod modulo;
 pub mod options;

@@ -26,6 +26,7 @@ pub mod traits;
 pub mod trust;
 pub mod uri;
 pub mod validity;
+mod weight;
 
 pub use build_target::{BuildTarget, OutputTree};
 pub use closure::{ClosureOptions, compute_fs_closure, topo_sort_paths};
@@ -42,3 +43,4 @@ pub use traits::{
 };
 pub use trust::TrustPolicy;
 pub use uri::{StoreKind, StoreUri};
+pub use weight::{Weight, Weights, weigh};

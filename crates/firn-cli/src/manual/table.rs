@@ -144,6 +144,7 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
     ("copy", &[&COPY, &STORE_PATHS_OF_COPY, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("daemon", &[&DAEMON], Kind::Text),
     ("derivation add", &[], Kind::Text),
+    ("derivation diff", &[&JSON, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("derivation show", &[&DERIVATION_SHOW, &PRETTY, &INSTALLABLES, &EVALUATION], Kind::Installable),
     (
         "develop",
@@ -213,6 +214,7 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
     ("store rebuild-db", &[], Kind::Text),
     ("store repair", &[&INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store sign", &[&STORE_SIGN, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
+    ("store tree", &[&TREE, &JSON, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store verify", &[&STORE_VERIFY, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("uninstall", &[&UNINSTALL], Kind::Text),
     ("upgrade-nix", &[], Kind::Text),
@@ -248,6 +250,12 @@ static SERVE: Group = group! { "Options":
     "--max-connections" [N] "How many clients are served at once.";
     "--max-archives" [N] "How many archives are sent at once.";
     "--client-timeout" [N] "Seconds that a silent client is waited for.";
+};
+static TREE: Group = group! { "Options":
+    "--plain" [] "Print it, also on a terminal, where it is shown for folding otherwise.";
+    "--flat" [] "Each path once, as a list.";
+    "--depth" [N] "No deeper than this.";
+    "--sort" [ORDER] "By `closure` (default), `own` size, `alone` (what would go with it), or `name`.";
 };
 static DOCTOR: Group = group! { "Options":
     "--no-network" [] "Do not look at caches and certificates.";

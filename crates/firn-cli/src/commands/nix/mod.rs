@@ -6,6 +6,7 @@ mod config;
 mod config_check;
 mod copy;
 mod derivation;
+mod derivation_diff;
 mod develop;
 mod doctor;
 pub mod edit;
@@ -28,6 +29,8 @@ mod shell;
 mod store;
 mod store_paths;
 mod why_depends;
+
+pub use store::closures::table as changes_table;
 
 use crate::args::{self, FlagSink, LogFormat, LowArgs, Values};
 use crate::commands::build_remote;
@@ -115,6 +118,12 @@ const COMMANDS: &[Entry] = &[
         usage: "[--stdio] [--force-trusted | --force-untrusted | --default-trust] [--process-ops]",
         summary: "serve the store to users who cannot write it themselves",
         make: boxed::<crate::commands::nix_daemon::Daemon>,
+    },
+    Entry {
+        path: &["derivation", "diff"],
+        usage: "[--json] BEFORE AFTER",
+        summary: "explain why two derivations differ, down to the inputs where it begins (firn's own)",
+        make: boxed::<derivation_diff::Diff>,
     },
     Entry {
         path: &["derivation", "show"],
@@ -470,6 +479,12 @@ const COMMANDS: &[Entry] = &[
         usage: "--key-file FILE INSTALLABLES...",
         summary: "sign store paths",
         make: boxed::<store::signatures::Sign>,
+    },
+    Entry {
+        path: &["store", "tree"],
+        usage: "[--json | --plain | --flat] [--depth N] [--sort closure|own|alone|name] INSTALLABLES...",
+        summary: "show what a closure is made of, with sizes (firn's own)",
+        make: boxed::<store::tree::Tree>,
     },
     Entry {
         path: &["store", "verify"],

@@ -1,5 +1,6 @@
 //! `nix-env`: what is installed in profiles, and what could be.
 
+mod changed;
 mod columns;
 mod element;
 mod elements;
@@ -17,7 +18,7 @@ mod user_env;
 pub use source::of_profile;
 
 use crate::args::{EvalArgs, FlagSink, Values};
-use crate::context::Start;
+use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult};
 use firn_store::activity::Verbosity;
 use std::collections::VecDeque;
@@ -187,18 +188,25 @@ pub fn main(start: Start) -> CliResult<u8> {
         context.logger.log(Verbosity::Info, b"(dry run; not doing anything)");
     }
     source::prepare_default_expression(&context);
+    let changes = changed::Before::look(&context, &line)?;
+    let status = operate(&context, line)?;
+    changes.tell(&context)?;
+    Ok(status)
+}
+
+fn operate(context: &Context, line: Line) -> CliResult<u8> {
     match line.operation {
         None => Err(CliError::usage("no operation specified")),
-        Some(Operation::Query) => query::query(&context, line),
-        Some(Operation::Install) => install::install(&context, line),
-        Some(Operation::Uninstall) => install::uninstall(&context, line),
-        Some(Operation::Upgrade) => install::upgrade(&context, line),
-        Some(Operation::SetFlag) => install::set_flag(&context, line),
-        Some(Operation::Set) => install::set(&context, line),
-        Some(Operation::SwitchProfile) => switching::switch_profile(&context, line),
-        Some(Operation::SwitchGeneration) => switching::switch_generation(&context, line),
-        Some(Operation::Rollback) => switching::rollback(&context, line),
-        Some(Operation::ListGenerations) => switching::list_generations(&context, line),
-        Some(Operation::DeleteGenerations) => switching::delete_generations(&context, line),
+        Some(Operation::Query) => query::query(context, line),
+        Some(Operation::Install) => install::install(context, line),
+        Some(Operation::Uninstall) => install::uninstall(context, line),
+        Some(Operation::Upgrade) => install::upgrade(context, line),
+        Some(Operation::SetFlag) => install::set_flag(context, line),
+        Some(Operation::Set) => install::set(context, line),
+        Some(Operation::SwitchProfile) => switching::switch_profile(context, line),
+        Some(Operation::SwitchGeneration) => switching::switch_generation(context, line),
+        Some(Operation::Rollback) => switching::rollback(context, line),
+        Some(Operation::ListGenerations) => switching::list_generations(context, line),
+        Some(Operation::DeleteGenerations) => switching::delete_generations(context, line),
     }
 }

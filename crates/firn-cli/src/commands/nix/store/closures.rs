@@ -74,6 +74,46 @@ pub fn changes(context: &Context, before: &StorePath, after: &StorePath) -> CliR
     Ok(names.into_iter().filter_map(line).collect())
 }
 
+/// The same as a table for people: packages, versions before and after, and by how much they grew.
+pub fn table(context: &Context, before: &StorePath, after: &StorePath) -> CliResult<Vec<String>> {
+    let before = packages(context, before)?;
+    let after = packages(context, after)?;
+    let none = Versions::new();
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let mut rows = vec![["package", "before", "after", "size"].map(str::to_owned)];
+    let mut sum = 0;
+    for name in names {
+        let (old, new) = (before.get(name).unwrap_or(&none), after.get(name).unwrap_or(&none));
+        if old.keys().eq(new.keys()) && total(old) == total(new) {
+            continue;
+        }
+        let all = |versions: &Versions| show(&versions.keys().collect::<Vec<_>>());
+        let delta = total(new) - total(old);
+        sum += delta;
+        rows.push([name.clone(), all(old), all(new), signed_size(delta)]);
+    }
+    if rows.len() == 1 {
+        return Ok(vec!["no package changed".to_owned()]);
+    }
+    rows.push(["all".to_owned(), String::new(), String::new(), signed_size(sum)]);
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths = [width(0), width(1), width(2), width(3)];
+    let line = |row: &[String; 4]| {
+        let pad = |column: usize| " ".repeat(widths[column] - row[column].chars().count());
+        format!("{}{}  {}{}  {}{}  {}{}", row[0], pad(0), row[1], pad(1), row[2], pad(2), pad(3), row[3])
+    };
+    Ok(rows.iter().map(line).collect())
+}
+
+fn total(versions: &Versions) -> i128 {
+    i128::from(versions.values().sum::<u64>())
+}
+
+fn signed_size(delta: i128) -> String {
+    let sign = if delta < 0 { "-" } else { "+" };
+    format!("{sign}{}", render_size(u64::try_from(delta.unsigned_abs()).unwrap_or(u64::MAX)))
+}
+
 impl DiffClosures {
     fn top(&mut self, context: &Context, name: &OsStr) -> CliResult<StorePath> {
         let wanted = self.what.resolve_only(context, name)?;
@@ -118,7 +158,6 @@ fn without_output(name: &str) -> &str {
 fn change(old: &Versions, new: &Versions) -> Option<String> {
     let removed: Vec<&String> = old.keys().filter(|version| !new.contains_key(*version)).collect();
     let added: Vec<&String> = new.keys().filter(|version| !old.contains_key(*version)).collect();
-    let total = |versions: &Versions| i128::from(versions.values().sum::<u64>());
     let delta = total(new) - total(old);
     let mut items = Vec::new();
     if !removed.is_empty() || !added.is_empty() {

@@ -9,4 +9,5 @@ pub mod paths;
 pub mod prefetch;
 pub mod rebuild;
 pub mod signatures;
+pub mod tree;
 pub mod upkeep;
