@@ -57,8 +57,8 @@ impl Evaluator<'_> {
             return Ok(serde_json::from_slice(&output.stdout).expect("JSON"));
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        let marks = said.lines().filter_map(|line| line.strip_prefix("trace: ")?.strip_prefix(MARK));
-        let last = marks.last().and_then(|number| number.trim().parse().ok());
+        let mut marks = said.lines().filter_map(|line| line.strip_prefix("trace: ")?.strip_prefix(MARK));
+        let last = marks.next_back().and_then(|number| number.trim().parse().ok());
         Err((last.unwrap_or_else(|| panic!("nothing was evaluated: {said}")), said.into_owned()))
     }
 

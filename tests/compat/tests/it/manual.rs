@@ -74,8 +74,8 @@ fn scripts_and_pages() {
     let text = world.run("nix", &["completions", "csh"]).fails(1).stderr_text();
     assert!(text.contains("there is no completion for 'csh'"), "{text}");
     world.run("nix", &["man", "pages"]).success();
-    let page = std::fs::read_to_string(world.work_dir().join("pages/man1/nix-store-gc.1")).unwrap();
-    assert!(page.starts_with(".TH NIX\\-STORE\\-GC 1"), "{page}");
+    let page = std::fs::read_to_string(world.work_dir().join("pages/man1/nix3-store-gc.1")).unwrap();
+    assert!(page.starts_with(".TH NIX3\\-STORE\\-GC 1"), "{page}");
 }
 
 /// Bash with our script completes as a user would see it.
