@@ -2,6 +2,7 @@
 
 use crate::{Derivation, DerivationOutput, InputNode};
 use firn_core::hash::HashError;
+use firn_core::store_path::{NameError, check_name, output_path_name};
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, StoreDir, StorePath, StorePathError};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,8 @@ pub enum Problem {
     Trailing,
     #[error(transparent)]
     Path(#[from] StorePathError),
+    #[error(transparent)]
+    Name(#[from] NameError),
     #[error(transparent)]
     Hash(#[from] HashError),
 }
@@ -106,8 +109,13 @@ impl<'a> Parser<'a> {
         let mut drv = Derivation::new(name);
         self.list(|p| {
             p.expect("(")?;
+            let at = p.at;
             let id = p.text("output name")?;
             let output = p.output()?;
+            if let DerivationOutput::CaFixed(_) = output {
+                // Its path follows from the name, which a path must therefore be able to have.
+                Self::located(at, check_name(&output_path_name(name, &id)))?;
+            }
             // Of several outputs with one name the first counts, as in the reference.
             drv.outputs.entry(id).or_insert(output);
             Ok(())
@@ -341,6 +349,9 @@ mod tests {
         check_error("DrvWithVersion(\"2\",[])", "unknown derivation ATerm format version '2', at byte 18");
         check_error("Derive([],[],[],\"\",\"\",[],[])x", "bytes after the end of the derivation, at byte 28");
         check_error("Derive([],[],[\"/x\"],", "path '/x' is not in the Nix store, at byte 14");
+        // Found by fuzzing: such an output has no path, so that it could not be written again.
+        let fixed = format!("Derive([(\"n!\",\"/x\",\"sha256\",\"{}\")],", "0".repeat(64));
+        check_error(&fixed, "name 'x-n!' contains illegal character '!', at byte 9");
     }
 
     #[test]
