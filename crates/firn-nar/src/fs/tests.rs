@@ -167,3 +167,72 @@ fn canonical_modes_do_not_depend_on_the_umask() {
         std::fs::set_permissions(dest.join(dir), PermissionsExt::from_mode(0o755)).unwrap();
     }
 }
+
+/// Enough files for several threads, with directories that have none and files that are large in between.
+fn forest(root: &Path) {
+    for dir in 0..150 {
+        let path = root.join(format!("d{dir}/deep/deeper"));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::create_dir(path.join("empty")).unwrap();
+        for file in 0..dir % 7 {
+            std::fs::write(path.join(format!("f{file}")), format!("{dir} {file}").repeat(file * 97)).unwrap();
+        }
+        if dir % 50 == 0 {
+            std::fs::write(path.join("large"), vec![dir as u8; 300_000]).unwrap();
+        }
+        std::os::unix::fs::symlink("f0", path.join("link")).unwrap();
+    }
+}
+
+#[test]
+fn many_files() {
+    let tmp = tempfile::tempdir().unwrap();
+    let source = tmp.path().join("source");
+    forest(&source);
+    let nar = dump(&source);
+    let mut reader = NarReader::new(&nar[..]);
+    let mut files = 0;
+    while let Some(event) = reader.next_event().unwrap() {
+        files += usize::from(matches!(event, Event::Node { node: Node::Regular { .. }, .. }));
+    }
+    assert_eq!(files, (0..150).map(|dir| dir % 7).sum::<usize>() + 3);
+    let dest = tmp.path().join("dest");
+    put(&nar, &dest, RestoreOptions { canonical: Canonical::Yes, sync: true, ..Default::default() }).unwrap();
+    assert!(dump(&dest) == nar);
+    // Times of directories are set when all that they hold is there.
+    for dir in 0..150 {
+        let path = dest.join(format!("d{dir}/deep/deeper"));
+        for path in [path.as_path(), path.parent().unwrap(), path.parent().unwrap().parent().unwrap()] {
+            let stat = std::fs::symlink_metadata(path).unwrap();
+            assert_eq!((stat.mode() & 0o7777, stat.mtime()), (0o555, 1), "{}", path.display());
+            std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        std::fs::set_permissions(path.join("empty"), PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    std::fs::set_permissions(&dest, PermissionsExt::from_mode(0o755)).unwrap();
+    // An archive that ends too early is an error, wherever it does.
+    for end in (1..10).map(|tenth| nar.len() * tenth / 10) {
+        let error = put(&nar[..end], &tmp.path().join(format!("cut{end}")), RestoreOptions::default());
+        assert_eq!(error.unwrap_err(), "unexpected end-of-file");
+    }
+}
+
+#[test]
+fn the_first_error_counts() {
+    let tmp = tempfile::tempdir().unwrap();
+    forest(tmp.path());
+    // The file is gone when it is read; what is wrong behind it does not matter any more.
+    let gone = tmp.path().join("d40/deep/deeper/f3");
+    let mut filter = |path: &Path, _| {
+        if path == gone {
+            std::fs::remove_file(path).unwrap();
+        }
+        match path.ends_with("d41/deep") {
+            true => Err("what comes later".into()),
+            false => Ok(true),
+        }
+    };
+    let options = DumpOptions { filter: Some(&mut filter), ..Default::default() };
+    let error = dump_path(tmp.path(), Vec::new(), options).unwrap_err().to_string();
+    assert_eq!(error, format!("opening file '{}': No such file or directory", gone.display()));
+}
