@@ -54,6 +54,8 @@ pub struct LocalStoreConfig {
     pub ca_derivations: bool,
     /// Leave store paths that cannot be deleted, with a warning.
     pub ignore_gc_delete_failure: bool,
+    /// Ask the daemon of `nix store roots-daemon` for what running programs use (`use-roots-daemon`).
+    pub use_roots_daemon: bool,
     /// The store below, if this is an overlay.
     pub overlay: Option<OverlayConfig>,
     /// The store's URI as a user would write it.
@@ -93,6 +95,7 @@ impl LocalStoreConfig {
             compress_build_log: true,
             ca_derivations: false,
             ignore_gc_delete_failure: false,
+            use_roots_daemon: false,
             overlay: None,
             uri: "local".to_owned(),
         }
@@ -116,6 +119,11 @@ impl LocalStoreConfig {
 
     pub(crate) fn gc_roots_dir(&self) -> PathBuf {
         self.state_dir.join("gcroots")
+    }
+
+    /// Where the daemon that tells what running programs use listens.
+    pub fn roots_socket(&self) -> PathBuf {
+        self.state_dir.join("gc-roots-socket/socket")
     }
 
     pub(crate) fn temp_roots_dir(&self) -> PathBuf {

@@ -5,7 +5,7 @@
 //! path is copied into it when the path is first asked for, with everything that it refers to. Nothing is ever written
 //! to the lower store.
 
-use crate::config::LocalStoreConfig;
+use crate::lower::{Lower, LowerConfig};
 use crate::store::LocalStore;
 use firn_core::{StorePath, ValidPathInfo};
 use firn_store::activity::{Logger, Verbosity};
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug, Clone)]
 pub struct OverlayConfig {
     /// The store below (`lower-store`).
-    pub lower: Box<LocalStoreConfig>,
+    pub lower: LowerConfig,
     /// The folder that is mounted as the upper layer (`upper-layer`).
     pub upper_layer: PathBuf,
     /// Look whether the mount is what it should be (`check-mount`).
@@ -31,7 +31,7 @@ pub struct OverlayConfig {
 
 /// The overlay's side of an open store.
 pub(crate) struct Overlay {
-    pub(crate) lower: LocalStore,
+    pub(crate) lower: Lower,
     config: OverlayConfig,
     /// Something was deleted behind the mount's back.
     remount: AtomicBool,
@@ -40,7 +40,7 @@ pub(crate) struct Overlay {
 impl Overlay {
     pub(crate) fn new(config: &OverlayConfig, logger: &Arc<dyn Logger>) -> Overlay {
         Overlay {
-            lower: LocalStore::new((*config.lower).clone(), Arc::clone(logger)),
+            lower: Lower::open(&config.lower, logger),
             config: config.clone(),
             remount: AtomicBool::new(false),
         }
@@ -58,7 +58,7 @@ impl Overlay {
             let wanted = [name.as_bytes(), b"=", value.as_os_str().as_bytes()].concat();
             options.contains(&wanted)
         };
-        let lower = &self.config.lower.real_store_dir;
+        let lower = self.lower.real_store_dir();
         if has("lowerdir", lower) && has("upperdir", &self.config.upper_layer) {
             return Ok(());
         }
@@ -110,7 +110,7 @@ fn unescape(text: &[u8]) -> Vec<u8> {
 }
 
 impl LocalStore {
-    pub(crate) fn lower(&self) -> Option<&LocalStore> {
+    pub(crate) fn lower(&self) -> Option<&Lower> {
         self.inner.overlay.as_ref().map(|overlay| &overlay.lower)
     }
 
@@ -121,7 +121,7 @@ impl LocalStore {
         if !lower.is_valid(path)? {
             return Ok(false);
         }
-        let closure = lower.closure_of(&[path.clone()].into(), false)?;
+        let closure = lower.closure_of(path)?;
         let mut infos: Vec<ValidPathInfo> = Vec::new();
         for path in closure {
             if !self.is_valid_here(&path)?
@@ -183,7 +183,7 @@ impl LocalStore {
     }
 
     /// Removes from the upper layer what the lower store has by now.
-    pub(crate) fn drop_duplicates(&self, lower: &LocalStore) -> StoreResult<()> {
+    pub(crate) fn drop_duplicates(&self, lower: &Lower) -> StoreResult<()> {
         for path in self.all_valid_paths()? {
             if lower.is_valid(&path)? {
                 self.remove_object(&self.real(&path))?;

@@ -58,7 +58,7 @@ impl LocalStore {
         let mut registrations = Vec::with_capacity(infos.len());
         for info in infos {
             let outputs = match (info.path.is_derivation(), self.lower()) {
-                (true, Some(lower)) => Some(lower.static_derivation_outputs(&info.path)?),
+                (true, Some(lower)) => Some(lower.derivation_outputs(&info.path)?),
                 _ => None,
             };
             registrations.push(Registration { info, outputs });

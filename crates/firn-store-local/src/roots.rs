@@ -174,8 +174,17 @@ impl LocalStore {
         Ok(())
     }
 
+    /// Store paths, valid or not, that running programs use, as far as this process may know.
+    pub fn used_by_programs(&self) -> BTreeSet<StorePath> {
+        runtime_roots::find(self.dir()).into_keys().collect()
+    }
+
     pub(crate) fn runtime_roots(&self, censor: bool, roots: &mut Roots) -> StoreResult<()> {
-        for (path, sources) in runtime_roots::find(self.dir()) {
+        let found = match self.inner.config.use_roots_daemon {
+            true => runtime_roots::ask(self.dir(), &self.inner.config.roots_socket())?,
+            false => runtime_roots::find(self.dir()),
+        };
+        for (path, sources) in found {
             if self.is_valid(&path)? {
                 let entry = roots.entry(path).or_default();
                 match censor {

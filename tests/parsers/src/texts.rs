@@ -19,7 +19,8 @@ pub fn nix(input: &[u8]) -> bool {
 pub fn conf(input: &[u8]) -> bool {
     let mut lines = Vec::new();
     // Each file includes itself: there is an end to it.
-    let parsed = parse_conf(input, Path::new("/x/nix.conf"), &|_| Ok(Some(input.to_vec())), &mut lines).is_ok();
+    let parsed =
+        parse_conf(input, Path::new("/x/nix.conf"), &|_| Ok(Some(input.to_vec())), &mut lines).is_ok();
     // The settings read real files that are included: not here.
     if input.windows(7).any(|word| word == b"include") || input.contains(&0) {
         return parsed;

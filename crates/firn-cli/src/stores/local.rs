@@ -6,7 +6,7 @@ use crate::error::{CliError, CliResult};
 use firn_core::signature::PublicKey;
 use firn_settings::ExperimentalFeature;
 use firn_store::{StoreKind, StoreUri};
-use firn_store_local::{LocalStore, LocalStoreConfig, OverlayConfig};
+use firn_store_local::{LocalStore, LocalStoreConfig, LowerConfig, OverlayConfig};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,17 +31,20 @@ pub fn open_overlay(context: &Context, params: &BTreeMap<String, String>) -> Cli
     let remount_hook = path(own.remove("remount-hook")).transpose()?;
     let check_mount = own.remove("check-mount").map_or(Ok(true), |value| boolean("check-mount", &value))?;
     let mut config = local_config(context, None, &own)?;
-    let lower_store = super::open(&lower, context)?.local.ok_or_else(|| {
-        CliError::failed(format!(
-            "the lower store '{lower}' of an overlay must be a local store; see COMPATIBILITY.md"
-        ))
-    })?;
-    config.overlay = Some(OverlayConfig {
-        lower: Box::new(lower_store.config().clone()),
-        upper_layer,
-        check_mount,
-        remount_hook,
-    });
+    let lower_store = super::open(&lower, context)?;
+    let lower = match (lower_store.local, lower_store.store) {
+        (Some(local), _) => LowerConfig::Local(Box::new(local.config().clone())),
+        (None, store) => {
+            let real_store_dir = store.as_local_fs().map(|files| files.real_store_dir().to_owned());
+            let real_store_dir = real_store_dir.ok_or_else(|| {
+                CliError::failed(format!(
+                    "the lower store '{lower}' of an overlay does not have its files on this machine"
+                ))
+            })?;
+            LowerConfig::Other { store, real_store_dir }
+        }
+    };
+    config.overlay = Some(OverlayConfig { lower, upper_layer, check_mount, remount_hook });
     config.uri = StoreUri { kind: specified("local-overlay"), params: params.clone() }.render();
     Ok(Opened::local(LocalStore::new(config, Arc::clone(&context.logger))))
 }
@@ -157,10 +160,9 @@ fn local_config(
                 }
             }
             "use-roots-daemon" => {
-                if boolean(name, value)? {
-                    return Err(CliError::failed(
-                        "store setting 'use-roots-daemon' is not supported by firn",
-                    ));
+                config.use_roots_daemon = boolean(name, value)?;
+                if config.use_roots_daemon {
+                    context.require(ExperimentalFeature::LocalOverlayStore)?;
                 }
             }
             // These steer builds and substitution, which read them from the URI themselves.

@@ -30,7 +30,8 @@ impl LocalStore {
         }
         let overhead = std::fs::metadata(&dir).map_or(0, |m| i64::try_from(m.blocks() * 512).unwrap_or(0));
         let saving = unshared.saturating_sub(actual).saturating_sub(overhead);
-        self.say(format!("note: hard linking is currently saving {}", render_size(saving)));
+        // The folder itself can take more than is saved.
+        self.say(format!("note: hard linking is currently saving {}", render_size(saving.max(0))));
         Ok(())
     }
 }

@@ -26,6 +26,8 @@ impl NixCommand for Check {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
         let store = context.store()?;
         let uri = store.uri();
+        // A store that cannot be used is an error of its own, before anything is checked.
+        context.block_on(store.connect())??;
         context.logger.log(Verbosity::Notice, format!("Running checks against store uri: {uri}").as_bytes());
         let report = Report { context, good: true };
         let mut report = report;

@@ -475,6 +475,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<store::upkeep::Repair>,
     },
     Entry {
+        path: &["store", "roots-daemon"],
+        usage: "",
+        summary: "tell garbage collectors without privileges what running programs use",
+        make: boxed::<store::roots_daemon::RootsDaemon>,
+    },
+    Entry {
         path: &["store", "sign"],
         usage: "--key-file FILE INSTALLABLES...",
         summary: "sign store paths",

@@ -8,6 +8,7 @@ pub mod logs;
 pub mod paths;
 pub mod prefetch;
 pub mod rebuild;
+pub mod roots_daemon;
 pub mod signatures;
 pub mod tree;
 pub mod upkeep;
