@@ -101,8 +101,7 @@ fn reached(file: &Path, root: &Path, known: &BTreeSet<&Path>, problems: &mut Vec
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let folder = file.parent().unwrap_or(Path::new(""));
     let is_root = matches!(stem, "main" | "lib" | "build")
-        || folder.ends_with("src/bin")
-        || folder.ends_with("examples");
+        || ["src/bin", "examples", "fuzz_targets"].iter().any(|programs| folder.ends_with(programs));
     if is_root {
         return;
     }

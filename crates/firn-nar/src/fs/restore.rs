@@ -53,7 +53,7 @@ pub fn restore<R: BufRead>(reader: &mut NarReader<R>, dest: &Path, options: Rest
 /// Creates the regular, non-executable file `dest` with what `input` holds, under the same options.
 pub fn restore_flat(mut input: impl BufRead, dest: &Path, options: RestoreOptions) -> NarResult<()> {
     let place = Place { dir: None, name: dest.as_os_str().as_bytes() };
-    let file = File::create(place, false, 0, options, &Default::default())?;
+    let mut file = File::create(place, false, 0, options, &Default::default())?;
     loop {
         let chunk = input.fill_buf().map_err(NarError::read)?;
         if chunk.is_empty() {
@@ -118,7 +118,8 @@ impl Restore<'_> {
                         gatherer.end()?;
                         continue;
                     }
-                    let file = File::create(self.place(), executable, size, self.options, &self.crew.modes)?;
+                    let mut file =
+                        File::create(self.place(), executable, size, self.options, &self.crew.modes)?;
                     reader.copy_contents(|piece| file.write(piece))?;
                     file.finish()?;
                 }

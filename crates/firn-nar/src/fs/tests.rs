@@ -236,3 +236,25 @@ fn the_first_error_counts() {
     let error = dump_path(tmp.path(), Vec::new(), options).unwrap_err().to_string();
     assert_eq!(error, format!("opening file '{}': No such file or directory", gone.display()));
 }
+
+/// Long runs of zeros take no space, and the file is the same.
+#[test]
+fn holes() {
+    let tmp = tempfile::tempdir().unwrap();
+    let mut check = |name: &str, contents: &[u8]| {
+        let mut writer = NarWriter::new(Vec::new());
+        writer.regular(b"", false, contents).unwrap();
+        let dest = tmp.path().join(name);
+        let nar = writer.finish().unwrap();
+        let reader = std::io::BufReader::with_capacity(1 << 16, &nar[..]);
+        restore(&mut NarReader::new(reader), &dest, RestoreOptions::default()).unwrap();
+        assert!(std::fs::read(&dest).unwrap() == contents, "{name}");
+        std::fs::metadata(&dest).unwrap().blocks() * 512
+    };
+    let zeros = vec![0; 4 << 20];
+    assert!(check("zeros", &zeros) < 1 << 20);
+    assert!(check("end", &[&b"x"[..], &zeros].concat()) < 1 << 20);
+    assert!(check("middle", &[&[1; 100_000], &zeros[..], &[2; 100_000]].concat()) < 1 << 20);
+    check("short", &zeros[..1000]);
+    check("none", b"");
+}

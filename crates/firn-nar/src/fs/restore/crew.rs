@@ -70,7 +70,7 @@ impl Crew {
             }
             let place = Place { dir: Some(&job.dir), name: &batch.bytes[job.name] };
             let size = job.contents.len() as u64;
-            let file = File::create(place, job.executable, size, self.options, &self.modes)?;
+            let mut file = File::create(place, job.executable, size, self.options, &self.modes)?;
             file.write(&batch.bytes[job.contents])?;
             file.finish()?;
             Dir::release(job.dir, self.options)?;

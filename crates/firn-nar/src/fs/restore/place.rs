@@ -131,7 +131,13 @@ pub(super) struct File<'a> {
     executable: bool,
     set_mode: bool,
     options: RestoreOptions,
+    /// Zeros that were passed over, up to where the file ends so far.
+    hole_until: Option<u64>,
+    position: u64,
 }
+
+/// A piece of so many zeros becomes a hole.
+const HOLE: usize = 64 * 1024;
 
 impl<'a> File<'a> {
     pub(super) fn create(
@@ -165,10 +171,19 @@ impl<'a> File<'a> {
                 Err(error) => return Err(place.io("preallocating file")(error)),
             }
         }
-        Ok(File { fd, place, executable, set_mode, options })
+        Ok(File { fd, place, executable, set_mode, options, hole_until: None, position: 0 })
     }
 
-    pub(super) fn write(&self, mut chunk: &[u8]) -> NarResult<()> {
+    pub(super) fn write(&mut self, mut chunk: &[u8]) -> NarResult<()> {
+        let end = self.position + chunk.len() as u64;
+        if chunk.len() >= HOLE && !self.options.preallocate && is_zero(chunk) {
+            fs::seek(&self.fd, fs::SeekFrom::Start(end)).map_err(self.place.io("seeking in"))?;
+            self.hole_until = Some(end);
+            self.position = end;
+            return Ok(());
+        }
+        self.hole_until = None;
+        self.position = end;
         while !chunk.is_empty() {
             match rustix::io::write(&self.fd, chunk) {
                 Ok(0) => return Err(self.place.io("writing")(Errno::NOSPC)),
@@ -182,6 +197,9 @@ impl<'a> File<'a> {
 
     pub(super) fn finish(self) -> NarResult<()> {
         let io = |operation| self.place.io(operation);
+        if let Some(end) = self.hole_until {
+            fs::ftruncate(&self.fd, end).map_err(io("setting the size of"))?;
+        }
         if self.set_mode {
             let mode = match (self.options.canonical, self.executable) {
                 (Canonical::Yes, true) => 0o555,
@@ -201,6 +219,11 @@ impl<'a> File<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether there is nothing but zeros: by words, which the compiler makes vectors of.
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.chunks(256).all(|piece| piece.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 /// Modification time 1, access time as it is.
