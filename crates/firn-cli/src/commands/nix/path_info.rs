@@ -114,7 +114,7 @@ impl PathInfo {
         }
         let mut push_size = |size: u64| {
             line.push_str(&match self.human_readable {
-                true => format!("\t{:>11}", render_size(size)),
+                true => format!("\t{:>10}", render_size(size)),
                 false => format!("\t{size:>11}"),
             });
         };

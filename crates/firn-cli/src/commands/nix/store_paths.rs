@@ -5,7 +5,7 @@ use crate::args::Values;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
-use firn_core::{DerivedPath, StorePath};
+use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_store::{ClosureOptions, Store, compute_fs_closure, topo_sort_paths};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -89,6 +89,14 @@ pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTree
             }
             DerivedPath::Built { drv, outputs } => {
                 let known = crate::installables::known_outputs(context, &*store, drv)?;
+                if let OutputsSpec::Names(names) = outputs
+                    && let Some(name) = names.iter().find(|name| !known.contains_key(*name))
+                {
+                    return Err(CliError::failed(format!(
+                        "the derivation '{}' doesn't have an output named '{name}'",
+                        store.store_dir().display(drv.base())
+                    )));
+                }
                 let known = known.into_iter().filter(|(name, _)| outputs.contains(name));
                 paths.extend(known.filter_map(|(_, path)| path));
             }
