@@ -241,7 +241,7 @@ fn the_first_error_counts() {
 #[test]
 fn holes() {
     let tmp = tempfile::tempdir().unwrap();
-    let mut check = |name: &str, contents: &[u8]| {
+    let check = |name: &str, contents: &[u8]| {
         let mut writer = NarWriter::new(Vec::new());
         writer.regular(b"", false, contents).unwrap();
         let dest = tmp.path().join(name);

@@ -588,6 +588,9 @@ impl Line {
                 suggestions: suggest(&word, known),
             });
         }
+        if word == "ping" {
+            self.deprecated = Some("'ping' is a deprecated alias for 'info'".to_owned());
+        }
         self.words.push(word);
         self.command =
             COMMANDS.iter().find(|entry| self.words.iter().eq(entry.path)).map(|entry| (entry.make)());

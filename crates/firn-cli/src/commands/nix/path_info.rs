@@ -44,7 +44,7 @@ impl FlagSink for PathInfo {
                     _ => {
                         let shown = format.to_string_lossy().into_owned();
                         return Err(CliError::failed(format!(
-                            "unsupported path info JSON format version {shown}"
+                            "unsupported path info JSON format version {shown}; supported versions are 1 and 2"
                         )));
                     }
                 };

@@ -239,7 +239,7 @@ impl Check {
         let shown = self.store.store_dir().display(path);
         let info = self.store.query_path_info(path).await?;
         let info = info.ok_or_else(|| StoreError::InvalidPath { path: shown.clone() })?;
-        self.logger.log(Verbosity::Info, format!("checking '{shown}'").as_bytes());
+        self.logger.log(Verbosity::Info, format!("checking '{shown}'...").as_bytes());
         let mut status = 0;
         if self.contents {
             let mut sink = BlockingWriter(HashSink::new(HashAlgo::Sha256));
