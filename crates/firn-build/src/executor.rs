@@ -203,9 +203,11 @@ impl Executor for LocalExecutor {
             }
             drop(permit);
             waiting.get_or_insert_with(|| {
+                let blocked = Blocked::new(observer);
                 let paths: Vec<String> = lock_paths.iter().map(|p| format!("'{}'", p.display())).collect();
                 let text = format!("waiting for lock on {}", paint(paths.join(", ")));
-                Activity::start(&self.logger, Verbosity::Warn, ActivityType::BuildWaiting, &text, &[], 0)
+                let kind = ActivityType::BuildWaiting;
+                (blocked, Activity::start(&self.logger, Verbosity::Warn, kind, &text, &[], 0))
             });
             tokio::select! {
                 () = cancel.cancelled() => return Err(cancelled()),
@@ -233,6 +235,22 @@ impl Executor for LocalExecutor {
             }
         };
         result.unwrap_or_else(|e| Err(BuildFailure::other(format!("a build ended unexpectedly: {e}"))))
+    }
+}
+
+/// While it lives, the observer knows that the build waits for a lock.
+struct Blocked(Arc<dyn BuildObserver>);
+
+impl Blocked {
+    fn new(observer: &Arc<dyn BuildObserver>) -> Blocked {
+        observer.blocked(true);
+        Blocked(Arc::clone(observer))
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.0.blocked(false);
     }
 }
 

@@ -146,6 +146,12 @@ impl RemoteExecutor {
 
 #[async_trait]
 impl Executor for RemoteExecutor {
+    fn width(&self, slots: &Slots) -> usize {
+        // Not every machine can do everything: more are at hand than could run.
+        let there = self.shared.machines.iter().map(|machine| (machine.max_jobs as usize).saturating_mul(2));
+        there.fold(self.shared.inner.width(slots), usize::saturating_add)
+    }
+
     async fn build(
         &self,
         request: BuildRequest,

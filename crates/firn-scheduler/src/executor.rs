@@ -84,6 +84,10 @@ impl Slots {
 pub trait BuildObserver: Send + Sync {
     fn started(&self);
     fn stopped(&self);
+    /// A build waits for somebody else's lock from now on, or does not any more; another one could run meanwhile.
+    fn blocked(&self, blocked: bool) {
+        let _ = blocked;
+    }
 }
 
 /// Builds derivations.
@@ -93,6 +97,12 @@ pub trait BuildObserver: Send + Sync {
 /// 2. When `cancel` fires, it kills the build and returns.
 #[async_trait]
 pub trait Executor: Send + Sync {
+    /// How many builds are worth handing to it at once: one more than can run, so that none is waited for; `slots` are
+    /// those of this machine.
+    fn width(&self, slots: &Slots) -> usize {
+        (slots.count() as usize).saturating_add(1)
+    }
+
     async fn build(
         &self,
         request: BuildRequest,

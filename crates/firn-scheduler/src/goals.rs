@@ -63,6 +63,8 @@ pub(crate) struct Goal {
     pub waits_for: BTreeSet<GoalId>,
     pub failed_inputs: usize,
     pub dependents: BTreeSet<GoalId>,
+    /// How many goals in a row wait for this one.
+    pub height: u32,
     /// Whether a request names it.
     pub top: bool,
     /// Whether a request names an output of which it turned out to be the derivation.
@@ -97,12 +99,25 @@ impl Graph {
             waits_for: BTreeSet::new(),
             failed_inputs: 0,
             dependents: BTreeSet::new(),
+            height: 0,
             top: false,
             top_inner: false,
             inner: None,
         });
         self.by_target.insert(target, id);
         id
+    }
+
+    /// Notes that a goal is at least so high, and what it waits for higher.
+    pub fn raise(&mut self, id: GoalId, height: u32) {
+        let mut work = vec![(id, height)];
+        while let Some((id, height)) = work.pop() {
+            let goal = self.get_mut(id);
+            if goal.height < height {
+                goal.height = height;
+                work.extend(goal.waits_for.iter().map(|input| (*input, height.saturating_add(1))));
+            }
+        }
     }
 
     /// The goal for `target`, if there is one.

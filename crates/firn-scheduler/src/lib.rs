@@ -11,6 +11,8 @@ mod dynamic;
 pub mod executor;
 mod goals;
 pub mod missing;
+mod progress;
+mod ready;
 mod realise;
 mod repair;
 mod run;

@@ -3,15 +3,16 @@
 use crate::dynamic::wanted_inputs;
 use crate::executor::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Substituted};
 use crate::goals::{Goal, GoalId, Graph, State, Target};
+use crate::progress::Progress;
+use crate::ready::Ready;
 use crate::scheduler::{Outcome, Scheduler};
 use crate::status::{ExitFlags, cannot_build};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_derivation::{Derivation, DerivationType};
-use firn_store::activity::{Activity, ActivityType, Verbosity};
+use firn_store::activity::Verbosity;
 use firn_store::{BuildMode, BuildResult, BuildStatus, StoreError, StoreResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -28,7 +29,8 @@ pub(crate) struct Run<'a> {
     jobs: JoinSet<(GoalId, Job)>,
     flags: ExitFlags,
     known: Known,
-    progress: Arc<Progress>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) ready: Ready,
     /// Set when a failure ends the run.
     stop: bool,
     /// Ends this run's tasks; fires with the scheduler's.
@@ -42,42 +44,8 @@ enum Job {
     Substituted(Result<Substituted, BuildFailure>),
 }
 
-/// Counts of builds, shown to the user.
-struct Progress {
-    activity: Activity,
-    done: AtomicU64,
-    expected: AtomicU64,
-    running: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Progress {
-    fn show(&self) {
-        let get = |n: &AtomicU64| n.load(Ordering::Relaxed);
-        self.activity.progress(get(&self.done), get(&self.expected), get(&self.running), get(&self.failed));
-    }
-
-    fn add(&self, counter: &AtomicU64) {
-        counter.fetch_add(1, Ordering::Relaxed);
-        self.show();
-    }
-}
-
-impl BuildObserver for Progress {
-    fn started(&self) {
-        self.add(&self.running);
-    }
-
-    fn stopped(&self) {
-        self.running.fetch_sub(1, Ordering::Relaxed);
-        self.show();
-    }
-}
-
 impl<'a> Run<'a> {
     pub fn new(scheduler: &'a Scheduler, mode: BuildMode) -> Run<'a> {
-        let activity = Activity::start(&scheduler.logger, Verbosity::Debug, ActivityType::Builds, "", &[], 0);
-        let zero = || AtomicU64::new(0);
         Run {
             scheduler,
             mode,
@@ -86,13 +54,8 @@ impl<'a> Run<'a> {
             jobs: JoinSet::new(),
             flags: ExitFlags::default(),
             known: Known::new(),
-            progress: Arc::new(Progress {
-                activity,
-                done: zero(),
-                expected: zero(),
-                running: zero(),
-                failed: zero(),
-            }),
+            progress: Arc::new(Progress::new(&scheduler.logger)),
+            ready: Ready::default(),
             stop: false,
             cancel: scheduler.cancel.child_token(),
         }
@@ -153,10 +116,15 @@ impl<'a> Run<'a> {
             if self.stop {
                 return Ok(());
             }
+            if self.begin_builds().await? {
+                continue;
+            }
             let finished = tokio::select! {
                 biased;
                 () = self.scheduler.cancel.cancelled() => return Ok(()),
                 finished = self.jobs.join_next() => finished,
+                // There is room for another one.
+                () = self.progress.more_blocked.notified() => continue,
             };
             match finished {
                 None => return Ok(()),
@@ -456,6 +424,8 @@ impl<'a> Run<'a> {
                 let is_new = matches!(state, State::New);
                 goal.dependents.insert(id);
                 self.graph.get_mut(id).waits_for.insert(input);
+                let height = self.graph.get(id).height.saturating_add(1);
+                self.graph.raise(input, height);
                 if is_new {
                     self.look_at(input);
                 }
@@ -488,7 +458,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         if goal.waits_for.is_empty() {
-            self.start_build(id).await?;
+            self.make_ready(id);
         }
         Ok(())
     }
@@ -501,7 +471,12 @@ impl<'a> Run<'a> {
             .map(|((_, name), path)| (name.clone(), path.clone()))
     }
 
-    async fn start_build(&mut self, id: GoalId) -> StoreResult<()> {
+    /// Whether nothing more is to begin.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop || self.scheduler.cancel.is_cancelled()
+    }
+
+    pub(crate) async fn start_build(&mut self, id: GoalId) -> StoreResult<()> {
         let goal = self.graph.get(id);
         let drv_path = goal.path().clone();
         let Some(drv) = goal.derivation.clone() else { return Ok(()) };
@@ -580,6 +555,7 @@ impl<'a> Run<'a> {
         }
         let request = BuildRequest { drv_path, drv, input_paths, mode: self.mode_of(id) };
         self.graph.get_mut(id).state = State::Running;
+        self.ready.begun += 1;
         let executor = Arc::clone(&self.scheduler.executor);
         let slots = self.scheduler.slots.clone();
         let observer: Arc<dyn BuildObserver> = self.progress.clone();
@@ -591,6 +567,9 @@ impl<'a> Run<'a> {
     }
 
     async fn finished(&mut self, id: GoalId, job: Job) -> StoreResult<()> {
+        if let Job::Built(..) = &job {
+            self.ready.begun = self.ready.begun.saturating_sub(1);
+        }
         match job {
             Job::Built(Ok(success), resolved) => {
                 self.progress.add(&self.progress.done);
@@ -686,6 +665,8 @@ impl<'a> Run<'a> {
         }
         let goal = self.graph.get_mut(id);
         goal.state = state;
+        // Who needs it again reads it again.
+        goal.derivation = None;
         for dependent in std::mem::take(&mut goal.dependents) {
             let goal = self.graph.get_mut(dependent);
             goal.waits_for.remove(&id);

@@ -79,3 +79,35 @@ fn missing_paths() {
     let missing = world.block(scheduler.query_missing(&request)).unwrap();
     assert!(missing.will_build.is_empty());
 }
+
+/// The order in which builds began, by name, with so many at once.
+fn begun(jobs: u32) -> Vec<String> {
+    let mut world = World::new();
+    world.schedule.max_jobs = jobs;
+    // More than are handed to the executor at once, and a chain whose name comes last.
+    let mut drvs: Vec<_> =
+        (10..60).map(|n| world.write(world.script(&format!("a{n}"), "echo > $out"))).collect();
+    let mut last = world.write(world.script("z0", "echo > $out"));
+    for n in 1..4 {
+        let mut next = world.script(&format!("z{n}"), "cat $input > $out");
+        world.depend(&mut next, "input", &last);
+        last = world.write(next);
+    }
+    drvs.push(last);
+    world.try_build(&drvs, BuildMode::Normal).unwrap();
+    let said = world.said();
+    let names = said.lines().filter(|line| line.starts_with("building"));
+    names.filter_map(|line| Some(line.split(".drv").next()?.rsplit('-').next()?.to_owned())).collect()
+}
+
+#[test]
+fn what_most_wait_for_begins_first() {
+    let order = begun(2);
+    let place = |name: &str| order.iter().position(|other| other == name).unwrap();
+    assert!(place("z0") < 5, "{order:?}");
+    // Nobody waits for the last of them.
+    assert!(place("z2") < 30, "{order:?}");
+    // One after the other, names decide.
+    let order = begun(1);
+    assert_eq!(order.first().map(String::as_str), Some("a10"));
+}
