@@ -70,7 +70,15 @@ pub fn encoder<'a, W: Write + Send + 'a>(
         Method::Xz => {
             let preset = level(0..=9, 6)? as u32;
             let stream = if options.threads > 1 {
-                MtStreamBuilder::new().threads(options.threads).preset(preset).check(Check::Crc64).encoder()
+                // Blocks of three dictionaries, xz's own choice, would leave most archives to one thread.
+                let block = if preset <= 6 { 8 << 20 } else { 0 };
+                let mut builder = MtStreamBuilder::new();
+                builder
+                    .threads(options.threads)
+                    .preset(preset)
+                    .check(Check::Crc64)
+                    .block_size(block)
+                    .encoder()
             } else {
                 Stream::new_easy_encoder(preset, Check::Crc64)
             };

@@ -196,7 +196,7 @@ impl HttpClient {
             format!("firn/{} Nix/{}{suffix}", env!("CARGO_PKG_VERSION"), firn_core::REFERENCE_VERSION);
         // Without TLS there is nobody to verify; an empty list of authorities costs nothing.
         let tls_config = match tls {
-            true => tls::config(config.ca_file.as_deref(), identity.map(|i| &**i))?,
+            true => tls::config(config.ca_file.as_deref(), identity.map(|i| &**i), config.http2)?,
             false => tls::without_authorities()?,
         };
         let mut builder = reqwest::Client::builder()

@@ -8,7 +8,19 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// The configuration of TLS connections. Errors are the text for the user.
-pub(crate) fn config(ca_file: Option<&Path>, identity: Option<&TlsIdentity>) -> Result<ClientConfig, String> {
+pub(crate) fn config(
+    ca_file: Option<&Path>,
+    identity: Option<&TlsIdentity>,
+    http2: bool,
+) -> Result<ClientConfig, String> {
+    let mut config = trusting(ca_file, identity)?;
+    // Servers speak HTTP/2 only with those who offer it while the connection is made.
+    let protocols: &[&[u8]] = if http2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    Ok(config)
+}
+
+fn trusting(ca_file: Option<&Path>, identity: Option<&TlsIdentity>) -> Result<ClientConfig, String> {
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(file) => {

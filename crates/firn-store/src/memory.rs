@@ -137,8 +137,7 @@ impl Store for MemoryStore {
         _check_signatures: bool,
     ) -> StoreResult<()> {
         let mut bytes = Vec::new();
-        let limit = if info.nar_size > 0 { info.nar_size } else { u64::MAX };
-        nar.take(limit).read_to_end(&mut bytes).await.map_err(firn_nar::NarError::read)?;
+        nar.read_to_end(&mut bytes).await.map_err(firn_nar::NarError::read)?;
         NarReader::new(&bytes[..]).skip_to_end()?;
         let hash = Hash::of(HashAlgo::Sha256, &bytes);
         if hash != info.nar_hash {
@@ -147,6 +146,10 @@ impl Store for MemoryStore {
                 expected: info.nar_hash.to_prefixed(firn_core::HashFormat::Nix32),
                 got: hash.to_prefixed(firn_core::HashFormat::Nix32),
             });
+        }
+        let (expected, got) = (info.nar_size, bytes.len() as u64);
+        if expected != got && expected != 0 {
+            return Err(StoreError::SizeMismatch { path: self.dir.display(&info.path), expected, got });
         }
         self.insert(info.clone(), bytes)
     }

@@ -1,5 +1,6 @@
 //! Caches written and read, and stores served.
 
+mod conformance;
 mod faults;
 mod files;
 mod served;

@@ -31,8 +31,9 @@ const GATHERED: u64 = 8 << 20;
 const TEXTS: usize = 4_000;
 
 impl RemoteStore {
+    /// The request came with 1.32, but daemons of that time (2.8) lose their place in it when a path is valid already.
     pub(super) async fn takes_many(&self) -> StoreResult<bool> {
-        Ok(self.handshake().await?.protocol.version.has(32))
+        Ok(self.handshake().await?.protocol.version.has(37))
     }
 
     pub(super) async fn send_nars(

@@ -8,6 +8,7 @@ use firn_store::{AddSource, NarSink, NarSource, NarStream, Store, StoreError};
 use firn_wire::Message;
 use firn_wire::worker::{Op, read_path_info, write_path_info};
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 
@@ -20,7 +21,16 @@ impl RemoteStore {
             })
             .await?;
         let mut nar = NarStream::new(&mut lease.input);
-        tokio::io::copy_buf(&mut tokio::io::BufReader::with_capacity(256 * 1024, &mut nar), sink).await?;
+        let copied =
+            tokio::io::copy_buf(&mut tokio::io::BufReader::with_capacity(256 * 1024, &mut nar), sink).await;
+        if let Err(error) = copied {
+            drop(lease);
+            // Nix's daemon begins an archive before it looks for what is to be in it.
+            if error.kind() == ErrorKind::InvalidData && !self.is_valid_path(path).await? {
+                return Err(StoreError::InvalidPath { path: self.dir().display(path) }.into());
+            }
+            return Err(error.into());
+        }
         sink.flush().await?;
         lease.done();
         Ok(())

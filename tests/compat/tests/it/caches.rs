@@ -124,6 +124,57 @@ fn behind_nginx_with_a_password_and_a_proxy() {
     assert_eq!(names.iter().filter(|name| name.ends_with(".ls")).count(), 2, "{names:?}");
 }
 
+#[test]
+#[expect(clippy::disallowed_methods, reason = "tests run programs")]
+fn behind_tls_with_a_ca_of_our_own() {
+    if !has_program("nginx") || !has_program("openssl") {
+        return;
+    }
+    let (world, path) = filled();
+    let cache = world.path("cache");
+    let to = format!("file://{}?compression=zstd", cache.display());
+    world.run("nix", &["copy", "--to", &to, &path]).success();
+    let content = hash(&world, &path);
+    let openssl = |line: &str| {
+        let mut command = Command::new("openssl");
+        let output =
+            command.args(line.split(' ')).current_dir(world.path("tmp")).output().expect("openssl runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
+    openssl(&format!("req -x509 {key} -keyout ca.key -out ca.pem -subj /CN=firn-test-ca -days 2"));
+    openssl(&format!("req {key} -keyout host.key -out host.csr -subj /CN=localhost"));
+    fs::write(world.path("tmp/names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+        .expect("a file is written");
+    openssl(
+        "x509 -req -in host.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out host.pem -days 2 -extfile names",
+    );
+    let tls = free_port();
+    let tmp = world.path("tmp").display().to_string();
+    let rules = format!(
+        "listen 127.0.0.1:{tls} ssl http2; ssl_certificate {tmp}/host.pem; ssl_certificate_key {tmp}/host.key;"
+    );
+    let _server = Served::nginx(&world.path("tmp"), &cache, &rules);
+    forget(&world, &path);
+    let url = format!("https://localhost:{tls}");
+    let from = ["copy", "--no-check-sigs", "--from", &url, &path];
+    // Nobody vouches for it.
+    let refused = world.run("nix", &from).fails(1).stderr_text();
+    assert!(refused.to_lowercase().contains("certificate"), "{refused}");
+    let ca = world.path("tmp/ca.pem").display().to_string();
+    let trusting: Vec<&str> = from.iter().copied().chain(["--option", "ssl-cert-file", &ca]).collect();
+    world.run("nix", &trusting).success();
+    assert_eq!(hash(&world, &path), content);
+    let log = fs::read_to_string(world.path("tmp/nginx/access")).expect("the server's log");
+    assert!(log.contains(".narinfo HTTP/2.0\" 200"), "{log}");
+    // The same by the variable, as a substituter.
+    forget(&world, &path);
+    let world = world.env("NIX_SSL_CERT_FILE", &ca);
+    let substitute = ["-r", &path, "--option", "substituters", &url, "--option", "require-sigs", "false"];
+    world.run("nix-store", &substitute).success();
+    assert_eq!(hash(&world, &path), content);
+}
+
 /// `nix serve` of the world's store.
 fn serve(world: &World, more: &[&str]) -> Served {
     let port = free_port();

@@ -62,7 +62,30 @@ fn untrusted_users_cannot_change_what_concerns_others() {
     let archive = world.path("work/archive");
     let exported = world.run("nix-store", &["--export", &output]).success();
     std::fs::write(&archive, exported.stdout()).unwrap();
-    world.run("nix-store", &["--delete", &output]).success();
+    // Two paths, so that they come in one request.
+    let other =
+        world.run("nix-build", &["--no-out-link", "-E", &expression.replace("\"z\"", "\"w\"")]).success();
+    let other = other.stdout_text().trim_end().to_owned();
+    let cache = format!("file://{}", world.path("cache").display());
+    world.run("nix", &["copy", "--to", &cache, &output, &other]).success();
+    let chroot = world.path("home/chroot").display().to_string();
+    world
+        .run("nix", &["copy", "--no-check-sigs", "--from", &cache, "--to", &chroot, &output, &other])
+        .success();
+    world.run("nix-store", &["--delete", &output, &other]).success();
+    for from in [&cache, &chroot] {
+        let copy = |uid| {
+            let args = ["copy", "--no-check-sigs", "--from", from, "--to", "daemon", &output, &other];
+            let run = world.client(Make::Firn, uid, "nix", &args);
+            (run.code() == Some(0), run.stderr_text())
+        };
+        if from != &chroot {
+            let (good, said) = copy(Some(BERT));
+            assert!(!good && said.contains("lacks a signature by a trusted key"), "{said}");
+        }
+        assert!(copy(None).0);
+        world.run("nix-store", &["--delete", &output, &other]).success();
+    }
     let import = |uid| {
         let mut command = world.client_command(Make::Firn, uid, "nix-store");
         let output = command.arg("--import").stdin(std::fs::File::open(&archive).unwrap()).output().unwrap();

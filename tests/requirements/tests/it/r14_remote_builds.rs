@@ -25,6 +25,17 @@ impl Farm {
     }
 
     fn build(&self, make: Make, uri: &str, options: &str, name: &str) -> (bool, String, String) {
+        self.build_with(make, uri, options, name, &[])
+    }
+
+    fn build_with(
+        &self,
+        make: Make,
+        uri: &str,
+        options: &str,
+        name: &str,
+        more: &[&str],
+    ) -> (bool, String, String) {
         let expression = format!(
             r#"let d = n: deps: derivation {{ name = n; system = builtins.currentSystem; builder = "/bin/sh";
                 inherit deps; requiredSystemFeatures = [ "far" ];
@@ -36,6 +47,7 @@ impl Farm {
         let mut command = self.here.command_of(make, "nix-build");
         let output = command
             .args(["--no-out-link", "--builders", &format!("{uri} - - 4 1 far"), "x.nix"])
+            .args(more)
             .env("NIX_SSHOPTS", options)
             .output()
             .unwrap();
@@ -96,4 +108,33 @@ fn a_machine_that_cannot_be_reached_is_left_aside() {
     assert!(said.contains("cannot build on 'ssh://root@127.0.0.2'"), "{said}");
     // Once, not for each build.
     assert_eq!(said.matches("cannot build on").count(), 1, "{said}");
+}
+
+/// A build hook is a program that the one that builds asks for machines: theirs under us, and ours under them.
+#[test]
+fn hooks_of_either_make_under_the_other() {
+    let Some(farm) = Farm::new() else { return };
+    if !has_reference() {
+        return;
+    }
+    let sshd = farm.there.start_sshd(Make::Firn, None);
+    let options = World::ssh_options(&farm.there, &sshd);
+    let theirs = farm.here.path("tmp/build-remote");
+    std::os::unix::fs::symlink("/usr/bin/nix", &theirs).unwrap();
+    let ours = farm.here.path("tmp/our-hook");
+    let script =
+        format!("#!/bin/sh\nexec {}/nix __build-remote \"$@\"\n", firn_testkit::program_dir().display());
+    std::fs::write(&ours, script).unwrap();
+    std::fs::set_permissions(&ours, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    for (make, hook, name) in [(Make::Firn, theirs, "their-hook"), (Make::Reference, ours, "our-hook")] {
+        for scheme in ["ssh", "ssh-ng"] {
+            let (uri, name) = (format!("{scheme}://root@127.0.0.1"), format!("{name}-{scheme}"));
+            let more = ["--option", "build-hook", hook.to_str().unwrap()];
+            let (good, path, said) = farm.build_with(make, &uri, &options, &name, &more);
+            assert!(good, "{said}\n{}", sshd.log_text());
+            assert!(said.contains(&format!("hi-{name}-top")), "{said}");
+            let real = farm.here.path("own/store").join(path.rsplit('/').next().unwrap());
+            assert!(real.exists() && std::path::Path::new(&path).exists(), "{path}");
+        }
+    }
 }

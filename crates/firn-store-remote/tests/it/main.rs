@@ -1,0 +1,3 @@
+//! Stores behind a connection, with the real program at the other end.
+
+mod conformance;
