@@ -1,5 +1,6 @@
 //! The seeds of the fuzzers and everything that they have found, fed to the parsers again.
 
+use firn_nar::{Event, NarReader, Node};
 use firn_tests_parsers::{TARGETS, Target};
 use std::path::{Path, PathBuf};
 
@@ -36,6 +37,33 @@ fn findings() {
         for (path, input) in inputs(&folder("findings", target)) {
             feed(target, &path, &input);
         }
+    }
+}
+
+/// What runs of the fuzzers found worth keeping, an archive of files for each target.
+#[test]
+fn corpora() {
+    for target in TARGETS {
+        let path = folder("corpora", target).with_extension("nar.xz");
+        let Ok(packed) = std::fs::read(&path) else { continue };
+        let archive = firn_archive::decoder_of_any(&packed[..]).unwrap();
+        let mut reader = NarReader::new(std::io::BufReader::new(archive));
+        let (mut inputs, mut good) = (0, 0);
+        while let Some(event) = reader.next_event().unwrap() {
+            let Event::Node { name, node: Node::Regular { .. } } = event else { continue };
+            let place = path.join(String::from_utf8_lossy(name).as_ref());
+            let mut input = Vec::new();
+            reader
+                .copy_contents(|piece| {
+                    input.extend_from_slice(piece);
+                    Ok(())
+                })
+                .unwrap();
+            inputs += 1;
+            good += usize::from(feed(target, &place, &input));
+        }
+        println!("{}: {good} of {inputs} inputs are good", target.name);
+        assert!(inputs > 10 && good > 0, "{}: {good} of {inputs} inputs are good", target.name);
     }
 }
 
