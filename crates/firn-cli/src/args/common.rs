@@ -193,12 +193,22 @@ impl LowArgs {
         }
         settings.read_only_mode |= self.read_only_mode;
         if self.offline {
-            settings.substitute = false;
-            settings.tarball_ttl = u32::MAX;
-            settings.narinfo_cache_negative_ttl = u32::MAX;
-            settings.narinfo_cache_positive_ttl = u32::MAX;
-            settings.connect_timeout = 1;
-            settings.download_attempts = 0;
+            // What somebody set holds.
+            let given = |name: &str| settings.is_overridden(name);
+            let (substitute, attempts) = (given("substitute"), given("download-attempts"));
+            let (timeout, tarballs) = (given("connect-timeout"), given("tarball-ttl"));
+            let (absent, present) =
+                (given("narinfo-cache-negative-ttl"), given("narinfo-cache-positive-ttl"));
+            settings.substitute &= substitute;
+            settings.tarball_ttl = if tarballs { settings.tarball_ttl } else { u32::MAX };
+            settings.download_attempts = if attempts { settings.download_attempts } else { 0 };
+            settings.connect_timeout = if timeout { settings.connect_timeout } else { 1 };
+            if !absent {
+                settings.narinfo_cache_negative_ttl = u32::MAX;
+            }
+            if !present {
+                settings.narinfo_cache_positive_ttl = u32::MAX;
+            }
         }
         if self.refresh {
             settings.tarball_ttl = 0;
