@@ -1,7 +1,7 @@
 //! What fetches URLs into a store.
 
 use crate::context::Context;
-use firn_fetch::Fetcher;
+use firn_fetch::{Dirty, Fetcher};
 use firn_store::Store;
 use std::sync::Arc;
 
@@ -10,5 +10,10 @@ pub fn fetcher(context: &Context, store: Arc<dyn Store>) -> Fetcher {
     let settings = &context.settings;
     let client = context.http_client().clone();
     let cache = settings.dirs.cache_home.clone();
-    Fetcher::new(store, client, Arc::clone(&context.logger), cache, settings.tarball_ttl)
+    let dirty = match (settings.allow_dirty, settings.warn_dirty) {
+        (false, _) => Dirty::Refuse,
+        (true, true) => Dirty::Warn,
+        (true, false) => Dirty::Allow,
+    };
+    Fetcher::new(store, client, Arc::clone(&context.logger), cache, settings.tarball_ttl, dirty)
 }

@@ -1,6 +1,7 @@
 //! The evaluator's only door to the world.
 
 use crate::context::ContextElem;
+use firn_core::flake_ref::{Attrs as InputAttrs, Input};
 use firn_core::{CaMethod, Hash, HashAlgo, StoreDir, StorePath};
 use firn_derivation::Derivation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -119,6 +120,9 @@ pub trait EvalHost: Send + Sync {
 
     /// Fetches for `fetchurl`, `fetchTarball` and the like; returns a store path.
     fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath>;
+
+    /// Fetches an input for `fetchTree` and `fetchGit`; the path, and the input's attributes with what is known now.
+    fn fetch_tree(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)>;
 
     /// Fetches the closure of a path from a binary cache (`builtins.fetchClosure`).
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath>;

@@ -30,6 +30,13 @@ pub enum FetchError {
         hashes[1].to_prefixed(HashFormat::Nix32)
     )]
     HashMismatch { url: String, hashes: Box<[firn_core::Hash; 2]> },
+    /// The hashes are what was expected and what came.
+    #[error(
+        "NAR hash mismatch in input '{input}', expected '{}' but got '{}'",
+        hashes[0].to_sri(),
+        hashes[1].to_sri()
+    )]
+    NarMismatch { input: String, hashes: Box<[firn_core::Hash; 2]> },
     /// The text is the whole message.
     #[error("{0}")]
     Other(String),
@@ -47,7 +54,7 @@ impl FetchError {
     /// The exit status that a program ends with.
     pub fn exit_status(&self) -> u8 {
         match self {
-            FetchError::HashMismatch { .. } => 102,
+            FetchError::HashMismatch { .. } | FetchError::NarMismatch { .. } => 102,
             _ => 1,
         }
     }

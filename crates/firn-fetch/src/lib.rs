@@ -1,21 +1,24 @@
 //! Fetching files and archives from URLs into a store, with a cache of what is known of URLs.
 //!
 //! Invariants:
-//! - downloads go through the one HTTP client; nothing here opens connections of its own;
+//! - downloads go through the one HTTP client, and Git through the user's `git`; nothing here opens connections of its own;
 //! - what is downloaded waits on disk, so memory does not grow with its size;
 //! - the evaluator is not known here: [`Fetcher`] is what its host calls.
 
 pub mod cache;
 pub mod error;
 pub mod file;
+mod git;
 pub mod prefetch;
 pub mod tarball;
+pub mod tree;
 
 pub use cache::FetchCache;
 pub use error::{FetchError, FetchResult};
 pub use file::Downloaded;
 pub use prefetch::{Prefetch, Prefetched};
 pub use tarball::Tarball;
+pub use tree::Tree;
 
 use firn_http::HttpClient;
 use firn_store::Store;
@@ -29,6 +32,14 @@ pub struct Fetcher {
     inner: Arc<Inner>,
 }
 
+/// What is done with a Git working tree that has changes which are not committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dirty {
+    Allow,
+    Warn,
+    Refuse,
+}
+
 struct Inner {
     store: Arc<dyn Store>,
     client: HttpClient,
@@ -36,6 +47,7 @@ struct Inner {
     cache_dir: Option<PathBuf>,
     /// Seconds for which what is known of a URL is believed (`tarball-ttl`).
     ttl: u32,
+    dirty: Dirty,
     cache: OnceLock<Option<FetchCache>>,
 }
 
@@ -47,8 +59,10 @@ impl Fetcher {
         logger: Arc<dyn Logger>,
         cache_dir: Option<PathBuf>,
         ttl: u32,
+        dirty: Dirty,
     ) -> Fetcher {
-        Fetcher { inner: Arc::new(Inner { store, client, logger, cache_dir, ttl, cache: OnceLock::new() }) }
+        let cache = OnceLock::new();
+        Fetcher { inner: Arc::new(Inner { store, client, logger, cache_dir, ttl, dirty, cache }) }
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

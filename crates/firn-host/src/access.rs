@@ -4,6 +4,7 @@
 //! Directories above them exist, but show nothing else. Symlinks are followed here, step by step, so that none leads
 //! out of what is allowed; where one that may not be looked at leads to is never told.
 
+use firn_core::flake_ref::{Attrs as InputAttrs, Input};
 use firn_core::{StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
@@ -311,6 +312,12 @@ impl EvalHost for AccessHost {
         let path = self.inner.fetch(request)?;
         self.allow(&path);
         Ok(path)
+    }
+
+    fn fetch_tree(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        let (path, attrs) = self.inner.fetch_tree(input)?;
+        self.allow(&path);
+        Ok((path, attrs))
     }
 
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {

@@ -1,6 +1,7 @@
 //! `builtins.fetchurl`, `fetchTarball` and `fetchClosure`.
 
 use crate::{StoreHost, host_error};
+use firn_core::flake_ref::{Attrs, Input};
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, HashAlgo, StorePath};
 use firn_eval::{ClosureRequest, FetchRequest, HostError, HostResult};
@@ -67,6 +68,13 @@ impl StoreHost {
         }
         self.files.forget();
         Ok(path)
+    }
+
+    /// Fetches an input; what is known of it then.
+    pub(crate) fn fetch_input(&self, input: &Input) -> HostResult<(StorePath, Attrs)> {
+        let tree = self.block_on(self.parts.fetcher.fetch_tree(input))?.map_err(fetch_error)?;
+        self.files.forget();
+        Ok((tree.store_path, tree.attrs))
     }
 
     /// Copies the closure of a path, rewritten or as it is.

@@ -18,6 +18,7 @@ pub use runtime::LazyRuntime;
 pub use watch::{FunctionTrace, Profiler};
 
 use files::Files;
+use firn_core::flake_ref::{Attrs as InputAttrs, Input};
 use firn_core::store_path::{References, StoreDir};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DownstreamPlaceholder};
@@ -348,6 +349,10 @@ impl EvalHost for StoreHost {
 
     fn fetch(&self, request: &FetchRequest) -> HostResult<StorePath> {
         self.fetch_url(request)
+    }
+
+    fn fetch_tree(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        self.fetch_input(input)
     }
 
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {

@@ -2,6 +2,7 @@
 //! again for as long as all of that stays the same.
 
 use crate::stamps::{Seen, Stat, kind_name, now, tree};
+use firn_core::flake_ref::{Attrs as InputAttrs, Input};
 use firn_core::{StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
@@ -207,6 +208,12 @@ impl EvalHost for ObservingHost {
             record.expires = Some(record.expires.map_or(end, |known| known.min(end)));
         }
         Ok(path)
+    }
+
+    fn fetch_tree(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        // A working tree may change at any time, and what is not locked at another place.
+        self.spoil();
+        self.inner.fetch_tree(input)
     }
 
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {

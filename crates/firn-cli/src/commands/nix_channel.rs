@@ -198,7 +198,14 @@ fn update(context: &Context, places: &Places, names: &BTreeSet<&str>) -> CliResu
     // Updating is asking for what is new: what was fetched before is only taken if the server says that it is the same.
     let cache = settings.dirs.cache_home.clone();
     let client = context.http_client().clone();
-    let fetcher = Fetcher::new(Arc::clone(&store), client, Arc::clone(&context.logger), cache, 0);
+    let fetcher = Fetcher::new(
+        Arc::clone(&store),
+        client,
+        Arc::clone(&context.logger),
+        cache,
+        0,
+        firn_fetch::Dirty::Warn,
+    );
     let folder = tempfile::tempdir().map_err(CliError::io("creating a folder in", std::env::temp_dir()))?;
     let unpack = folder.path().join("unpack-channel.nix");
     std::fs::write(&unpack, UNPACK).map_err(CliError::io("writing", &unpack))?;

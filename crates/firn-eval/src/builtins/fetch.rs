@@ -3,20 +3,17 @@
 use super::{Entry, entry, experimental};
 use crate::coerce::Coerce;
 use crate::coerce::CopyToStore;
-use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
+use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::host::{ClosureRequest, FetchRequest};
 use crate::source::Pos;
 use crate::value::{Kind, Value};
 use crate::vm::{Vm, host_error};
 use firn_core::{HashAlgo, StorePath};
-use firn_syntax::Sym;
 
 pub(super) const TABLE: &[Entry] = &[
     entry("fetchurl", 1, fetch_url),
     entry("fetchTarball", 1, fetch_tarball),
-    entry("fetchGit", 1, fetch_git),
     entry("fetchMercurial", 1, fetch_mercurial),
-    entry("fetchTree", 1, fetch_tree),
     experimental("fetchClosure", 1, fetch_closure, "fetch-closure"),
     experimental("getFlake", 1, get_flake, "flakes"),
 ];
@@ -101,76 +98,6 @@ fn fetch_tarball(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     fetch(vm, args[0], pos, "fetchTarball", true)
 }
 
-/// What can be said about arguments of `fetchTree` and `fetchGit` without fetching.
-fn check_input(vm: &mut Vm, value: Value, pos: Pos, who: &str) -> EvalResult<()> {
-    let is_git = who == "fetchGit";
-    let value = vm.force_at(value, pos)?;
-    let Some(attrs) = value.as_attrs() else {
-        let what = if is_git {
-            "while evaluating the first argument passed to 'fetchGit'"
-        } else {
-            "while evaluating the first argument passed to 'fetchTree'"
-        };
-        let (url, _) = vm.coerce(value, Coerce::PLAIN, pos, what)?;
-        if is_git {
-            return Ok(());
-        }
-        if !vm.settings.has_feature("flakes") {
-            let message =
-                "passing a string argument to 'fetchTree' requires the 'flakes' experimental feature";
-            return Err(EvalError::at(ErrorKind::Eval, pos, message));
-        }
-        let url = String::from_utf8_lossy(&url).into_owned();
-        if url.strip_prefix("file:").is_some_and(|path| !path.starts_with('/')) {
-            let message = format!(
-                "tarball '{url}' must use an absolute path. The 'file' scheme does not support relative paths."
-            );
-            let what = TraceKind::Text(format!("while fetching the input '{url}'").into());
-            return Err(EvalError::new(ErrorKind::Eval, message).trace(Pos::NONE, what));
-        }
-        return Ok(());
-    };
-    match attrs.find(Sym::from_static("type")) {
-        Some(_) if is_git => return Err(EvalError::at(ErrorKind::Eval, pos, "unexpected argument 'type'")),
-        None if !is_git => {
-            let message = "argument 'type' is missing in call to 'fetchTree'";
-            return Err(EvalError::at(ErrorKind::Eval, pos, message));
-        }
-        Some(kind) => {
-            let at = attrs.position_of(Sym::from_static("type"));
-            vm.string_no_context(kind, at, "while evaluating the `type` argument passed to 'fetchTree'")?;
-        }
-        None => {}
-    }
-    for (i, key) in attrs.shape().syms().iter().enumerate() {
-        let value = vm.force_at(attrs.get(i), attrs.position(i))?;
-        match value.kind() {
-            Kind::Path(_) | Kind::Str(_) | Kind::Bool(_) => {}
-            Kind::Int(n) if n < 0 => {
-                let message = format!("negative value given for '{who}' argument '{}': {n}", key.shown());
-                return Err(EvalError::at(ErrorKind::Eval, pos, message));
-            }
-            Kind::Int(_) => {}
-            _ if key.as_bytes() == b"publicKeys" => {}
-            _ => {
-                let found = crate::coerce::type_phrase(value);
-                return Err(EvalError::new(
-                    ErrorKind::Type,
-                    format!(
-                        "argument '{}' to '{who}' is {found} while a string, Boolean or integer is expected",
-                        key.shown()
-                    ),
-                ));
-            }
-        }
-    }
-    if !is_git && attrs.find(Sym::from_static("name")).is_some() {
-        let message = "argument 'name' isn’t supported in call to 'fetchTree'";
-        return Err(EvalError::at(ErrorKind::Eval, pos, message));
-    }
-    Ok(())
-}
-
 fn not_here(who: &str, pos: Pos) -> EvalResult<Value> {
     Err(EvalError::at(
         ErrorKind::Eval,
@@ -179,18 +106,8 @@ fn not_here(who: &str, pos: Pos) -> EvalResult<Value> {
     ))
 }
 
-fn fetch_git(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    check_input(vm, args[0], pos, "fetchGit")?;
-    not_here("fetchGit", pos)
-}
-
 fn fetch_mercurial(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
     not_here("fetchMercurial", pos)
-}
-
-fn fetch_tree(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    check_input(vm, args[0], pos, "fetchTree")?;
-    not_here("fetchTree", pos)
 }
 
 /// A store path, as text or as a path that is not copied.

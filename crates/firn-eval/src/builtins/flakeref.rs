@@ -16,7 +16,7 @@ pub(super) const TABLE: &[Entry] = &[
 ];
 
 /// Runs `f` with what the settings say.
-fn with_context<T>(
+pub(super) fn with_context<T>(
     vm: &Vm,
     f: impl FnOnce(&mut ParseContext<'_>) -> Result<T, FlakeRefError>,
 ) -> EvalResult<T> {

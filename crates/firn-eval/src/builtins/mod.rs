@@ -5,6 +5,7 @@ mod control;
 mod data;
 pub mod docs;
 mod fetch;
+mod fetch_tree;
 mod files;
 mod flakeref;
 mod hashes;
@@ -149,12 +150,13 @@ derivation ({
 } // (if impure then { __impure = true; } else { inherit outputHashAlgo outputHash; }))
 ";
 
-fn tables() -> [&'static [Entry]; 12] {
+fn tables() -> [&'static [Entry]; 13] {
     [
         context::TABLE,
         control::TABLE,
         data::TABLE,
         fetch::TABLE,
+        fetch_tree::TABLE,
         files::TABLE,
         flakeref::TABLE,
         hashes::TABLE,

@@ -1,5 +1,6 @@
 //! A host in memory: files are given, nothing is written.
 
+use firn_core::flake_ref::{Attrs as InputAttrs, Input};
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, StoreDir, StorePath};
 use firn_derivation::Derivation;
@@ -79,6 +80,10 @@ impl EvalHost for MemoryHost {
     fn realise(&self, _: &[ContextElem]) -> HostResult<Vec<(String, String)>> {
         Err(HostError::new("nothing can be built here"))
     }
+    fn fetch_tree(&self, _: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        Err(HostError::new("nothing can be fetched here"))
+    }
+
     fn fetch_closure(&self, request: &firn_eval::ClosureRequest) -> HostResult<StorePath> {
         Err(HostError::new(format!("cannot fetch from '{}'", request.from_store)))
     }

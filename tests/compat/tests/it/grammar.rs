@@ -380,7 +380,7 @@ impl Grammar {
                 let (a, b) = (self.make(Ints, depth), self.make(Ints, depth));
                 format!("({a} < {b})")
             }
-            _ => format!("(builtins.tryEval (throw \"x\")).success || {}", self.make(Bool, depth)),
+            _ => format!("((builtins.tryEval (throw \"x\")).success || {})", self.make(Bool, depth)),
         }
     }
 

@@ -11,6 +11,7 @@ mod evaluation_builds;
 mod evaluation_cores;
 mod evaluation_output;
 mod evaluation_watch;
+mod fetching;
 mod generated;
 mod grammar;
 mod manual;
