@@ -155,20 +155,36 @@ fn write(
     Ok(())
 }
 
-/// The shortest text that reads back as the number, always with a fraction or an exponent.
+/// A text that reads back as the number, always with a fraction or an exponent.
 pub(crate) fn float(f: f64) -> String {
     if !f.is_finite() {
         return "null".into();
     }
-    let text = format!("{f:e}");
-    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    if (-5..15).contains(&exponent) {
-        let plain = format!("{f}");
-        return if plain.contains('.') { plain } else { format!("{plain}.0") };
+    let sign = if f.is_sign_negative() { "-" } else { "" };
+    if f == 0.0 {
+        return format!("{sign}0.0");
     }
-    let sign = if exponent < 0 { '-' } else { '+' };
-    format!("{mantissa}e{sign}{:02}", exponent.abs())
+    let (digits, exponent) = super::grisu::digits(f.abs());
+    let text = String::from_utf8_lossy(&digits);
+    let count = digits.len() as i32;
+    // How many digits stand before the point.
+    let whole = count + exponent;
+    let zeros = |count: i32| "0".repeat(count.max(0).unsigned_abs() as usize);
+    match whole {
+        1..=15 if whole >= count => format!("{sign}{text}{}.0", zeros(whole - count)),
+        1..=15 => {
+            let (before, after) = text.split_at(whole as usize);
+            format!("{sign}{before}.{after}")
+        }
+        -3..=0 => format!("{sign}0.{}{text}", zeros(-whole)),
+        _ => {
+            let (first, rest) = text.split_at(1);
+            let point = if rest.is_empty() { "" } else { "." };
+            let exponent = whole - 1;
+            let direction = if exponent < 0 { '-' } else { '+' };
+            format!("{sign}{first}{point}{rest}e{direction}{:02}", exponent.abs())
+        }
+    }
 }
 
 /// A JSON string; text that is not UTF-8 is an error.
@@ -221,9 +237,19 @@ mod tests {
 
     #[test]
     fn floats() {
-        for (f, text) in
-            [(1.0, "1.0"), (0.1, "0.1"), (1e20, "1e+20"), (1e-7, "1e-07"), (123456789.0, "123456789.0")]
-        {
+        for (f, text) in [
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (-0.0, "-0.0"),
+            (1e20, "1e+20"),
+            (1e-7, "1e-07"),
+            (123456789.0, "123456789.0"),
+            (0.0001, "0.0001"),
+            (4.987531172069826e-5, "4.987531172069826e-05"),
+            (100_000_000_000_000.0, "100000000000000.0"),
+            (1e15, "1e+15"),
+            (-99_999_999_999_999_000.0, "-9.999999999999901e+16"),
+        ] {
             assert_eq!(float(f), text);
         }
     }

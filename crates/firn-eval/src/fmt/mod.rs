@@ -1,5 +1,6 @@
 //! Values as text: the language's own form, JSON and XML.
 
+mod grisu;
 pub mod json;
 pub mod print;
 pub mod suggest;
