@@ -280,7 +280,8 @@ fn pair_inputs(old: &Derivation, new: &Derivation) -> (Vec<Pair>, Vec<Fact>) {
     for path in &come {
         facts.add(What::Input, path.name(), None, Some(&show(new, path)));
     }
-    pairs.sort();
+    // By name: hashes would change the order from one machine to the other.
+    pairs.sort_by(|(a, _), (b, _)| a.name().cmp(b.name()).then_with(|| a.cmp(b)));
     (pairs, facts.0)
 }
 

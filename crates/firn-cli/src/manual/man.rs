@@ -116,10 +116,10 @@ mod tests {
         let all =
             pages(rows, &[("nix-env", "\nUsage: nix-env OPERATION\n\nChanges profiles. More.\n\n  .x -y\n")]);
         let names: Vec<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["nix.1", "nix-store-gc.1", "nix-env.1"]);
+        assert_eq!(names, ["nix.1", "nix3-store-gc.1", "nix-env.1"]);
         let text = &all[1].1;
         assert!(
-            text.contains(".B \\-\\-max BYTES\n") && text.contains("nix\\-store\\-gc \\- delete"),
+            text.contains(".B \\-\\-max BYTES\n") && text.contains("nix3\\-store\\-gc \\- delete"),
             "{text}"
         );
         let text = &all[2].1;

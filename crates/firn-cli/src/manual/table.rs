@@ -213,6 +213,7 @@ const ROWS: &[(&str, &[&Group], Kind)] = &[
     ("store prefetch-file", &[&PREFETCH_FILE, &JSON], Kind::Text),
     ("store rebuild-db", &[], Kind::Text),
     ("store repair", &[&INSTALLABLES, &EVALUATION], Kind::Installable),
+    ("store roots-daemon", &[], Kind::Text),
     ("store sign", &[&STORE_SIGN, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store tree", &[&TREE, &JSON, &INSTALLABLES, &EVALUATION], Kind::Installable),
     ("store verify", &[&STORE_VERIFY, &STORE_PATHS, &INSTALLABLES, &EVALUATION], Kind::Installable),
@@ -321,6 +322,7 @@ mod tests {
             "MODE" => "nar".into(),
             "ALGORITHM" => "sha256".into(),
             "METHOD" => "zstd".into(),
+            "ORDER" => "closure".into(),
             _ => "x".into(),
         }
     }
