@@ -15,22 +15,6 @@ pub const BUILD_GROUP: &str = "nixbld";
 /// The number that Nix's installer gives to that group; users follow it.
 const FIRST_ID: u32 = 30_000;
 
-/// The names that firn answers to besides its own.
-const NAMES: &[&str] = &[
-    "nix",
-    "nix-build",
-    "nix-channel",
-    "nix-collect-garbage",
-    "nix-copy-closure",
-    "nix-daemon",
-    "nix-env",
-    "nix-hash",
-    "nix-instantiate",
-    "nix-prefetch-url",
-    "nix-shell",
-    "nix-store",
-];
-
 /// For whom the store is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -49,6 +33,8 @@ pub struct Options {
     pub prefix: Option<PathBuf>,
     /// The program to install.
     pub program: PathBuf,
+    /// The names that it answers to besides its own, which become links.
+    pub names: Vec<String>,
     /// How many users for builds.
     pub build_users: u32,
     /// Whether files that shells read at their start are changed.
@@ -234,7 +220,7 @@ impl Making<'_> {
         let bin = self.prefix.join("bin");
         self.folder(&bin, 0o755);
         self.steps.push(Step::Program { path: bin.join("firn"), source: self.options.program.clone() });
-        for name in NAMES {
+        for name in &self.options.names {
             self.steps.push(Step::Link { path: bin.join(name), target: PathBuf::from("firn") });
         }
         for (path, text) in &self.options.share {

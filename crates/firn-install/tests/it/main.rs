@@ -54,6 +54,18 @@ impl World {
             kind: Kind::SingleUser,
             prefix: None,
             program: self.scratch.path().join("program"),
+            names: [
+                "nix",
+                "nix-build",
+                "nix-store",
+                "nix-env",
+                "nix-shell",
+                "nix-hash",
+                "nix-daemon",
+                "nix-channel",
+            ]
+            .map(str::to_owned)
+            .into(),
             build_users: 2,
             shells: true,
             systemd: true,

@@ -201,6 +201,10 @@ impl NixCommand for Install {
             kind: self.common.kind(),
             prefix: self.prefix.clone(),
             program,
+            names: std::iter::once("nix")
+                .chain(HELPS.iter().map(|(name, _)| *name))
+                .map(str::to_owned)
+                .collect(),
             build_users: self.build_users,
             shells: self.shells,
             systemd: self.systemd,
