@@ -1,6 +1,7 @@
 //! The database connection: opening as the reference does, transactions, and errors that name the file.
 
 use crate::config::LocalStoreConfig;
+use crate::cramped::{self, uri_escape};
 use crate::schema;
 use firn_core::StorePath;
 use firn_store::{StoreError, StoreResult};
@@ -11,11 +12,17 @@ use std::time::Duration;
 
 /// The open database.
 pub(crate) struct Db {
-    connection: Connection,
+    link: Link,
     path: PathBuf,
     /// Row numbers of valid paths. They are never reused, so a stale one can only miss, and that shows as a broken
     /// foreign key.
     pub(crate) ids: FxHashMap<StorePath, i64>,
+}
+
+enum Link {
+    Open(Connection),
+    /// There is no space for what connections share: each read opens the database on its own ([`crate::cramped`]).
+    Cramped(Box<LocalStoreConfig>),
 }
 
 /// Whether the database file may be made.
@@ -60,13 +67,20 @@ impl Db {
             _ => Connection::open_with_flags(&path, flags),
         }
         .map_err(fail)?;
-        let db = Db { connection, path, ids: FxHashMap::default() };
-        retry_busy(|| db.configure(config, mode)).map_err(|e| db.error(e))?;
-        Ok(db)
+        let configured = retry_busy(|| Db::configure(&connection, config, mode));
+        let link = match configured {
+            Ok(()) => Link::Open(connection),
+            Err(e) if mode == OpenMode::Existing && cramped::may_be(&e, &path) => {
+                drop(connection);
+                cramped::read(&path, |_| Ok(())).map_err(|_| error(&path, e))?;
+                Link::Cramped(Box::new(config.clone()))
+            }
+            Err(e) => return Err(error(&path, e)),
+        };
+        Ok(Db { link, path, ids: FxHashMap::default() })
     }
 
-    fn configure(&self, config: &LocalStoreConfig, mode: OpenMode) -> rusqlite::Result<()> {
-        let c = &self.connection;
+    fn configure(c: &Connection, config: &LocalStoreConfig, mode: OpenMode) -> rusqlite::Result<()> {
         c.busy_timeout(Duration::from_secs(60 * 60))?;
         c.set_prepared_statement_cache_capacity(64);
         c.execute_batch("pragma foreign_keys = 1")?;
@@ -115,7 +129,9 @@ impl Db {
     /// Makes the tables that came after the schema's version was frozen. Writes only what is missing.
     pub(crate) fn migrate(&mut self, config: &LocalStoreConfig) -> StoreResult<()> {
         if !self.has_table("SchemaMigrations")? {
-            retry_busy(|| self.connection.execute_batch(schema::MIGRATIONS)).map_err(|e| self.error(e))?;
+            let path = self.path.clone();
+            let connection = self.connection()?;
+            retry_busy(|| connection.execute_batch(schema::MIGRATIONS)).map_err(|e| error(&path, e))?;
         }
         if config.ca_derivations && !self.has_table("RealisationsRefs")? {
             self.write(|txn| {
@@ -131,16 +147,35 @@ impl Db {
     }
 
     pub(crate) fn has_table(&self, name: &str) -> StoreResult<bool> {
-        self.connection
-            .query_row("select 1 from sqlite_master where type = 'table' and name = ?", [name], |_| Ok(()))
-            .optional()
-            .map(|row| row.is_some())
-            .map_err(|e| self.error(e))
+        let found = self.read(|c| {
+            c.query_row("select 1 from sqlite_master where type = 'table' and name = ?", [name], |_| Ok(()))
+                .optional()
+        });
+        found.map(|row| row.is_some())
     }
 
     /// Runs reads.
     pub(crate) fn read<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> StoreResult<T> {
-        f(&self.connection).map_err(|e| self.error(e))
+        let result = match &self.link {
+            Link::Open(connection) => f(connection),
+            Link::Cramped(_) => cramped::read(&self.path, f),
+        };
+        result.map_err(|e| self.error(e))
+    }
+
+    /// The connection to write with. Where there was no space for one, there may be by now.
+    fn connection(&mut self) -> StoreResult<&mut Connection> {
+        if let Link::Cramped(config) = &self.link {
+            let now = Db::open(config, OpenMode::Existing)?;
+            self.link = now.link;
+        }
+        match &mut self.link {
+            Link::Open(connection) => Ok(connection),
+            Link::Cramped(_) => Err(StoreError::Database {
+                path: self.path.clone(),
+                message: "it can only be read, for want of space (no space left on device)".to_owned(),
+            }),
+        }
     }
 
     /// Runs `f` in one transaction that takes the write lock at once, so that waiting for it never has to end in a
@@ -155,7 +190,7 @@ impl Db {
             TxnError::Store(e) => e,
         };
         let txn = self
-            .connection
+            .connection()?
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| error(&path, e))?;
         let value = f(&txn).map_err(convert)?;
@@ -222,8 +257,7 @@ fn error(path: &Path, e: rusqlite::Error) -> StoreError {
     let mut message = e.to_string();
     // SQLite does not say why it could not grow one of its files.
     let may_be_space = matches!(e.sqlite_error_code(), Some(DiskFull | SystemIoFailure));
-    let full = |dir| rustix::fs::statvfs(dir).is_ok_and(|fs| fs.f_bavail < 64);
-    if may_be_space && path.parent().is_some_and(full) {
+    if may_be_space && cramped::is_full(path) {
         message += " (no space left on device)";
     }
     use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
@@ -232,17 +266,4 @@ fn error(path: &Path, e: rusqlite::Error) -> StoreError {
         message += " (`firn store rebuild-db` makes it anew from what is in the store)";
     }
     StoreError::Database { path: path.to_owned(), message }
-}
-
-fn uri_escape(path: &Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let mut out = String::new();
-    for &b in path.as_os_str().as_bytes() {
-        match b {
-            b'/' | b'-' | b'_' | b'.' | b'~' => out.push(b as char),
-            _ if b.is_ascii_alphanumeric() => out.push(b as char),
-            _ => out.push_str(&format!("%{b:02X}")),
-        }
-    }
-    out
 }

@@ -8,7 +8,7 @@ use firn_store::locks::flock::{self, Kind};
 use firn_store::{StoreError, StoreResult};
 use rustix::fs::{AtFlags, CWD, Mode};
 use rustix::io::Errno;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -268,17 +268,30 @@ fn group_id(name: &str) -> Option<u32> {
 }
 
 /// Space that a collection can free first: on a full disk the database could not even be opened for writing. Not
-/// having it is no error.
-fn reserve_space(config: &LocalStoreConfig) {
+/// having it is no error, and others need the last space more.
+pub(crate) fn reserve_space(config: &LocalStoreConfig) {
     let path = config.db_dir().join("reserved");
     if std::fs::metadata(&path).is_ok_and(|m| m.len() == config.gc_reserved_space) {
         return;
     }
+    let free = rustix::fs::statvfs(config.db_dir()).map_or(0, |fs| fs.f_bavail.saturating_mul(fs.f_frsize));
+    if free < config.gc_reserved_space.saturating_mul(2) {
+        return;
+    }
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-    if let Ok(file) = file {
+    let reserve = |mut file: std::fs::File| {
+        file.set_len(config.gc_reserved_space)?;
         let flags = rustix::fs::FallocateFlags::empty();
-        let _ = file.set_len(config.gc_reserved_space);
-        let _ = rustix::fs::fallocate(&file, flags, 0, config.gc_reserved_space);
+        match rustix::fs::fallocate(&file, flags, 0, config.gc_reserved_space) {
+            Err(Errno::OPNOTSUPP) => {
+                std::io::copy(&mut std::io::repeat(0).take(config.gc_reserved_space), &mut file).map(drop)
+            }
+            done => done.map_err(std::io::Error::from),
+        }
+    };
+    // A file with nothing behind it would be taken for a reserve for ever.
+    if config.gc_reserved_space > 0 && file.and_then(reserve).is_err() {
+        let _ = std::fs::remove_file(&path);
     }
 }

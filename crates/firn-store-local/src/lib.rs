@@ -15,6 +15,7 @@ mod build_target;
 mod bulk;
 mod canonicalise;
 mod config;
+mod cramped;
 mod db;
 mod derivations;
 mod durable;

@@ -177,6 +177,7 @@ impl LocalStore {
                 layout::create(&self.inner.config, &*self.inner.logger)?;
             }
             layout::prepare_store_dir(&self.inner.config, &*self.inner.logger)?;
+            layout::reserve_space(&self.inner.config);
             *done = true;
         }
         Ok(())

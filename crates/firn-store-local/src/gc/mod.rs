@@ -18,6 +18,7 @@ use crate::roots::Roots;
 use crate::store::LocalStore;
 use crate::temp_roots::open_gc_lock;
 use firn_core::StorePath;
+use firn_store::activity::Verbosity;
 use firn_store::locks::flock::{self, Kind};
 use firn_store::{GcAction, GcOptions, GcResults, StoreError, StoreResult};
 use mark::Alive;
@@ -33,9 +34,9 @@ impl LocalStore {
         let deletes = matches!(options.action, GcAction::DeleteDead | GcAction::DeleteSpecific);
         let config = &self.inner.config;
         if deletes {
+            self.ensure_writable()?;
             // On a full disk this is what lets the database open and work.
             let _ = std::fs::remove_file(config.db_dir().join("reserved"));
-            self.ensure_writable()?;
         }
         drop(self.db()?);
         let lock = open_gc_lock(&config.state_dir)?;
@@ -45,7 +46,14 @@ impl LocalStore {
         .map_err(|e| StoreError::io("locking", config.state_dir.join("gc.lock"))(e.into()))?;
         sync_point("_NIX_TEST_GC_SYNC_1");
         let shared = Arc::new(Shared::default());
-        let server = Server::start(&config.state_dir, self.dir(), shared.clone())?;
+        let server = match Server::start(&config.state_dir, self.dir(), shared.clone()) {
+            // Who wants a new root meanwhile waits for the lock.
+            Err(e) if !deletes => {
+                self.inner.logger.log(Verbosity::Debug, e.to_string().as_bytes());
+                None
+            }
+            server => Some(server?),
+        };
         let outcome = match options.action {
             GcAction::DeleteSpecific => self.collect_specific(options, &shared, results),
             _ => self.collect_dead(options, &shared, results),
@@ -57,6 +65,7 @@ impl LocalStore {
         });
         if deletes {
             self.bound_wal();
+            crate::layout::reserve_space(config);
             self.remount_if_necessary()?;
         }
         outcome

@@ -12,6 +12,7 @@ mod evaluation_cores;
 mod evaluation_output;
 mod evaluation_watch;
 mod fetching;
+mod full_disk;
 mod generated;
 mod grammar;
 mod manual;
