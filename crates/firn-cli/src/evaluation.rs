@@ -151,6 +151,7 @@ impl Evaluation {
             fetcher: crate::fetching::fetcher(context, context.eval_store()?),
             open_cache: stores::cache_opener(context)?,
             read_only: eval_settings.read_only,
+            repair: args.repair,
             use_case_hack: settings.use_case_hack,
             trace_import_from_derivation: settings.trace_import_from_derivation,
         };

@@ -69,9 +69,7 @@ impl InstallableArgs {
                 self.expr = Some(expr);
             }
             "--stdin" => self.stdin = true,
-            "--repair" => {
-                return Err(CliError::failed("flag '--repair' is not supported yet; see COMPATIBILITY.md"));
-            }
+            "--repair" => self.eval.repair = true,
             _ if FLAKE_FLAGS.contains(&flag) => {
                 return Err(CliError::failed(format!(
                     "flag '{flag}' is not supported yet: flakes are missing"

@@ -57,6 +57,8 @@ pub struct HostParts {
     pub open_cache: OpenCache,
     /// Nothing is written: paths are only computed.
     pub read_only: bool,
+    /// What is in the store already and damaged is written again.
+    pub repair: bool,
     pub use_case_hack: bool,
     /// `allow-import-from-derivation`'s partner: say what is built during evaluation.
     pub trace_import_from_derivation: bool,
@@ -85,7 +87,7 @@ impl StoreHost {
     pub fn new(parts: HostParts) -> StoreHost {
         let real_dir = parts.store.as_local_fs().map(|fs| fs.real_store_dir().to_owned());
         let files = Files::new(parts.store.store_dir().clone(), real_dir);
-        let writer = Writer::new(parts.store.clone(), parts.runtime.clone());
+        let writer = Writer::new(parts.store.clone(), parts.runtime.clone(), parts.repair);
         StoreHost { parts, files, writer }
     }
 
@@ -186,7 +188,7 @@ impl EvalHost for StoreHost {
             let path = dir
                 .make_fixed_output_path(&ca, source.name, &references)
                 .map_err(|e| EvalError::new(ErrorKind::Eval, e.to_string()))?;
-            if self.is_valid(&path).map_err(eval_error)? {
+            if !self.parts.repair && self.is_valid(&path).map_err(eval_error)? {
                 return Ok(path);
             }
         }
@@ -225,7 +227,7 @@ impl EvalHost for StoreHost {
                 source.method,
                 source.algo,
                 &source.references,
-                false,
+                self.parts.repair,
             );
             self.block_on(add).map_err(eval_error)?.map(|info| info.path)
         };

@@ -14,6 +14,8 @@ pub(crate) struct Writer {
 }
 
 struct Shared {
+    /// Files that are there and damaged are written again.
+    repair: bool,
     store: Arc<dyn Store>,
     runtime: Arc<LazyRuntime>,
     state: Mutex<State>,
@@ -37,8 +39,8 @@ const MOST_WAITING: usize = 20_000;
 const BATCH: usize = 2_000;
 
 impl Writer {
-    pub(crate) fn new(store: Arc<dyn Store>, runtime: Arc<LazyRuntime>) -> Writer {
-        let shared = Shared { store, runtime, state: Mutex::default(), changed: Condvar::new() };
+    pub(crate) fn new(store: Arc<dyn Store>, runtime: Arc<LazyRuntime>, repair: bool) -> Writer {
+        let shared = Shared { repair, store, runtime, state: Mutex::default(), changed: Condvar::new() };
         Writer { shared: Arc::new(shared), thread: Mutex::new(None) }
     }
 
@@ -101,6 +103,16 @@ impl Drop for Writer {
 }
 
 impl Shared {
+    async fn add(&self, batch: &[TextToAdd]) -> Result<(), StoreError> {
+        if !self.repair {
+            return self.store.add_texts(batch).await.map(drop);
+        }
+        for text in batch {
+            self.store.add_text(&text.name, &text.contents, &text.references, true).await?;
+        }
+        Ok(())
+    }
+
     fn run(&self) {
         loop {
             let batch = {
@@ -120,7 +132,7 @@ impl Shared {
                 }
             };
             self.changed.notify_all();
-            let result = match self.runtime.block_on(self.store.add_texts(&batch)) {
+            let result = match self.runtime.block_on(self.add(&batch)) {
                 Ok(result) => result,
                 Err(e) => Err(StoreError::Other(format!("starting threads: {e}"))),
             };

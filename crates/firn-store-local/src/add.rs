@@ -289,6 +289,13 @@ impl LocalStore {
         {
             return Ok(info);
         }
+        if how.repair
+            && let Some(info) = self.path_info(&path)?
+            && self.is_whole(&info)
+        {
+            // Writing it again would take it away from its users for a moment.
+            return Ok(info);
+        }
         let mut info = ValidPathInfo::new(path, content.nar_hash, content.nar_size);
         info.references = how.references.clone();
         info.ca = Some(content.ca);
@@ -313,6 +320,14 @@ impl LocalStore {
         })?;
         self.register(vec![Registration { info: &info, outputs: None }])?;
         self.path_info(&info.path).map(|stored| stored.unwrap_or(info))
+    }
+
+    /// Whether the files of a valid path are what they should be.
+    fn is_whole(&self, info: &ValidPathInfo) -> bool {
+        let undo_case_hack = self.inner.config.use_case_hack;
+        let options = || DumpOptions { undo_case_hack, filter: None };
+        crate::verify::hash_path(&self.real(&info.path), &options)
+            .is_ok_and(|found| found == (info.nar_hash, info.nar_size))
     }
 
     /// Puts an object to its place: whatever lies there goes, `write` writes, and what `write` cannot do itself is

@@ -11,10 +11,7 @@ use std::time::Duration;
 /// Whether opening failed because there was no space for the files beside the database.
 pub(crate) fn may_be(error: &rusqlite::Error, database: &Path) -> bool {
     let shared_memory = |code| {
-        matches!(
-            code,
-            ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMMAP
-        )
+        matches!(code, ffi::SQLITE_IOERR_SHMSIZE | ffi::SQLITE_IOERR_SHMOPEN | ffi::SQLITE_IOERR_SHMMAP)
     };
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => true,

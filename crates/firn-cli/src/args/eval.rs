@@ -29,6 +29,8 @@ pub struct EvalArgs {
     pub impure: bool,
     /// `--debugger`.
     pub debugger: bool,
+    /// `--repair`: derivations and sources in the store that are damaged are written again.
+    pub repair: bool,
     /// `--eval-store URI`: where derivations and sources go.
     pub eval_store: Option<String>,
     /// Nothing is built while evaluating, unless the user set that it may be.

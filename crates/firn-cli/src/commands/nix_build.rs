@@ -59,7 +59,10 @@ impl FlagSink for Flags {
             "--no-out-link" | "--no-link" => self.link = None,
             "--dry-run" => self.dry_run = true,
             "--check" => self.mode = BuildMode::Check,
-            "--repair" => self.mode = BuildMode::Repair,
+            "--repair" => {
+                self.mode = BuildMode::Repair;
+                self.eval_args.repair = true;
+            }
             // Without effect for a long time, but scripts still give them.
             "--add-drv-link" | "--indirect" => {}
             "--drv-link" => drop(values.next(flag)?),

@@ -31,7 +31,7 @@ Makes store derivations of Nix expressions and prints their paths.
   -E, --expr            the arguments are expressions, not files
   --add-root PATH       make PATH a link to the derivation that keeps it from the garbage collector
   --indirect            accepted for compatibility: roots are always indirect
-  --repair              accepted where nothing has to be repaired
+  --repair              write derivations and sources again that are damaged
 ";
 
 /// What is printed of a value.
@@ -83,7 +83,8 @@ impl FlagSink for Flags {
             "--no-location" => self.no_location = true,
             "--read-write-mode" => self.read_write = true,
             "--dry-run" => self.dry_run = true,
-            "--repair" | "--indirect" => {}
+            "--repair" => self.eval_args.repair = true,
+            "--indirect" => {}
             "--add-root" => self.root = Some(values.next(flag)?.into()),
             _ => return self.eval_args.flag(flag, values),
         }

@@ -21,6 +21,7 @@ mod nix_env_queries;
 mod nix_profile;
 mod nix_store_commands;
 mod profiles;
+mod repairing;
 mod repl;
 mod shell_memory;
 mod shells;

@@ -56,7 +56,10 @@ impl FlagSink for Build {
             "--print-out-paths" => self.print_out_paths = true,
             "--dry-run" => self.dry_run = true,
             "--rebuild" => self.mode = BuildMode::Check,
-            "--repair" => self.mode = BuildMode::Repair,
+            "--repair" => {
+                self.mode = BuildMode::Repair;
+                self.what.eval.repair = true;
+            }
             _ => return Ok(self.profile.flag(flag, values)? || self.what.flag(flag, values)?),
         }
         Ok(true)

@@ -154,7 +154,10 @@ impl FlagSink for Line {
             "--system-filter" => self.system_filter = Some(values.next(flag)?.into_encoded_bytes()),
             "-b" | "--prebuilt-only" => self.prebuilt_only = true,
             "--dry-run" => self.dry_run = true,
-            "--repair" => self.repair = true,
+            "--repair" => {
+                self.repair = true;
+                self.eval_args.repair = true;
+            }
             "--force-name" => self.force_name = Some(values.next_text(flag)?).filter(|name| !name.is_empty()),
             _ if self.eval_args.flag(flag, values)? => {}
             // The operation may not be known yet; it says later what it does not know.

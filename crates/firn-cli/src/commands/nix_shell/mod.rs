@@ -108,7 +108,10 @@ impl FlagSink for Flags {
                 self.exclude.push(regex);
             }
             "--dry-run" => self.dry_run = true,
-            "--repair" => self.repair = true,
+            "--repair" => {
+                self.repair = true;
+                self.eval_args.repair = true;
+            }
             "--check" => {
                 return Err(CliError::failed("flag '--check' has no use in nix-shell"));
             }
