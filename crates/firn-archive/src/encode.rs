@@ -1,5 +1,6 @@
 //! Encoders.
 
+use crate::BzipWriter;
 use crate::error::{ArchiveError, ArchiveResult};
 use crate::method::Method;
 use liblzma::stream::{Check, LzmaOptions, MtStreamBuilder, Stream};
@@ -48,8 +49,8 @@ pub fn encoder<'a, W: Write + Send + 'a>(
             }))
         }
         Method::Bzip2 => {
-            let level = bzip2::Compression::new(level(1..=9, 9)? as u32);
-            Box::new(Finish(bzip2::write::BzEncoder::new(out, level), |w| w.finish()?.flush()))
+            let level = level(1..=9, 9)? as u8;
+            Box::new(Finish(BzipWriter::new(out, level), |w| w.finish()?.flush()))
         }
         Method::Gzip => {
             let level = flate2::Compression::new(level(0..=9, 6)? as u32);

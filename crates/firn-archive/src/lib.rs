@@ -5,6 +5,7 @@
 //! - unpacking never leaves the directory it was given, by no name and no symlink;
 //! - no store, no network, no async runtime: what blocks is run where blocking is allowed.
 
+mod bzip;
 pub mod decode;
 pub mod encode;
 pub mod error;
@@ -13,6 +14,7 @@ mod tar_headers;
 mod tree;
 pub mod unpack;
 
+pub use bzip::BzipWriter;
 pub use decode::{decoder, decoder_of_any};
 pub use encode::{Encoder, EncoderOptions, encoder};
 pub use error::{ArchiveError, ArchiveResult};

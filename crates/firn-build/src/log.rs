@@ -1,8 +1,7 @@
 //! The builder's log: its lines for the user, its bytes for the log file.
 
 use crate::text::io_failure;
-use bzip2::Compression;
-use bzip2::write::BzEncoder;
+use firn_archive::BzipWriter;
 use firn_scheduler::BuildFailure;
 use firn_store::activity::{Activity, Logger, ResultType, Verbosity};
 use serde_json::Value;
@@ -19,6 +18,7 @@ const MAX_LINE: usize = 64 * 1024;
 
 /// Splits output into lines, and keeps the last ones for the error message.
 pub(crate) struct LogLines {
+    /// The line that is not ended yet, of which what is before `column` will stay.
     line: Vec<u8>,
     column: usize,
     tail: VecDeque<Vec<u8>>,
@@ -31,21 +31,25 @@ impl LogLines {
     }
 
     /// Takes output in; hands each whole line to `sink`. A carriage return starts the line anew.
-    pub fn feed(&mut self, data: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
-        for byte in data {
-            match byte {
-                b'\r' => self.column = 0,
-                b'\n' => self.end_line(sink),
-                _ => {
-                    if self.column >= MAX_LINE {
-                        self.end_line(sink);
-                    }
-                    match self.line.get_mut(self.column) {
-                        Some(place) => *place = *byte,
-                        None => self.line.push(*byte),
-                    }
-                    self.column += 1;
+    pub fn feed(&mut self, mut data: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+        while !data.is_empty() {
+            let (text, end) = match memchr::memchr2(b'\n', b'\r', data) {
+                Some(at) => (&data[..at], Some(data[at])),
+                None => (data, None),
+            };
+            data = data.get(text.len() + 1..).unwrap_or_default();
+            match end {
+                // Most lines come in one piece.
+                Some(b'\n') if self.line.is_empty() && text.len() <= MAX_LINE => self.give(text, sink),
+                Some(b'\n') => {
+                    self.put(text, sink);
+                    self.end_line(sink);
                 }
+                Some(_) => {
+                    self.put(text, sink);
+                    self.column = 0;
+                }
+                None => self.put(text, sink),
             }
         }
     }
@@ -57,16 +61,43 @@ impl LogLines {
         }
     }
 
-    fn end_line(&mut self, sink: &mut dyn FnMut(&[u8]) -> bool) {
-        self.line.truncate(self.column);
-        self.column = 0;
-        let line = std::mem::take(&mut self.line);
-        if sink(&line) {
-            self.tail.push_back(line);
-            if self.tail.len() > self.keep {
-                self.tail.pop_front();
+    /// Writes over the line from the column on.
+    fn put(&mut self, mut text: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+        while !text.is_empty() {
+            if self.column >= MAX_LINE {
+                self.end_line(sink);
             }
+            let (now, rest) = text.split_at(text.len().min(MAX_LINE - self.column));
+            let over = now.len().min(self.line.len() - self.column);
+            self.line[self.column..self.column + over].copy_from_slice(&now[..over]);
+            self.line.extend_from_slice(&now[over..]);
+            self.column += now.len();
+            text = rest;
         }
+    }
+
+    fn end_line(&mut self, sink: &mut dyn FnMut(&[u8]) -> bool) {
+        let mut line = std::mem::take(&mut self.line);
+        line.truncate(self.column);
+        self.column = 0;
+        self.give(&line, sink);
+        line.clear();
+        self.line = line;
+    }
+
+    fn give(&mut self, line: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+        if !sink(line) {
+            return;
+        }
+        // The place of the line that drops out is used again.
+        let mut place = match self.tail.len() < self.keep {
+            true => Vec::new(),
+            false => self.tail.pop_front().unwrap_or_default(),
+        };
+        place.clear();
+        place.extend_from_slice(line);
+        self.tail.push_back(place);
+        self.tail.truncate(self.keep);
     }
 
     /// The last lines.
@@ -121,9 +152,7 @@ pub(crate) struct LogFile {
 
 enum Writer {
     Plain(BufWriter<File>),
-    /// To be compressed, if anything comes: compressing takes memory, and most builds say nothing.
-    Empty(File),
-    Compressed(BzEncoder<BufWriter<File>>),
+    Compressed(Box<BzipWriter<File>>),
 }
 
 impl LogFile {
@@ -138,7 +167,8 @@ impl LogFile {
             .open(path)
             .map_err(io_failure("creating log file", path))?;
         let writer = match compress {
-            true => Writer::Empty(file),
+            // Blocks as large as Nix's.
+            true => Writer::Compressed(Box::new(BzipWriter::new(file, 9))),
             false => Writer::Plain(BufWriter::new(file)),
         };
         Ok(LogFile { path: path.to_owned(), writer })
@@ -152,13 +182,6 @@ impl LogFile {
         match &mut self.writer {
             Writer::Plain(writer) => writer.write_all(data),
             Writer::Compressed(writer) => writer.write_all(data),
-            Writer::Empty(file) => {
-                // Larger blocks would cost a fifth more time, to save a thirtieth of the size.
-                let mut encoder = BzEncoder::new(BufWriter::new(file.try_clone()?), Compression::fast());
-                encoder.write_all(data)?;
-                self.writer = Writer::Compressed(encoder);
-                Ok(())
-            }
         }
     }
 
@@ -166,16 +189,12 @@ impl LogFile {
         let finish = || -> io::Result<()> {
             match self.writer {
                 Writer::Plain(mut writer) => writer.flush(),
-                Writer::Empty(mut file) => file.write_all(EMPTY),
-                Writer::Compressed(writer) => writer.finish()?.flush(),
+                Writer::Compressed(writer) => writer.finish().map(drop),
             }
         };
         finish().map_err(io_failure("writing log file", &self.path))
     }
 }
-
-/// Nothing, compressed with bzip2.
-const EMPTY: &[u8] = b"BZh9\x17\x72\x45\x38\x50\x90\0\0\0\0";
 
 #[cfg(test)]
 mod tests {

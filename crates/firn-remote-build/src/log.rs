@@ -1,7 +1,6 @@
 //! Logs of builds elsewhere: for the user, and for `nix log` here.
 
-use bzip2::Compression;
-use bzip2::write::BzEncoder;
+use firn_archive::BzipWriter;
 use firn_store::activity::{Activity, ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
 use firn_store::{StoreError, StoreResult};
 use parking_lot::Mutex;
@@ -28,14 +27,15 @@ struct State {
 
 enum Writer {
     Plain(BufWriter<File>),
-    Compressed(BzEncoder<BufWriter<File>>),
+    /// Nothing once it was ended.
+    Compressed(Box<Option<BzipWriter<BufWriter<File>>>>),
 }
 
 impl Writer {
     fn create(path: &Path, compress: bool) -> StoreResult<Writer> {
         let file = BufWriter::new(File::create(path).map_err(StoreError::io("creating log file", path))?);
         Ok(match compress {
-            true => Writer::Compressed(BzEncoder::new(file, Compression::best())),
+            true => Writer::Compressed(Box::new(Some(BzipWriter::new(file, 9)))),
             false => Writer::Plain(file),
         })
     }
@@ -43,7 +43,9 @@ impl Writer {
     fn write(&mut self, data: &[u8]) -> std::io::Result<()> {
         match self {
             Writer::Plain(writer) => writer.write_all(data),
-            Writer::Compressed(writer) => writer.write_all(data),
+            Writer::Compressed(writer) => {
+                Option::as_mut(writer).map_or(Ok(()), |writer| writer.write_all(data))
+            }
         }
     }
 }
@@ -53,7 +55,9 @@ impl Drop for Writer {
         // A log that could not be written in full is still better than none.
         let _ = match self {
             Writer::Plain(writer) => writer.flush(),
-            Writer::Compressed(writer) => writer.try_finish().and_then(|()| writer.get_mut().flush()),
+            Writer::Compressed(writer) => {
+                writer.take().map_or(Ok(()), |writer| writer.finish().and_then(|mut file| file.flush()))
+            }
         };
     }
 }

@@ -63,6 +63,7 @@ const LAYERS: &[Layer] = &[
     Layer {
         name: "firn-remote-build",
         may_use: &[
+            "firn-archive",
             "firn-core",
             "firn-nar",
             "firn-derivation",
