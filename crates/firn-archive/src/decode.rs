@@ -1,6 +1,7 @@
 //! Decoders. Each reads to the end of the last of however many compressed streams follow each other.
 
 use crate::error::{ArchiveError, ArchiveResult};
+use crate::lzw::LzwReader;
 use crate::method::Method;
 use liblzma::stream::{CONCATENATED, MtStreamBuilder, Stream};
 use std::io::{self, BufRead, Read};
@@ -28,6 +29,7 @@ pub fn decoder<'a, R: BufRead + Send + 'a>(
         Method::None => Box::new(input),
         Method::Brotli => Box::new(brotli::Decompressor::new(input, BROTLI_BUFFER)),
         Method::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(input)),
+        Method::Compress => Box::new(LzwReader::new(input)),
         Method::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
         Method::Lz4 => Box::new(Lz4Frames { frame: lz4_flex::frame::FrameDecoder::new(input) }),
         Method::Lzip => {

@@ -2,9 +2,12 @@
 
 use crate::BzipWriter;
 use crate::error::{ArchiveError, ArchiveResult};
+use crate::lzip::LzipWriter;
+use crate::lzw::LzwWriter;
 use crate::method::Method;
 use liblzma::stream::{Check, LzmaOptions, MtStreamBuilder, Stream};
 use std::io::{self, Write};
+use zstd::zstd_safe::CParameter;
 
 /// How hard and with how many threads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +55,12 @@ pub fn encoder<'a, W: Write + Send + 'a>(
             let level = level(1..=9, 9)? as u8;
             Box::new(Finish(BzipWriter::new(out, level), |w| w.finish()?.flush()))
         }
+        Method::Compress => {
+            if let Some(level) = options.level {
+                return Err(ArchiveError::Level { method: method.name(), level });
+            }
+            Box::new(Finish(LzwWriter::new(out), LzwWriter::finish))
+        }
         Method::Gzip => {
             let level = flate2::Compression::new(level(0..=9, 6)? as u32);
             Box::new(Finish(flate2::write::GzEncoder::new(out, level), |w| w.finish()?.flush()))
@@ -62,7 +71,7 @@ pub fn encoder<'a, W: Write + Send + 'a>(
                 w.finish().map_err(io::Error::other)?.flush()
             }))
         }
-        Method::Lzip => return Err(ArchiveError::Unsupported("lzip")),
+        Method::Lzip => Box::new(Finish(LzipWriter::new(out, level(0..=9, 6)? as u32)?, LzipWriter::finish)),
         Method::Lzma => {
             let options = LzmaOptions::new_preset(level(0..=9, 6)? as u32).map_err(broken)?;
             let stream = Stream::new_lzma_encoder(&options).map_err(broken)?;
@@ -88,6 +97,13 @@ pub fn encoder<'a, W: Write + Send + 'a>(
         Method::Zstd => {
             let level = level(-7..=22, 3)?;
             let mut encoder = zstd::stream::write::Encoder::new(out, level).map_err(ArchiveError::Read)?;
+            if options.level.is_none() {
+                // The tables of the default level do not fit beside each other in a core's cache. Halved, they cost
+                // one per cent of size and save an eighth of the time.
+                for parameter in [CParameter::HashLog(16), CParameter::ChainLog(15)] {
+                    encoder.set_parameter(parameter).map_err(ArchiveError::Read)?;
+                }
+            }
             if options.threads > 1 {
                 encoder.multithread(options.threads).map_err(ArchiveError::Read)?;
             }
@@ -161,13 +177,13 @@ mod tests {
             assert_eq!(Method::sniff(&packed), method);
             // Two streams behind each other are one file.
             let twice = [packed.clone(), packed.clone()].concat();
-            if method != Method::Lzma {
+            if !matches!(method, Method::Lzma | Method::Compress) {
                 got.clear();
                 decoder_of_any(&twice[..]).unwrap().read_to_end(&mut got).unwrap();
                 assert_eq!(got.len(), data.len() * 2, "{method:?}");
             }
         }
-        if method != Method::None {
+        if !matches!(method, Method::None | Method::Compress) {
             // What was cut off is never taken for the whole.
             let cut = &packed[..packed.len() / 2];
             assert!(decoder(method, cut).unwrap().read_to_end(&mut Vec::new()).is_err(), "{method:?}");
@@ -176,7 +192,7 @@ mod tests {
 
     #[test]
     fn round_trips() {
-        for method in Method::ALL.into_iter().filter(|m| *m != Method::Lzip) {
+        for method in Method::ALL {
             let level = if method == Method::Brotli { Some(4) } else { None };
             check(method, EncoderOptions { level, threads: 1 });
         }

@@ -9,6 +9,8 @@ mod bzip;
 pub mod decode;
 pub mod encode;
 pub mod error;
+mod lzip;
+mod lzw;
 pub mod method;
 mod tar_headers;
 mod tree;

@@ -8,23 +8,24 @@ pub enum Method {
     None,
     Brotli,
     Bzip2,
+    Compress,
     Gzip,
     Lz4,
-    /// Can be read only.
     Lzip,
     Lzma,
     Xz,
     Zstd,
 }
 
-/// Methods that libarchive has and this crate does not.
-const FOREIGN: &[&str] = &["compress", "grzip", "lrzip", "lzop"];
+/// Methods that libarchive does with programs of the same name, and this crate does not.
+const FOREIGN: &[&str] = &["grzip", "lrzip", "lzop"];
 
 impl Method {
-    pub const ALL: [Method; 9] = [
+    pub const ALL: [Method; 10] = [
         Method::None,
         Method::Brotli,
         Method::Bzip2,
+        Method::Compress,
         Method::Gzip,
         Method::Lz4,
         Method::Lzip,
@@ -39,6 +40,7 @@ impl Method {
             Method::None => "none",
             Method::Brotli => "br",
             Method::Bzip2 => "bzip2",
+            Method::Compress => "compress",
             Method::Gzip => "gzip",
             Method::Lz4 => "lz4",
             Method::Lzip => "lzip",
@@ -65,6 +67,7 @@ impl Method {
             "" | "identity" | "none" => Method::None,
             "br" => Method::Brotli,
             "bzip2" | "x-bzip2" => Method::Bzip2,
+            "compress" | "x-compress" => Method::Compress,
             "gzip" | "x-gzip" => Method::Gzip,
             "lz4" => Method::Lz4,
             "lzip" => Method::Lzip,
@@ -84,7 +87,7 @@ impl Method {
             Method::Lzip => ".lzip",
             Method::Xz => ".xz",
             Method::Zstd => ".zst",
-            Method::None | Method::Gzip | Method::Lzma => "",
+            Method::None | Method::Compress | Method::Gzip | Method::Lzma => "",
         }
     }
 
@@ -93,6 +96,7 @@ impl Method {
         const MARKS: &[(&[u8], Method)] = &[
             (b"\xfd7zXZ\0", Method::Xz),
             (b"\x1f\x8b", Method::Gzip),
+            (b"\x1f\x9d", Method::Compress),
             (b"BZh", Method::Bzip2),
             (b"\x28\xb5\x2f\xfd", Method::Zstd),
             (b"\x04\x22\x4d\x18", Method::Lz4),

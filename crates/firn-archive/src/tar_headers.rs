@@ -1,8 +1,9 @@
-//! Names that do not fit a tar header: the GNU members and pax records that come before it. The tar crate would read
-//! them whole, however long they say they are.
+//! The headers of a tar archive, and what does not fit them: the GNU members and pax records that come before. The tar
+//! crate would read these whole, however long they say they are, and does not heed sizes in them.
 
 use crate::error::{ArchiveError, ArchiveResult};
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
+use tar::Header;
 
 /// Longest of such members, in bytes.
 const MAX: u64 = 1 << 20;
@@ -12,7 +13,50 @@ const MAX: u64 = 1 << 20;
 pub(crate) struct Overrides {
     pub name: Option<Vec<u8>>,
     pub link: Option<Vec<u8>>,
+    /// Files from 8 GiB on do not fit a header's field.
+    pub size: Option<u64>,
 }
+
+const BLOCK: usize = 512;
+
+/// The next header; `None` at the archive's end.
+pub(crate) fn next(input: &mut impl Read) -> io::Result<Option<Header>> {
+    let mut header = Header::new_old();
+    let block = header.as_mut_bytes();
+    let mut filled = 0;
+    while filled < BLOCK {
+        match input.read(&mut block[filled..]) {
+            Ok(0) if filled == 0 => return Ok(None),
+            Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "a header is cut off")),
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    if block.iter().all(|b| *b == 0) {
+        return Ok(None);
+    }
+    // The sum is made as if its own field were blank. Old programs took bytes for signed numbers.
+    let (mut sum, mut signed) = (0u32, 0i32);
+    for (at, byte) in block.iter().enumerate() {
+        let byte = if (148..156).contains(&at) { b' ' } else { *byte };
+        sum += u32::from(byte);
+        signed += i32::from(byte.cast_signed());
+    }
+    match header.cksum() {
+        Ok(said) if said == sum || said == signed.cast_unsigned() => Ok(Some(header)),
+        _ => Err(io::Error::other("archive header checksum mismatch")),
+    }
+}
+
+/// Passes over what is left of a member's last block. `rest` are bytes of it that nobody read.
+pub(crate) fn skip(input: &mut impl Read, size: u64, rest: u64) -> io::Result<()> {
+    let padding = size.next_multiple_of(BLOCK as u64) - size;
+    io::copy(&mut input.take(rest.saturating_add(padding)), &mut io::sink()).map(drop)
+}
+
+/// Largest size of a member, in bytes.
+pub(crate) const MAX_SIZE: u64 = i64::MAX as u64;
 
 fn whole(entry: &mut impl Read, size: u64) -> ArchiveResult<Vec<u8>> {
     if size > MAX {
@@ -50,9 +94,12 @@ pub(crate) fn pax(entry: &mut impl Read, size: u64, overrides: &mut Overrides) -
         match key {
             b"path" => overrides.name = Some(value.to_vec()),
             b"linkpath" => overrides.link = Some(value.to_vec()),
-            // A size in a pax header is for files above 8 GiB, whose header field cannot hold it.
             b"size" => {
-                return Err(ArchiveError::Malformed("archive members above 8 GiB are not supported".into()));
+                let size = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok());
+                overrides.size = Some(size.filter(|n| *n <= MAX_SIZE).ok_or_else(bad)?);
+            }
+            key if key.starts_with(b"GNU.sparse.") => {
+                return Err(ArchiveError::Malformed("sparse archive members are not supported".into()));
             }
             _ => {}
         }

@@ -34,70 +34,87 @@ pub fn unpack(file: &Path, into: &Path) -> ArchiveResult<Unpacked> {
     untar(decoder_of_any(BufReader::with_capacity(1 << 18, input))?, &mut tree)
 }
 
-fn untar(input: impl Read, tree: &mut Tree) -> ArchiveResult<Unpacked> {
-    let mut archive = tar::Archive::new(input);
+fn untar(mut input: impl Read, tree: &mut Tree) -> ArchiveResult<Unpacked> {
     let mut done = Unpacked { last_modified: 0, members: 0 };
     let mut overrides = Overrides::default();
-    for entry in archive.entries().map_err(ArchiveError::Read)?.raw(true) {
-        let mut entry = entry.map_err(|e| match done.members {
+    let broken = |members: u64| {
+        move |e: std::io::Error| match members {
             0 => ArchiveError::Malformed(format!("not a tar or zip archive: {e}")),
             _ => ArchiveError::Read(e),
-        })?;
-        let (kind, size) = (entry.header().entry_type(), entry.size());
-        match kind {
-            EntryType::GNULongName => {
-                overrides.name = Some(tar_headers::gnu(&mut entry, size)?);
-                continue;
-            }
-            EntryType::GNULongLink => {
-                overrides.link = Some(tar_headers::gnu(&mut entry, size)?);
-                continue;
-            }
-            EntryType::XHeader => {
-                tar_headers::pax(&mut entry, size, &mut overrides)?;
-                continue;
-            }
-            EntryType::XGlobalHeader => continue,
-            _ => {}
         }
-        let said = std::mem::take(&mut overrides);
-        let name = said.name.unwrap_or_else(|| entry.path_bytes().into_owned());
-        let link = || match &said.link {
-            Some(link) => Ok(link.clone()),
-            None => entry.link_name_bytes().map(|link| link.into_owned()).ok_or_else(|| {
-                ArchiveError::Malformed(format!(
-                    "archive member '{}' is a link to nothing",
-                    String::from_utf8_lossy(&name)
-                ))
-            }),
+    };
+    while let Some(header) = tar_headers::next(&mut input).map_err(broken(done.members))? {
+        let size = match overrides.size.take() {
+            Some(size) => size,
+            None => header.entry_size().map_err(broken(done.members))?,
         };
-        let (mtime, mode) = (entry.header().mtime().unwrap_or(0), entry.header().mode().unwrap_or(0));
+        if size > tar_headers::MAX_SIZE {
+            return Err(ArchiveError::Malformed(format!("an archive member has {size} bytes")));
+        }
+        let kind = header.entry_type();
+        // Links and directories have no content, whatever their size says; old programs gave links that of the file.
+        let has_none = matches!(kind, EntryType::Directory | EntryType::Symlink | EntryType::Link);
+        let size = if has_none { 0 } else { size };
+        let mut content = (&mut input).take(size);
         match kind {
-            EntryType::Directory => tree.add_directory(&name)?,
-            EntryType::Symlink => tree.add_symlink(&name, &link()?)?,
-            EntryType::Link => tree.add_hard_link(&name, &link()?)?,
-            // Old archives mark directories by a slash at the end of the name.
-            EntryType::Regular if name.ends_with(b"/") => tree.add_directory(&name)?,
-            EntryType::Regular | EntryType::Continuous => {
-                let written = tree.add_file(&name, mode & 0o100 != 0, &mut entry)?;
-                if written != size {
-                    return Err(ArchiveError::Malformed(format!(
-                        "archive member '{}' ends after {written} of {size} bytes",
-                        String::from_utf8_lossy(&name)
-                    )));
-                }
-            }
-            other => {
-                return Err(ArchiveError::Malformed(format!(
-                    "file '{}' in the archive has unsupported file type {other:?}",
-                    String::from_utf8_lossy(&name)
-                )));
+            EntryType::GNULongName => overrides.name = Some(tar_headers::gnu(&mut content, size)?),
+            EntryType::GNULongLink => overrides.link = Some(tar_headers::gnu(&mut content, size)?),
+            EntryType::XHeader => tar_headers::pax(&mut content, size, &mut overrides)?,
+            EntryType::XGlobalHeader => {}
+            _ => {
+                let said = std::mem::take(&mut overrides);
+                member(&header, said, size, &mut content, tree)?;
+                done.members += 1;
+                let time = i64::try_from(header.mtime().unwrap_or(0)).unwrap_or(0);
+                done.last_modified = done.last_modified.max(time);
             }
         }
-        done.members += 1;
-        done.last_modified = done.last_modified.max(i64::try_from(mtime).unwrap_or(0));
+        let rest = content.limit();
+        tar_headers::skip(&mut input, size, rest).map_err(ArchiveError::Read)?;
     }
     Ok(done)
+}
+
+/// Makes what one member is.
+fn member(
+    header: &tar::Header,
+    said: Overrides,
+    size: u64,
+    content: &mut dyn Read,
+    tree: &mut Tree,
+) -> ArchiveResult<()> {
+    let name = said.name.unwrap_or_else(|| header.path_bytes().into_owned());
+    let link = || match said.link {
+        Some(link) => Ok(link),
+        None => header.link_name_bytes().map(|link| link.into_owned()).ok_or_else(|| {
+            ArchiveError::Malformed(format!(
+                "archive member '{}' is a link to nothing",
+                String::from_utf8_lossy(&name)
+            ))
+        }),
+    };
+    match header.entry_type() {
+        EntryType::Directory => tree.add_directory(&name),
+        EntryType::Symlink => tree.add_symlink(&name, &link()?),
+        EntryType::Link => tree.add_hard_link(&name, &link()?),
+        // Old archives mark directories by a slash at the end of the name.
+        EntryType::Regular if name.ends_with(b"/") => tree.add_directory(&name),
+        EntryType::Regular | EntryType::Continuous => {
+            let mode = header.mode().unwrap_or(0);
+            let written = tree.add_file(&name, mode & 0o100 != 0, content)?;
+            match written == size {
+                true => Ok(()),
+                false => Err(ArchiveError::Malformed(format!(
+                    "archive member '{}' ends after {written} of {size} bytes",
+                    String::from_utf8_lossy(&name)
+                ))),
+            }
+        }
+        other => Err(ArchiveError::Malformed(format!(
+            "file '{}' in the archive has unsupported file type {other:?}",
+            String::from_utf8_lossy(&name)
+        ))),
+    }
 }
 
 fn unzip(input: File, tree: &mut Tree) -> ArchiveResult<Unpacked> {
@@ -198,6 +215,33 @@ mod tests {
         }
     }
 
+    /// Sizes in pax headers count, whatever the member's own header says; tar writes them from 8 GiB on.
+    #[test]
+    fn sizes_of_large_files() {
+        use EntryType::*;
+        let mut data = archive(&[(XHeader, "p", "12 size=700\n")]);
+        data.truncate(1024);
+        let mut large = header(Regular, b"large", 0).as_bytes().to_vec();
+        large.resize(512 + 1024, b'x');
+        data.extend(large);
+        data.extend(archive(&[(Regular, "next", "next")]));
+        let (dir, result) = run(&data);
+        assert_eq!(result.unwrap().members, 2);
+        assert_eq!(std::fs::metadata(dir.path().join("out/large")).unwrap().len(), 700);
+        assert_eq!(std::fs::read_to_string(dir.path().join("out/next")).unwrap(), "next");
+        // A real one, which is cut off: nothing but the size is of interest.
+        let text = "19 size=9663676416\n";
+        let mut data = archive(&[(XHeader, "p", text)]);
+        data.truncate(1024);
+        data.extend(archive(&[(Regular, "large", "begins")]));
+        let error = run(&data).1.unwrap_err().to_string();
+        assert!(error.contains("of 9663676416 bytes"), "{error}");
+        // Damage between members is told.
+        let mut data = archive(&[(Regular, "a", "a"), (Regular, "b", "b")]);
+        data[1024] ^= 1;
+        assert!(run(&data).1.unwrap_err().to_string().contains("checksum"));
+    }
+
     #[track_caller]
     fn check_refused(members: &[(EntryType, &str, &str)], message: &str) {
         let (dir, result) = run(&archive(members));
@@ -213,6 +257,8 @@ mod tests {
         check_refused(&[(Symlink, "l", ".."), (Regular, "l/escaped", "x")], "opening directory");
         check_refused(&[(Symlink, "l", "/tmp"), (Link, "h", "l/x")], "directory");
         check_refused(&[(Char, "dev", "")], "unsupported file type");
+        check_refused(&[(XHeader, "p", "22 GNU.sparse.major=1\n"), (Regular, "x", "")], "sparse");
+        check_refused(&[(XHeader, "p", "11 size=-1\n"), (Regular, "x", "")], "malformed pax header");
         check_refused(&[(XHeader, "p", "99 path=x\n"), (Regular, "x", "")], "malformed pax header");
         // An absolute name is one below the target.
         let (dir, result) = run(&archive(&[(Regular, "/abs", "x")]));

@@ -1,5 +1,6 @@
 //! What the settings say about transfers.
 
+use crate::s3::S3Credentials;
 use firn_settings::Settings;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub struct HttpConfig {
     /// Authorities that are trusted instead of the system's.
     pub ca_file: Option<PathBuf>,
     pub netrc_file: Option<PathBuf>,
+    /// Who signs `s3://` requests; without it credentials are looked for where AWS's programs have them.
+    pub s3_credentials: Option<S3Credentials>,
     /// `download-buffer-size`: bytes that may wait to be processed.
     pub buffer_size: usize,
     /// How long to wait before the second attempt; later ones wait longer.
@@ -40,6 +43,7 @@ impl Default for HttpConfig {
             user_agent_suffix: String::new(),
             ca_file: None,
             netrc_file: None,
+            s3_credentials: None,
             buffer_size: 1 << 20,
             retry_delay: Duration::from_millis(250),
         }

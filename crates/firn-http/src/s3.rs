@@ -5,10 +5,11 @@ use crate::error::{ErrorKind, HttpError, HttpResult};
 use crate::request::Method;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner};
-use reqsign_core::{Context, OsEnv, Signer};
+use reqsign_aws_v4::{Credential, DefaultCredentialProvider, RequestSigner, StaticCredentialProvider};
+use reqsign_core::{Context, OsEnv, ProvideCredential, Signer};
 use reqwest::Url;
 use reqwest::header::HeaderMap;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -24,6 +25,33 @@ const OURS: &[&str] = &["profile", "region", "scheme", "endpoint", "addressing-s
 pub(crate) struct Identity {
     region: String,
     profile: Option<String>,
+}
+
+/// What signs requests to S3.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct S3Credentials {
+    pub access_key_id: String,
+    pub secret_access_key: String,
+    pub session_token: Option<String>,
+}
+
+impl std::fmt::Debug for S3Credentials {
+    /// Without the secrets.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
+    }
+}
+
+/// The credentials of this process for an `s3://` URL, for somebody who cannot look for them. `None` where there are
+/// none.
+pub async fn credentials(client: &HttpClient, url: &str) -> Option<S3Credentials> {
+    let identity = region_and_profile(url);
+    let found = provider(&identity).provide_credential(&context(client)).await.ok()??;
+    Some(S3Credentials {
+        access_key_id: found.access_key_id,
+        secret_access_key: found.secret_access_key,
+        session_token: found.session_token,
+    })
 }
 
 fn parse(url: &str) -> HttpResult<Url> {
@@ -139,8 +167,11 @@ impl S3Signers {
     }
 }
 
-fn signer(client: &HttpClient, identity: &Identity) -> Signer<Credential> {
-    let context = Context::new().with_file_read(Files).with_http_send(Http(client.clone())).with_env(OsEnv);
+fn context(client: &HttpClient) -> Context {
+    Context::new().with_file_read(Files).with_http_send(Http(client.clone())).with_env(OsEnv)
+}
+
+fn provider(identity: &Identity) -> DefaultCredentialProvider {
     let mut providers = DefaultCredentialProvider::builder();
     if let Some(profile) = &identity.profile {
         providers = providers.with_profile(profile);
@@ -150,7 +181,21 @@ fn signer(client: &HttpClient, identity: &Identity) -> Signer<Credential> {
     if in_container.iter().any(|name| std::env::var_os(name).is_some()) {
         providers = providers.no_imds();
     }
-    Signer::new(context, providers.build(), RequestSigner::new("s3", &identity.region))
+    providers.build()
+}
+
+fn signer(client: &HttpClient, identity: &Identity) -> Signer<Credential> {
+    let signs = RequestSigner::new("s3", &identity.region);
+    match &client.config().s3_credentials {
+        None => Signer::new(context(client), provider(identity), signs),
+        Some(given) => {
+            let mut fixed = StaticCredentialProvider::new(&given.access_key_id, &given.secret_access_key);
+            if let Some(token) = &given.session_token {
+                fixed = fixed.with_session_token(token);
+            }
+            Signer::new(context(client), fixed, signs)
+        }
+    }
 }
 
 /// Reads AWS's configuration files.

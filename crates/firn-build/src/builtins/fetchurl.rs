@@ -62,6 +62,7 @@ fn http_config(context: &Context) -> Result<HttpConfig, String> {
         http2: options.http2,
         speed_limit: options.speed_limit,
         user_agent_suffix: options.user_agent_suffix.clone(),
+        s3_credentials: context.s3_credentials.clone(),
         ca_file: file("ca-certificates.crt", &context.certificates)?,
         netrc_file: file("netrc", &context.netrc)?,
         ..HttpConfig::default()

@@ -8,12 +8,15 @@ use crate::config::BuildConfig;
 use crate::outputs::Planned;
 use firn_core::{CaMethod, HashFormat};
 use firn_derivation::{Derivation, DerivationOutput};
+use firn_http::s3::S3Credentials;
+use firn_http::{HttpClient, HttpConfig, SilentObserver};
 use firn_sandbox::{BuiltinCall, Bytes};
 use firn_scheduler::BuildFailure;
 use firn_store::BuildTarget;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What a builtin builder is told.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,6 +28,8 @@ pub(crate) struct Context {
     pub build_dir: PathBuf,
     /// The user's `netrc`, for downloads.
     pub netrc: Option<Vec<u8>>,
+    /// The user's credentials for S3, where the URL is one of these.
+    pub s3_credentials: Option<S3Credentials>,
     /// Certificates that downloads trust.
     pub certificates: Option<Vec<u8>>,
     pub hashed_mirrors: Vec<String>,
@@ -84,6 +89,10 @@ pub(crate) fn payload(
             .collect(),
         build_dir: build_dir.to_owned(),
         netrc: read(&config.netrc_file),
+        s3_credentials: match drv.env.get(b"url".as_slice()).and_then(text) {
+            Some(url) if is_fetch && url.starts_with("s3://") => s3_credentials(config, url),
+            _ => None,
+        },
         certificates: read(&config.ssl_cert_file),
         hashed_mirrors: config.hashed_mirrors.clone(),
         mirror_path: match drv.outputs.get("out") {
@@ -96,6 +105,18 @@ pub(crate) fn payload(
         downloads: config.downloads.clone(),
     };
     serde_json::to_vec(&context).map_err(BuildFailure::other)
+}
+
+/// What signs requests for `url`, found where the sandbox does not get.
+fn s3_credentials(config: &BuildConfig, url: String) -> Option<S3Credentials> {
+    let http = HttpConfig { ca_file: config.ssl_cert_file.clone(), ..HttpConfig::default() };
+    // The caller may be part of a runtime, which does not wait for others.
+    let look = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+        let client = HttpClient::new(http, Arc::new(SilentObserver));
+        runtime.block_on(firn_http::s3::credentials(&client, &url))
+    };
+    std::thread::spawn(look).join().ok()?
 }
 
 /// Runs the builder that `call` names; the program's main function hands this to the sandbox's init.

@@ -1,9 +1,12 @@
 //! Binary caches: with the reference on the other side, behind nginx and a proxy, served by us, and from the language.
 
-use firn_testkit::World;
 use firn_testkit::servers::{Served, free_port, has_program};
+use firn_testkit::{World, can_sandbox};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 
 /// A world whose store has one folder, with something that refers to it.
 fn filled() -> (World, String) {
@@ -34,7 +37,7 @@ fn reference(world: &World, args: &[&str]) -> bool {
     }
     let output = command.args(args).output().expect("the reference runs");
     if !output.status.success() {
-        eprintln!("{}", String::from_utf8_lossy(&output.stderr));
+        eprintln!("{}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     output.status.success()
 }
@@ -57,7 +60,7 @@ fn caches_of_the_reference_and_ours() {
     }
     let (world, path) = filled();
     let content = hash(&world, &path);
-    for compression in ["xz", "bzip2", "zstd", "br", "gzip", "none"] {
+    for compression in ["xz", "bzip2", "zstd", "br", "gzip", "lzip", "lzma", "lz4", "compress", "none"] {
         let uri = |who: &str| {
             let place = world.path(&format!("cache-{who}-{compression}"));
             format!("file://{}?compression={compression}", place.display())
@@ -69,6 +72,12 @@ fn caches_of_the_reference_and_ours() {
         world.run("nix", &["copy", "--no-check-sigs", "--from", &theirs, &path]).success();
         assert_eq!(hash(&world, &path), content, "{compression}");
         forget(&world, &path);
+        if compression == "lzma" && !reference(&world, &["copy", "--no-check-sigs", "--from", &theirs, &path])
+        {
+            eprintln!("NOT TESTED: the reference cannot read its own lzma");
+            world.run("nix", &["copy", "--no-check-sigs", "--from", &ours, &path]).success();
+            continue;
+        }
         assert!(reference(&world, &["copy", "--no-check-sigs", "--from", &ours, &path]), "{compression}");
         assert_eq!(hash(&world, &path), content, "{compression}");
     }
@@ -306,4 +315,58 @@ fn noise(length: usize) -> Vec<u8> {
         out.extend(state.to_le_bytes());
     }
     out
+}
+
+/// `builtin:fetchurl` of an `s3://` URL signs with the credentials of who asked for the build, in the sandbox too.
+#[test]
+fn fetching_from_s3_in_a_build() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("its number").port();
+    let requests = Arc::new(Mutex::new(Vec::<String>::new()));
+    let seen = Arc::clone(&requests);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.expect("a client");
+            let mut head = Vec::new();
+            let mut byte = [0];
+            while !head.ends_with(b"\r\n\r\n") && client.read(&mut byte).is_ok_and(|n| n > 0) {
+                head.push(byte[0]);
+            }
+            seen.lock().expect("the requests").push(String::from_utf8_lossy(&head).to_lowercase());
+            let _ =
+                client.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nfrom3");
+        }
+    });
+    let fetch = |world: &World, key: &str| {
+        let expression = format!(
+            r#"derivation {{ name = "{key}"; system = "builtin"; builder = "builtin:fetchurl";
+               url = "s3://bucket/some/{key}?endpoint=http://127.0.0.1:{port}&region=eu-west-1";
+               outputHashMode = "flat"; outputHashAlgo = "sha256";
+               outputHash = builtins.hashString "sha256" "from3"; }}"#
+        );
+        let built = world.run("nix-build", &["--no-out-link", "-E", &expression]).success().stdout_text();
+        assert_eq!(fs::read_to_string(built.trim_end()).expect("the file"), "from3");
+        requests.lock().expect("the requests").pop().expect("a request")
+    };
+    let sandboxes: &[&str] = if can_sandbox() { &["false", "true"] } else { &["false"] };
+    for sandbox in sandboxes {
+        let world = World::new().conf(&format!("sandbox = {sandbox}"));
+        let world = world
+            .env("AWS_ACCESS_KEY_ID", "the-key")
+            .env("AWS_SECRET_ACCESS_KEY", "the-secret")
+            .env("AWS_SESSION_TOKEN", "the-token");
+        let request = fetch(&world, "signed");
+        assert!(request.starts_with("get /bucket/some/signed http/1.1"), "{request}");
+        assert!(request.contains("authorization: aws4-hmac-sha256 credential=the-key/"), "{request}");
+        assert!(request.contains("/eu-west-1/s3/aws4_request"), "{request}");
+        assert!(request.contains("x-amz-security-token: the-token"), "{request}");
+        assert!(!request.contains("the-secret"), "{request}");
+        // From the files of AWS's programs.
+        let world = World::new().conf(&format!("sandbox = {sandbox}"));
+        fs::create_dir(world.path("home/.aws")).expect("a folder");
+        let text = "[default]\naws_access_key_id = file-key\naws_secret_access_key = x\n";
+        fs::write(world.path("home/.aws/credentials"), text).expect("a file");
+        let request = fetch(&world, "profile");
+        assert!(request.contains("credential=file-key/"), "{request}");
+    }
 }

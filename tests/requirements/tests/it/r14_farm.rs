@@ -2,7 +2,8 @@
 //! built, and what is not on those two only once.
 //!
 //! `FIRN_FARM_SIZE` is the number of derivations (the long run is 500), `FIRN_FARM_CLIENT=reference` has Nix drive the same
-//! farm, to compare times; the test prints how long it took.
+//! farm, to compare times (with `FIRN_FARM_ACCIDENTS=0` nothing happens to any machine), and `FIRN_FARM_REFERENCE` holds words to put before another one's programs; the test prints
+//! how long it took.
 
 use firn_testkit::{Make, World, has_reference, has_sshd};
 use std::collections::{BTreeMap, BTreeSet};
@@ -167,6 +168,22 @@ fn happened(log: &str, what: &str) -> BTreeMap<String, Vec<String>> {
     all
 }
 
+#[expect(clippy::disallowed_methods, reason = "tests run programs")]
+fn client_command(here: &World, client: Make) -> Command {
+    let plain = here.command_of(client, "nix-build");
+    let words = std::env::var("FIRN_FARM_REFERENCE").unwrap_or_default();
+    let mut words = words.split_ascii_whitespace();
+    let Some(first) = words.next().filter(|_| client == Make::Reference) else { return plain };
+    let mut command = Command::new(first);
+    command.args(words).arg("env");
+    for (name, value) in plain.get_envs() {
+        command.arg(format!("{}={}", name.to_string_lossy(), value.unwrap_or_default().to_string_lossy()));
+    }
+    command.args(["sh", "-c", "cd \"$0\" && exec nix-build \"$@\""]).arg(here.work_dir());
+    command.stdin(Stdio::null());
+    command
+}
+
 #[test]
 fn one_machine_dies_and_one_hangs() {
     let size = std::env::var("FIRN_FARM_SIZE").map_or(60, |text| text.parse().unwrap());
@@ -212,8 +229,7 @@ fn one_machine_dies_and_one_hangs() {
     );
     let said = here.path("said");
     let started = Instant::now();
-    let mut build = here
-        .command_of(client, "nix-build")
+    let mut build = client_command(&here, client)
         .args(["--no-out-link", "--builders", &builders.join("; "), "farm.nix"])
         .env("NIX_SSHOPTS", options)
         .stdout(Stdio::piped())
@@ -222,7 +238,8 @@ fn one_machine_dies_and_one_hangs() {
         .unwrap();
     let read_log = || std::fs::read_to_string(shared.join("log")).unwrap();
     let limit = Duration::from_secs(60 + size as u64);
-    let mut step = 0;
+    let accidents = std::env::var("FIRN_FARM_ACCIDENTS").as_deref() != Ok("0");
+    let mut step = if accidents { 0 } else { 2 };
     let status = loop {
         if let Some(status) = build.try_wait().unwrap() {
             break status;
