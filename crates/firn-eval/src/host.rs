@@ -1,7 +1,7 @@
 //! The evaluator's only door to the world.
 
 use crate::context::ContextElem;
-use firn_core::flake_ref::{Attrs as InputAttrs, Input};
+use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
 use firn_core::{CaMethod, Hash, HashAlgo, StoreDir, StorePath};
 use firn_derivation::Derivation;
 use std::collections::{BTreeMap, BTreeSet};
@@ -124,8 +124,20 @@ pub trait EvalHost: Send + Sync {
     /// Fetches an input for `fetchTree` and `fetchGit`; the path, and the input's attributes with what is known now.
     fn fetch_tree(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)>;
 
+    /// Fetches an input of a lock file: what it says of itself holds.
+    fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)>;
+
+    /// Fetches a flake and locks its inputs (`builtins.getFlake`). Nothing is written. With `pure`, neither registries nor
+    /// inputs that are not locked already may be used.
+    fn lock_flake(&self, reference: &FlakeRef, pure: bool) -> Result<FlakeSources, crate::EvalError>;
+
     /// Fetches the closure of a path from a binary cache (`builtins.fetchClosure`).
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath>;
+
+    /// A path that came from elsewhere may be read, also where little may.
+    fn allow_path(&self, path: &StorePath) {
+        let _ = path;
+    }
 
     /// Why a path that seemed not to be there may not be looked at, if that is so. Reads answer so themselves;
     /// [`EvalHost::file_kind`] only sees nothing.
@@ -172,4 +184,26 @@ pub struct ClosureRequest {
     /// What the path is rewritten to; the inner `None` asks what that would be.
     pub to_path: Option<Option<StorePath>>,
     pub input_addressed: bool,
+}
+
+/// A flake whose inputs are locked, and the trees that were fetched for that.
+#[derive(Debug, Clone, Default)]
+pub struct FlakeSources {
+    /// The text of the lock file.
+    pub lock: String,
+    pub nodes: Vec<FlakeNode>,
+}
+
+/// A tree for a node of a lock file.
+#[derive(Debug, Clone)]
+pub struct FlakeNode {
+    /// The node's key in the lock file.
+    pub key: String,
+    pub path: StorePath,
+    /// What is known of the tree.
+    pub attrs: InputAttrs,
+    /// The folder of the flake in the tree.
+    pub dir: Vec<u8>,
+    /// It is not what its commit says.
+    pub dirty: bool,
 }

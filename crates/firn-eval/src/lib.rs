@@ -48,7 +48,8 @@ pub use fmt::{
     xml::to_xml,
 };
 pub use host::{
-    ClosureRequest, CopySource, EvalHost, FetchRequest, FileKind, HostError, HostResult, PathFilter,
+    ClosureRequest, CopySource, EvalHost, FetchRequest, FileKind, FlakeNode, FlakeSources, HostError,
+    HostResult, PathFilter,
 };
 pub use package::{PackageOutputs, while_querying};
 pub use render::{code_excerpt, render_error};
@@ -56,7 +57,7 @@ pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};
 pub use value::{Ahead, Attrs, Kind, List, Value, ValueVec, set_collector_limits};
-pub use vm::{Statistics, Vm, interrupt, with_large_stack};
+pub use vm::{Statistics, Vm, interrupt, syntax_error_in_file, with_large_stack};
 pub use watch::{CallCounts, CallWatcher, Callee};
 
 pub use firn_syntax::show::write_name;

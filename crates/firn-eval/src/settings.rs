@@ -27,6 +27,8 @@ pub struct EvalSettings {
     /// How many threads may evaluate at once.
     pub cores: usize,
     pub pure_eval: bool,
+    /// A commit of a forge is enough to know what its archive is (`trust-tarballs-from-git-forges`).
+    pub trust_forges: bool,
     pub restrict_eval: bool,
     pub allowed_uris: Vec<String>,
     pub trace_verbose: bool,
@@ -63,6 +65,7 @@ impl Default for EvalSettings {
             max_call_depth: 10_000,
             cores: 1,
             pure_eval: false,
+            trust_forges: true,
             restrict_eval: false,
             allowed_uris: Vec::new(),
             trace_verbose: false,

@@ -9,20 +9,28 @@ pub mod cache;
 pub mod error;
 pub mod file;
 mod git;
+mod locked;
+mod options;
 pub mod prefetch;
+pub mod registry;
+mod source;
 pub mod tarball;
 pub mod tree;
 
 pub use cache::FetchCache;
 pub use error::{FetchError, FetchResult};
 pub use file::Downloaded;
+pub use options::{Ensure, FetchOptions};
 pub use prefetch::{Prefetch, Prefetched};
+pub use source::write_file;
 pub use tarball::Tarball;
 pub use tree::Tree;
 
 use firn_http::HttpClient;
 use firn_store::Store;
 use firn_store::activity::Logger;
+use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -48,7 +56,11 @@ struct Inner {
     /// Seconds for which what is known of a URL is believed (`tarball-ttl`).
     ttl: u32,
     dirty: Dirty,
+    options: FetchOptions,
     cache: OnceLock<Option<FetchCache>>,
+    registries: registry::Registries,
+    /// What was fetched by this process, and what became of it.
+    seen: Mutex<BTreeMap<locked::Key, Tree>>,
 }
 
 impl Fetcher {
@@ -61,8 +73,24 @@ impl Fetcher {
         ttl: u32,
         dirty: Dirty,
     ) -> Fetcher {
-        let cache = OnceLock::new();
-        Fetcher { inner: Arc::new(Inner { store, client, logger, cache_dir, ttl, dirty, cache }) }
+        Fetcher::with_options(store, client, logger, FetchOptions { cache_dir, ttl, dirty, ..FetchOptions::default() })
+    }
+
+    /// One with all that settings say.
+    pub fn with_options(
+        store: Arc<dyn Store>,
+        client: HttpClient,
+        logger: Arc<dyn Logger>,
+        options: FetchOptions,
+    ) -> Fetcher {
+        let (cache_dir, ttl, dirty) = (options.cache_dir.clone(), options.ttl, options.dirty);
+        let (cache, registries, seen) = (OnceLock::new(), registry::Registries::default(), Mutex::default());
+        let inner = Inner { store, client, logger, cache_dir, ttl, dirty, options, cache, registries, seen };
+        Fetcher { inner: Arc::new(inner) }
+    }
+
+    pub fn options(&self) -> &FetchOptions {
+        &self.inner.options
     }
 
     pub fn store(&self) -> &Arc<dyn Store> {

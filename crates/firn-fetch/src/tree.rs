@@ -3,7 +3,7 @@
 use crate::Fetcher;
 use crate::error::{FetchError, FetchResult};
 use firn_core::flake_ref::{Attr, Attrs, Input, ParseContext, Scheme};
-use firn_core::{CaMethod, HashAlgo, StorePath};
+use firn_core::{CaMethod, Hash, HashAlgo, StorePath};
 use firn_store::AddSource;
 use firn_store::activity::Verbosity;
 use std::collections::BTreeSet;
@@ -58,6 +58,13 @@ impl Fetcher {
     /// # Errors
     /// Kinds that are not supported, what cannot be fetched, and what is not as the input says.
     pub async fn fetch_tree(&self, input: &Input) -> FetchResult<Tree> {
+        let tree = self.fetch_unchecked(input).await?;
+        check(input, &tree)?;
+        Ok(tree)
+    }
+
+    /// The tree of an input with its hash, whatever the input says of it.
+    pub(crate) async fn fetch_unchecked(&self, input: &Input) -> FetchResult<Tree> {
         let fail = |what: String| Err(FetchError::Other(what));
         let mut tree = match input.scheme {
             Some(Scheme::Path) => self.fetch_path(input).await?,
@@ -82,35 +89,7 @@ impl Fetcher {
             let path = self.store().store_dir().display(&tree.store_path);
             return fail(format!("path '{path}' is not valid"));
         };
-        let expected = input.nar_hash().map_err(|error| FetchError::Other(error.to_string()))?;
-        if let Some(expected) = expected
-            && expected != info.nar_hash
-        {
-            return Err(FetchError::NarMismatch {
-                input: shown(input),
-                hashes: Box::new([expected, info.nar_hash]),
-            });
-        }
         tree.attrs.insert("narHash".to_owned(), Attr::str(info.nar_hash.to_sri()));
-        for name in ["lastModified", "revCount"] {
-            if let Some(before) = number(&input.attrs, name)
-                && number(&tree.attrs, name) != Some(before)
-            {
-                return fail(format!(
-                    "'{name}' attribute mismatch in input '{}', expected {before}",
-                    shown(input)
-                ));
-            }
-        }
-        if let Some(before) = text(&input.attrs, "rev")
-            && text(&tree.attrs, "rev") != Some(before)
-        {
-            return fail(format!(
-                "'rev' attribute mismatch in input '{}', expected {}",
-                shown(input),
-                lossy(before)
-            ));
-        }
         Ok(tree)
     }
 
@@ -178,6 +157,35 @@ impl Fetcher {
         let store = self.store();
         Ok(store.add_to_store(name, source, CaMethod::NixArchive, HashAlgo::Sha256, &none, false).await?.path)
     }
+}
+
+/// Whether a tree is what its input says of it.
+fn check(input: &Input, tree: &Tree) -> FetchResult<()> {
+    let fail = |what: String| Err(FetchError::Other(what));
+    let expected = input.nar_hash().map_err(|error| FetchError::Other(error.to_string()))?;
+    let got = text(&tree.attrs, "narHash").and_then(|hash| Hash::parse_sri(&lossy(hash)).ok());
+    if let (Some(expected), Some(got)) = (expected, got)
+        && expected != got
+    {
+        return Err(FetchError::NarMismatch { input: shown(input), hashes: Box::new([expected, got]) });
+    }
+    for name in ["lastModified", "revCount"] {
+        if let Some(before) = number(&input.attrs, name)
+            && number(&tree.attrs, name) != Some(before)
+        {
+            return fail(format!("'{name}' attribute mismatch in input '{}', expected {before}", shown(input)));
+        }
+    }
+    if let Some(before) = text(&input.attrs, "rev")
+        && text(&tree.attrs, "rev") != Some(before)
+    {
+        return fail(format!(
+            "'rev' attribute mismatch in input '{}', expected {}",
+            shown(input),
+            lossy(before)
+        ));
+    }
+    Ok(())
 }
 
 /// When the last of all files below a path was changed, in seconds since 1970.

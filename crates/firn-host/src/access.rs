@@ -4,12 +4,12 @@
 //! Directories above them exist, but show nothing else. Symlinks are followed here, step by step, so that none leads
 //! out of what is allowed; where one that may not be looked at leads to is never told.
 
-use firn_core::flake_ref::{Attrs as InputAttrs, Input};
+use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
 use firn_core::{StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
-    HostError, HostResult, canonical_path,
+    FlakeSources, HostError, HostResult, canonical_path,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -318,6 +318,20 @@ impl EvalHost for AccessHost {
         let (path, attrs) = self.inner.fetch_tree(input)?;
         self.allow(&path);
         Ok((path, attrs))
+    }
+
+    fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        let (path, attrs) = self.inner.fetch_locked(input)?;
+        self.allow(&path);
+        Ok((path, attrs))
+    }
+
+    fn lock_flake(&self, reference: &FlakeRef, pure: bool) -> Result<FlakeSources, EvalError> {
+        self.inner.lock_flake(reference, pure)
+    }
+
+    fn allow_path(&self, path: &StorePath) {
+        self.allow(path);
     }
 
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {

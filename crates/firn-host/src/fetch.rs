@@ -11,7 +11,7 @@ use firn_store::copy::{CopyOptions, copy_paths};
 use firn_store::readdress::make_content_addressed;
 use firn_store::{ClosureOptions, Store, StoreKind, StoreUri, compute_fs_closure};
 
-fn fetch_error(error: FetchError) -> HostError {
+pub(crate) fn fetch_error(error: FetchError) -> HostError {
     HostError { exit: error.exit_status(), ..HostError::new(error.to_string()) }
 }
 
@@ -73,6 +73,13 @@ impl StoreHost {
     /// Fetches an input; what is known of it then.
     pub(crate) fn fetch_input(&self, input: &Input) -> HostResult<(StorePath, Attrs)> {
         let tree = self.block_on(self.parts.fetcher.fetch_tree(input))?.map_err(fetch_error)?;
+        self.files.forget();
+        Ok((tree.store_path, tree.attrs))
+    }
+
+    /// Fetches an input of a lock file.
+    pub(crate) fn fetch_locked_input(&self, input: &Input) -> HostResult<(StorePath, Attrs)> {
+        let tree = self.block_on(self.parts.fetcher.fetch_locked(input))?.map_err(fetch_error)?;
         self.files.forget();
         Ok((tree.store_path, tree.attrs))
     }

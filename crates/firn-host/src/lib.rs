@@ -6,6 +6,7 @@
 mod access;
 mod fetch;
 mod files;
+mod flake;
 mod observe;
 mod runtime;
 mod stamps;
@@ -13,18 +14,19 @@ mod watch;
 mod writer;
 
 pub use access::{Access, AccessHost};
+pub use flake::{ApplyConfig, FlakeRules, sources};
 pub use observe::{Observations, ObservingHost};
 pub use runtime::LazyRuntime;
 pub use watch::{FunctionTrace, Profiler};
 
 use files::Files;
-use firn_core::flake_ref::{Attrs as InputAttrs, Input};
+use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
 use firn_core::store_path::{References, StoreDir};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DownstreamPlaceholder};
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
-    HostError, HostResult,
+    FlakeSources, HostError, HostResult,
 };
 use firn_fetch::Fetcher;
 use firn_store::activity::{Logger, Verbosity};
@@ -60,6 +62,7 @@ pub struct HostParts {
     /// What is in the store already and damaged is written again.
     pub repair: bool,
     pub use_case_hack: bool,
+    pub flakes: FlakeRules,
     /// `allow-import-from-derivation`'s partner: say what is built during evaluation.
     pub trace_import_from_derivation: bool,
 }
@@ -355,6 +358,14 @@ impl EvalHost for StoreHost {
 
     fn fetch_tree(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
         self.fetch_input(input)
+    }
+
+    fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        self.fetch_locked_input(input)
+    }
+
+    fn lock_flake(&self, reference: &FlakeRef, pure: bool) -> Result<FlakeSources, EvalError> {
+        self.sources_of(reference, pure)
     }
 
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {

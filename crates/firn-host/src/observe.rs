@@ -2,11 +2,12 @@
 //! again for as long as all of that stays the same.
 
 use crate::stamps::{Seen, Stat, kind_name, now, tree};
-use firn_core::flake_ref::{Attrs as InputAttrs, Input};
+use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
 use firn_core::{StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
-    ClosureRequest, ContextElem, CopySource, EvalError, EvalHost, FetchRequest, FileKind, HostResult,
+    ClosureRequest, ContextElem, CopySource, EvalError, EvalHost, FetchRequest, FileKind, FlakeSources,
+    HostResult,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -214,6 +215,19 @@ impl EvalHost for ObservingHost {
         // A working tree may change at any time, and what is not locked at another place.
         self.spoil();
         self.inner.fetch_tree(input)
+    }
+
+    fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        self.spoilt_by(self.inner.fetch_locked(input))
+    }
+
+    fn lock_flake(&self, reference: &FlakeRef, pure: bool) -> Result<FlakeSources, EvalError> {
+        self.spoil();
+        self.inner.lock_flake(reference, pure)
+    }
+
+    fn allow_path(&self, path: &StorePath) {
+        self.inner.allow_path(path);
     }
 
     fn fetch_closure(&self, request: &ClosureRequest) -> HostResult<StorePath> {

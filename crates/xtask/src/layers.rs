@@ -97,6 +97,11 @@ const LAYERS: &[Layer] = &[
     },
     Layer { name: "firn-fetch", may_use: STORE_AND_NET, never: &["reqwest"] },
     Layer {
+        name: "firn-flake",
+        may_use: &["firn-core", "firn-settings", "firn-store", "firn-fetch"],
+        never: &["tokio", "rusqlite", "reqwest"],
+    },
+    Layer {
         name: "firn-host",
         may_use: &[
             "firn-core",
@@ -107,6 +112,7 @@ const LAYERS: &[Layer] = &[
             "firn-syntax",
             "firn-eval",
             "firn-fetch",
+            "firn-flake",
         ],
         never: &["rusqlite"],
     },

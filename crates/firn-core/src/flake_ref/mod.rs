@@ -2,6 +2,7 @@
 //!
 //! What a reference means is found out elsewhere; this is only its form.
 
+mod inputs;
 mod names;
 mod schemes;
 
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// A value of an attribute.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attr {
     Int(u64),
     Str(Vec<u8>),
@@ -40,7 +41,12 @@ pub struct FlakeRefError {
 pub type FlakeRefResult<T> = Result<T, FlakeRefError>;
 
 impl FlakeRefError {
-    fn new(message: impl Into<String>) -> FlakeRefError {
+    /// Whether it is no reference of any kind, so that it may be something else.
+    pub fn is_bad_url(&self) -> bool {
+        self.bad_url
+    }
+
+    pub(crate) fn new(message: impl Into<String>) -> FlakeRefError {
         FlakeRefError { message: message.into(), bad_url: false }
     }
 
@@ -73,6 +79,21 @@ impl ParseContext<'_> {
     }
 }
 
+/// What kind of reference is expected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    /// Something with files in it is wanted, so that URLs of downloads are archives.
+    pub tree: bool,
+    /// Paths may be relative, to a place that is known later.
+    pub relative: bool,
+}
+
+impl Default for Form {
+    fn default() -> Form {
+        Form { tree: true, relative: false }
+    }
+}
+
 /// A reference: an input, and a folder in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FlakeRef {
@@ -99,24 +120,51 @@ impl FlakeRef {
         text: &[u8],
         context: &mut ParseContext<'_>,
     ) -> FlakeRefResult<(FlakeRef, Vec<u8>)> {
-        if let Some((path, fragment)) = flake_id(text) {
-            let path = path.split(|c| *c == b'/').map(<[u8]>::to_vec).collect();
-            let url = Url {
-                scheme: "flake".to_owned(),
-                authority: None,
-                path,
-                query: BTreeMap::new(),
-                fragment: Vec::new(),
-            };
-            let input = Input::from_url(&url, true, context)?;
-            return Ok((FlakeRef { input, subdir: Vec::new() }, percent_decode(fragment)?));
+        FlakeRef::parse_as(text, &Form::default(), context)
+    }
+
+    /// The same for what an input of a flake may be.
+    pub fn parse_as(
+        text: &[u8],
+        form: &Form,
+        context: &mut ParseContext<'_>,
+    ) -> FlakeRefResult<(FlakeRef, Vec<u8>)> {
+        if let Some(found) = FlakeRef::parse_id(text, context)? {
+            return Ok(found);
         }
         let parsed = Url::parse_lenient(text, &mut context.warnings).map_err(FlakeRefError::from);
-        match parsed.and_then(|url| from_url(url, context)) {
+        match parsed.and_then(|url| from_url(url, form, context)) {
             Err(error) if error.bad_url => {}
             result => return result,
         }
-        from_url(path_url(text, context)?, context)
+        from_url(path_url(text, form, context)?, form, context)
+    }
+
+    /// `id`, `id/ref`, `id/ref/commit`, with what comes after `#`; nothing if it is none of these.
+    pub fn parse_id(
+        text: &[u8],
+        context: &mut ParseContext<'_>,
+    ) -> FlakeRefResult<Option<(FlakeRef, Vec<u8>)>> {
+        let Some((path, fragment)) = flake_id(text) else { return Ok(None) };
+        let path = path.split(|c| *c == b'/').map(<[u8]>::to_vec).collect();
+        let url = Url {
+            scheme: "flake".to_owned(),
+            authority: None,
+            path,
+            query: BTreeMap::new(),
+            fragment: Vec::new(),
+        };
+        let input = Input::from_url(&url, true, context)?;
+        Ok(Some((FlakeRef { input, subdir: Vec::new() }, percent_decode(fragment)?)))
+    }
+
+    /// What a URL names, and what comes after `#`.
+    pub fn from_url(
+        url: Url,
+        form: &Form,
+        context: &mut ParseContext<'_>,
+    ) -> FlakeRefResult<(FlakeRef, Vec<u8>)> {
+        from_url(url, form, context)
     }
 
     pub fn from_attrs(mut attrs: Attrs, context: &mut ParseContext<'_>) -> FlakeRefResult<FlakeRef> {
@@ -143,10 +191,14 @@ impl FlakeRef {
     }
 }
 
-fn from_url(mut url: Url, context: &mut ParseContext<'_>) -> FlakeRefResult<(FlakeRef, Vec<u8>)> {
+fn from_url(
+    mut url: Url,
+    form: &Form,
+    context: &mut ParseContext<'_>,
+) -> FlakeRefResult<(FlakeRef, Vec<u8>)> {
     let subdir = url.query.remove(&b"dir"[..]).unwrap_or_default();
     let fragment = std::mem::take(&mut url.fragment);
-    Ok((FlakeRef { input: Input::from_url(&url, true, context)?, subdir }, fragment))
+    Ok((FlakeRef { input: Input::from_url(&url, form.tree, context)?, subdir }, fragment))
 }
 
 /// `id`, `id/ref`, `id/ref/commit`, each perhaps with `#fragment`: what is before and after the `#`.
@@ -165,7 +217,7 @@ fn flake_id(text: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// An absolute path, perhaps with a query and a fragment, as a `path:` URL.
-fn path_url(text: &[u8], context: &mut ParseContext<'_>) -> FlakeRefResult<Url> {
+fn path_url(text: &[u8], form: &Form, context: &mut ParseContext<'_>) -> FlakeRefResult<Url> {
     let split = |text: &'_ [u8], at: u8| text.iter().position(|c| *c == at);
     let (start, fragment) = match split(text, b'#') {
         Some(n) => (&text[..n], &text[n + 1..]),
@@ -180,13 +232,14 @@ fn path_url(text: &[u8], context: &mut ParseContext<'_>) -> FlakeRefResult<Url> 
     };
     let query = decode_query(query, &mut context.warnings)?;
     let fragment = percent_decode(fragment)?;
-    if path.first() != Some(&b'/') {
+    let absolute = path.first() == Some(&b'/');
+    if !absolute && !form.relative {
         return Err(FlakeRefError::bad_url(format!(
             "flake reference '{}' is not an absolute path",
             lossy(text)
         )));
     }
-    let (scheme, authority) = ("path".to_owned(), Some(crate::url::Authority::default()));
+    let (scheme, authority) = ("path".to_owned(), absolute.then(crate::url::Authority::default));
     Ok(Url { scheme, authority, path: path_segments(path), query, fragment })
 }
 
@@ -195,7 +248,7 @@ fn lossy(text: &[u8]) -> String {
 }
 
 /// Attributes as JSON, as messages show them.
-fn json(attrs: &Attrs) -> String {
+pub fn json(attrs: &Attrs) -> String {
     let mut out = String::from("{");
     for (i, (name, value)) in attrs.iter().enumerate() {
         if i > 0 {

@@ -93,6 +93,11 @@ pub struct Input {
     pub scheme: Option<Scheme>,
 }
 
+/// Sets an attribute, if there is something to set it to.
+pub(super) fn set(attrs: &mut Attrs, name: &str, value: Option<&[u8]>) {
+    attrs.extend(value.map(|value| (name.to_owned(), Attr::str(value))));
+}
+
 pub(super) fn optional_str<'a>(attrs: &'a Attrs, name: &str) -> FlakeRefResult<Option<&'a [u8]>> {
     match attrs.get(name) {
         None => Ok(None),

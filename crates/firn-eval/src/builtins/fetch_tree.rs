@@ -8,7 +8,7 @@ use crate::source::Pos;
 use crate::value::{Kind, Value};
 use crate::vm::{Vm, host_error};
 use firn_core::StorePath;
-use firn_core::flake_ref::{Attr, Attrs, FlakeRef, Input, Scheme};
+use firn_core::flake_ref::{Attr, Attrs, FlakeRef, Input};
 use firn_syntax::Sym;
 
 pub(super) const TABLE: &[Entry] = &[entry("fetchGit", 1, fetch_git), entry("fetchTree", 1, fetch_tree)];
@@ -47,7 +47,7 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: Who) -> EvalResult<Value> {
         Ok(url) => String::from_utf8_lossy(url.to_string().as_bytes()).into_owned(),
         Err(error) => error.message,
     };
-    if vm.settings.pure_eval && !is_locked(&input) {
+    if vm.settings.pure_eval && !input.is_locked(vm.settings.trust_forges) {
         if !input.attrs.contains_key("narHash") {
             return fail(
                 pos,
@@ -72,17 +72,32 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: Who) -> EvalResult<Value> {
         let what = TraceKind::Text(format!("while fetching the input '{}'", shown(&input)).into());
         host_error(error).trace(Pos::NONE, what)
     })?;
-    Ok(tree_value(vm, path, &attrs, who == Who::Git))
+    let commit = if who == Who::Git { Commit::Always } else { Commit::IfKnown };
+    Ok(tree_value(vm, path, &attrs, commit))
 }
 
-/// Whether an input can only be one thing.
-fn is_locked(input: &Input) -> bool {
-    match input.scheme {
-        Some(Scheme::Git | Scheme::GitHub | Scheme::GitLab | Scheme::SourceHut | Scheme::Mercurial) => {
-            input.attrs.contains_key("rev")
-        }
-        _ => input.attrs.contains_key("narHash"),
-    }
+/// Fetches an input of a lock file.
+pub(super) fn fetch_locked(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
+    let value = vm.force_at(args[0], pos)?;
+    let attrs = given_attrs(vm, value, pos, Who::Tree)?;
+    let input = flakeref::with_context(vm, |context| Input::from_attrs(attrs, context))?;
+    vm.in_turn()?;
+    let fetched = vm.host.clone().fetch_locked(&input);
+    let (path, attrs) = fetched.map_err(|error| {
+        let shown = input.to_url().map_or_else(|error| error.message, |url| url.to_string());
+        let what = TraceKind::Text(format!("while fetching the input '{shown}'").into());
+        host_error(error).trace(Pos::NONE, what)
+    })?;
+    Ok(tree_value(vm, path, &attrs, Commit::IfKnown))
+}
+
+/// What is said of a tree's commit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    IfKnown,
+    /// Noughts where there is none.
+    Always,
+    Never,
 }
 
 /// The argument as an input.
@@ -233,7 +248,7 @@ fn git_url(text: &str) -> Result<String, String> {
 }
 
 /// What is known of a fetched input, as a set.
-fn tree_value(vm: &mut Vm, path: StorePath, attrs: &Attrs, rev_always: bool) -> Value {
+pub(super) fn tree_value(vm: &mut Vm, path: StorePath, attrs: &Attrs, commit: Commit) -> Value {
     let mut out = AttrsBuilder::with_capacity(12);
     let text = |name: &str| match attrs.get(name) {
         Some(Attr::Str(text)) => Some(String::from_utf8_lossy(text).into_owned()),
@@ -252,12 +267,14 @@ fn tree_value(vm: &mut Vm, path: StorePath, attrs: &Attrs, rev_always: bool) -> 
         push("submodules", Value::bool(attrs.get("submodules") == Some(&Attr::Bool(true))));
     }
     // Working trees with changes have no commit; `fetchGit` says so with noughts.
+    let rev_always = commit == Commit::Always;
     let rev = text("rev").or_else(|| rev_always.then(|| "0".repeat(40)));
-    if let Some(rev) = rev {
+    if let Some(rev) = rev.filter(|_| commit != Commit::Never) {
         push("rev", Value::str(rev.as_bytes()));
         push("shortRev", Value::str(&rev.as_bytes()[..rev.len().min(7)]));
     }
-    if let Some(count) = number("revCount").or(rev_always.then_some(0)) {
+    let count = number("revCount").or(rev_always.then_some(0));
+    if let Some(count) = count.filter(|_| commit != Commit::Never) {
         push("revCount", Value::int(count));
     }
     for name in ["dirtyRev", "dirtyShortRev"] {

@@ -7,6 +7,7 @@ pub mod docs;
 mod fetch;
 mod fetch_tree;
 mod files;
+mod flake;
 mod flakeref;
 mod hashes;
 mod json_reader;
@@ -150,7 +151,7 @@ derivation ({
 } // (if impure then { __impure = true; } else { inherit outputHashAlgo outputHash; }))
 ";
 
-fn tables() -> [&'static [Entry]; 13] {
+fn tables() -> [&'static [Entry]; 14] {
     [
         context::TABLE,
         control::TABLE,
@@ -158,6 +159,7 @@ fn tables() -> [&'static [Entry]; 13] {
         fetch::TABLE,
         fetch_tree::TABLE,
         files::TABLE,
+        flake::TABLE,
         flakeref::TABLE,
         hashes::TABLE,
         lists::TABLE,

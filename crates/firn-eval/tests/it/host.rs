@@ -1,6 +1,6 @@
 //! A host in memory: files are given, nothing is written.
 
-use firn_core::flake_ref::{Attrs as InputAttrs, Input};
+use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, StoreDir, StorePath};
 use firn_derivation::Derivation;
@@ -82,6 +82,14 @@ impl EvalHost for MemoryHost {
     }
     fn fetch_tree(&self, _: &Input) -> HostResult<(StorePath, InputAttrs)> {
         Err(HostError::new("nothing can be fetched here"))
+    }
+
+    fn fetch_locked(&self, _: &Input) -> HostResult<(StorePath, InputAttrs)> {
+        Err(HostError::new("nothing can be fetched here"))
+    }
+
+    fn lock_flake(&self, reference: &FlakeRef, _: bool) -> Result<firn_eval::FlakeSources, EvalError> {
+        Err(EvalError::new(firn_eval::ErrorKind::Eval, format!("no flake '{}' here", reference.shown())))
     }
 
     fn fetch_closure(&self, request: &firn_eval::ClosureRequest) -> HostResult<StorePath> {

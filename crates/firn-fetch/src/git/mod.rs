@@ -27,7 +27,7 @@ fn fail<T>(text: impl Into<String>) -> FetchResult<T> {
 }
 
 /// Where a repository is.
-enum Location {
+pub(crate) enum Location {
     /// With a working tree on this machine.
     Local(PathBuf),
     Remote(String),
@@ -82,7 +82,7 @@ impl Wanted {
 }
 
 /// Bare repositories are fetched from as those of other machines are.
-fn location(url: &str) -> Location {
+pub(crate) fn location(url: &str) -> Location {
     let plain = url.split(['?', '#']).next().unwrap_or(url);
     let Some(path) = plain.strip_prefix("file:") else {
         let url = url.split_once('?').map_or(url.to_owned(), |(before, query)| {
