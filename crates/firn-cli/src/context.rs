@@ -4,7 +4,8 @@
 use crate::args::{FlagSink, LogFormat, LowArgs};
 use crate::error::{CliError, CliResult};
 use crate::logger::{self, LoggerOptions};
-use crate::{args, builds, stores, version};
+use crate::renewable::{CurrentSettings, Renewable};
+use crate::{args, builds, fetching, stores, version};
 use firn_core::StorePath;
 use firn_scheduler::Substituter;
 use firn_settings::{ExperimentalFeature, Settings};
@@ -56,7 +57,7 @@ impl Start {
 pub struct Context {
     /// The name the program was called by.
     pub program: String,
-    pub settings: Arc<Settings>,
+    pub settings: CurrentSettings,
     pub verbosity: Verbosity,
     /// Whether it is to be said that results without a root may be collected.
     pub gc_warning: bool,
@@ -64,10 +65,11 @@ pub struct Context {
     /// Where what remote stores' programs print goes, for those that build for us; to standard error if nowhere.
     pub remote_log: Option<firn_remote_build::LineSink>,
     runtime: OnceCell<tokio::runtime::Runtime>,
-    store: OnceCell<stores::Opened>,
+    store: Renewable<stores::Opened>,
+    fetcher: OnceCell<firn_fetch::Fetcher>,
     http: OnceCell<firn_http::HttpClient>,
     /// What substitutes into the store.
-    substituter: OnceCell<Option<Arc<dyn Substituter>>>,
+    substituter: Renewable<Option<Arc<dyn Substituter>>>,
     /// The store of `--eval-store`; nothing if that is the same.
     eval_store: OnceCell<Option<Arc<dyn Store>>>,
 }
@@ -98,16 +100,17 @@ impl Context {
         }
         Ok(Self {
             program: program.to_owned(),
-            settings: Arc::new(settings),
+            settings: CurrentSettings::new(settings),
             verbosity,
             gc_warning: !low.no_gc_warning,
             logger,
             remote_log: None,
             runtime: OnceCell::new(),
-            store: OnceCell::new(),
+            store: Renewable::default(),
+            fetcher: OnceCell::new(),
             eval_store: OnceCell::new(),
             http: OnceCell::new(),
-            substituter: OnceCell::new(),
+            substituter: Renewable::default(),
         })
     }
 
@@ -116,15 +119,16 @@ impl Context {
         Self {
             program: program.to_owned(),
             verbosity: logger.verbosity(),
-            settings: Arc::new(settings),
+            settings: CurrentSettings::new(settings),
             gc_warning: false,
             logger,
             remote_log: None,
             runtime: OnceCell::new(),
-            store: OnceCell::new(),
+            store: Renewable::default(),
+            fetcher: OnceCell::new(),
             eval_store: OnceCell::new(),
             http: OnceCell::new(),
-            substituter: OnceCell::new(),
+            substituter: Renewable::default(),
         }
     }
 
@@ -213,6 +217,41 @@ impl Context {
         self.http.get_or_init(|| crate::http::client(self))
     }
 
+    /// What fetches inputs of flakes and trees into the store of evaluation.
+    pub fn fetcher(&self) -> CliResult<&firn_fetch::Fetcher> {
+        if let Some(fetcher) = self.fetcher.get() {
+            return Ok(fetcher);
+        }
+        let fetcher = fetching::fetcher(self, self.eval_store()?)?;
+        Ok(self.fetcher.get_or_init(|| fetcher))
+    }
+
+    /// What is known of URLs is asked for again, as with `--refresh`.
+    pub fn believe_nothing_old(&self) {
+        let mut new = Settings::clone(&self.settings);
+        new.tarball_ttl = 0;
+        self.settings.replace(new);
+    }
+
+    /// Takes settings that a flake has, for all that is begun from now on.
+    pub fn apply_flake_settings(&self, settings: &[(String, Vec<u8>)]) {
+        let mut new = Settings::clone(&self.settings);
+        for (name, value) in settings {
+            if let Err(error) = new.set(name, value) {
+                self.logger.warn(&error.to_string());
+            }
+        }
+        for warning in new.take_warnings() {
+            self.logger.warn(&warning);
+        }
+        self.settings.replace(new);
+        self.substituter.renew();
+        // A daemon is told the settings when the connection begins.
+        if self.store.get().is_some_and(|opened| opened.local.is_none()) {
+            self.store.renew();
+        }
+    }
+
     /// What substitutes into the store; nothing where that is turned off.
     pub fn substituter(&self) -> CliResult<Option<Arc<dyn Substituter>>> {
         if let Some(known) = self.substituter.get() {
@@ -242,7 +281,7 @@ impl Context {
     /// How evaluation gets a store that builds.
     pub fn make_builder(&self) -> CliResult<firn_host::MakeBuilder> {
         let opened = self.opened()?.clone();
-        let (settings, logger) = (Arc::clone(&self.settings), Arc::clone(&self.logger));
+        let (settings, logger) = (self.settings.shared(), Arc::clone(&self.logger));
         let eval_store = self.separate_eval_store().cloned();
         if let Some(build) = builds::own_build(&opened, self.separate_eval_store(), &self.logger) {
             return Ok(Box::new(move || Ok(Arc::clone(&build))));

@@ -22,6 +22,9 @@ pub enum CliError {
     /// The command line is wrong; `--help` is pointed at.
     #[error("{message}")]
     Usage { message: String, suggestions: Vec<String> },
+    /// Something that is not there, and names that may have been meant.
+    #[error("{message}")]
+    Suggesting { message: String, suggestions: Vec<String> },
     #[error("{0}")]
     Settings(#[from] SettingsError),
     #[error("{0}")]
@@ -63,7 +66,12 @@ impl CliError {
             Self::Profile(ProfileError::Store(StoreError::Build { status, .. })) => {
                 u8::try_from(*status).unwrap_or(1)
             }
-            Self::Usage { .. } | Self::Settings(_) | Self::Store(_) | Self::Profile(_) | Self::Io { .. } => 1,
+            Self::Usage { .. }
+            | Self::Suggesting { .. }
+            | Self::Settings(_)
+            | Self::Store(_)
+            | Self::Profile(_)
+            | Self::Io { .. } => 1,
         }
     }
 
@@ -75,7 +83,7 @@ impl CliError {
                 logger.log(Verbosity::Error, text.trim_ascii_end());
                 String::new()
             }
-            Self::Usage { message, suggestions } => {
+            Self::Usage { message, suggestions } | Self::Suggesting { message, suggestions } => {
                 layout(&format!("{message}{}", did_you_mean(suggestions)))
             }
             other => layout(&describe(other)),

@@ -5,12 +5,15 @@ use crate::args::{AutoArg, EvalArgs};
 use crate::context::Context;
 use crate::debugger::Prompt;
 use crate::error::{CliError, CliResult, os_message};
+use crate::flakes;
 use crate::statistics;
 use crate::stores;
+use firn_core::flake_ref::FlakeRef;
 use firn_eval::{
     Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, FetchRequest, LintLevel, Lints,
     Origin, SearchPathEntry, Sym, Value, Vm, render_error,
 };
+use firn_flake::{LockFlags, LockedFlake};
 use firn_host::{
     Access, AccessHost, FunctionTrace, HostParts, LazyRuntime, Observations, ObservingHost, Profiler,
     StoreHost,
@@ -40,6 +43,8 @@ pub struct Evaluation {
     current_dir: Vec<u8>,
     /// Notes what is seen, for a result that is to be used again.
     observer: Option<Arc<ObservingHost>>,
+    /// Settings of flakes that wait to be taken.
+    queue: flakes::ConfigQueue,
 }
 
 /// When memory is collected: as with the reference, `GC_INITIAL_HEAP_SIZE` (bytes, or with K, M or G) is what may be
@@ -76,6 +81,7 @@ impl Evaluation {
     fn make(context: &Context, args: &EvalArgs, read_only: bool, observe: bool) -> CliResult<Evaluation> {
         let settings = &context.settings;
         context.use_eval_store(args.eval_store.as_deref())?;
+        args.override_registry(context)?;
         let current_dir =
             std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
         let current_dir = current_dir.as_os_str().as_bytes().to_vec();
@@ -117,6 +123,7 @@ impl Evaluation {
                 cores => cores as usize,
             },
             pure_eval: pure,
+            trust_forges: settings.trust_tarballs_from_git_forges,
             restrict_eval: settings.restrict_eval,
             allowed_uris: settings.allowed_uris.clone(),
             trace_verbose: settings.trace_verbose,
@@ -142,13 +149,15 @@ impl Evaluation {
                 absolute_path_literals: lint_level(settings.lint_absolute_path_literals),
             },
         };
+        let queue = flakes::new_queue();
         let parts = HostParts {
             store: context.eval_store()?,
             build_store: context.separate_eval_store().map(|_| context.store()).transpose()?,
             runtime: Arc::new(LazyRuntime::default()),
             logger: Arc::clone(&context.logger),
             builder: context.make_builder()?,
-            fetcher: crate::fetching::fetcher(context, context.eval_store()?),
+            fetcher: context.fetcher()?.clone(),
+            flakes: flakes::rules(context, &queue),
             open_cache: stores::cache_opener(context)?,
             read_only: eval_settings.read_only,
             repair: args.repair,
@@ -178,6 +187,7 @@ impl Evaluation {
             show_trace: settings.show_trace,
             current_dir,
             observer,
+            queue,
         };
         evaluation.auto_args = evaluation.auto_args(args, &arguments_dir)?;
         Ok(evaluation)
@@ -201,6 +211,29 @@ impl Evaluation {
         let args = out.finish_attrs();
         args.value().keep();
         Ok(args)
+    }
+
+    /// Fetches a flake and brings its lock file up to date. Its settings are taken, if `flags` say so.
+    pub fn lock(
+        &mut self,
+        context: &Context,
+        reference: &FlakeRef,
+        flags: &LockFlags,
+    ) -> CliResult<LockedFlake> {
+        flakes::require(context)?;
+        let locked = self.host.lock(reference, flags);
+        let settings = self.queue.lock().map(|mut queue| std::mem::take(&mut *queue)).unwrap_or_default();
+        if !settings.is_empty() {
+            context.apply_flake_settings(&settings);
+        }
+        locked.map_err(|error| self.fail(error))
+    }
+
+    /// The value of a flake: its outputs and what is known of it.
+    pub fn call_flake(&mut self, locked: &LockedFlake) -> CliResult<Value> {
+        let sources = firn_host::sources(self.host.store_dir(), locked)
+            .map_err(|error| CliError::failed(error.message))?;
+        self.run(|vm| vm.call_flake(&sources))
     }
 
     /// An evaluation error as the command's error.

@@ -1,39 +1,33 @@
 //! Installables: what commands of `nix` work on. A store path, possibly through links; a derivation's outputs
-//! (`PATH^out,dev`); or, with `--file` or `--expr`, attributes of an expression.
+//! (`PATH^out,dev`); an output of a flake (`REFERENCE#ATTRIBUTE^out`); or, with `--file` or `--expr`, attributes of an
+//! expression.
 
 use crate::args::{self, EvalArgs, Values};
 use crate::commands::nix_store::follow_links;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
+use crate::flakes::{Defaults, FlakeArgs, FlakeInstallable, FlakeSource, OpenFlake, split_outputs};
+use firn_core::flake_ref::FlakeRef;
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
-use firn_eval::{Coerce, ContextElem, CopyToStore, Kind, Pos, Sym, Value, Vm};
+use firn_eval::{Coerce, ContextElem, CopyToStore, EvalError, Kind, Pos, Sym, TraceKind, Value, Vm};
+use firn_flake::LockFlags;
+use firn_store::activity::Activity;
 use firn_store::{BuildMode, BuildResult, BuildStatus, BuildStore, CpuTimes, Store, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
-
-/// Flags that belong to flakes, with the number of their arguments.
-const FLAKE_FLAGS: [&str; 10] = [
-    "--commit-lock-file",
-    "--inputs-from",
-    "--no-registries",
-    "--no-update-lock-file",
-    "--no-write-lock-file",
-    "--output-lock-file",
-    "--override-input",
-    "--recreate-lock-file",
-    "--reference-lock-file",
-    "--update-input",
-];
 
 /// What one argument means.
 pub struct Wanted {
     pub paths: Vec<DerivedPath>,
     /// `meta.priority` of what it evaluates to.
     pub priority: Option<i64>,
+    /// The flake that it is of.
+    pub source: Option<FlakeSource>,
 }
 
 /// `meta.priority`, where there is one.
@@ -54,9 +48,17 @@ pub struct InstallableArgs {
     expr: Option<OsString>,
     stdin: bool,
     names: Vec<OsString>,
+    pub flakes: FlakeArgs,
+    /// What outputs of flakes are meant where they are not named in full.
+    pub defaults: Defaults,
 }
 
 impl InstallableArgs {
+    /// Those of a command that looks for other outputs than packages.
+    pub fn of(defaults: Defaults) -> Self {
+        Self { defaults, ..Self::default() }
+    }
+
     /// Handles `flag` if it is one of these.
     pub fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
         match flag {
@@ -70,12 +72,7 @@ impl InstallableArgs {
             }
             "--stdin" => self.stdin = true,
             "--repair" => self.eval.repair = true,
-            _ if FLAKE_FLAGS.contains(&flag) => {
-                return Err(CliError::failed(format!(
-                    "flag '{flag}' is not supported yet: flakes are missing"
-                )));
-            }
-            _ => return self.eval.flag(flag, values),
+            _ => return Ok(self.flakes.flag(flag, values)? || self.eval.flag(flag, values)?),
         }
         Ok(true)
     }
@@ -97,8 +94,8 @@ impl InstallableArgs {
     /// What each argument means on its own.
     pub fn resolve_each(&mut self, context: &Context, default: Option<&str>) -> CliResult<Vec<Wanted>> {
         if !self.has_expression() {
-            let paths = self.resolve(context, default)?;
-            return Ok(paths.into_iter().map(|path| Wanted { paths: vec![path], priority: None }).collect());
+            let names = self.given(default)?;
+            return self.resolve_names(context, &names);
         }
         context.use_eval_store(self.eval.eval_store.as_deref())?;
         let mut names = self.names()?;
@@ -115,9 +112,51 @@ impl InstallableArgs {
             let paths = attribute(&mut evaluation, root, attr, outputs.as_ref())?;
             let value = self.value_in(&mut evaluation, OsStr::new(attr))?;
             let priority = evaluation.run(|vm| priority(vm, value))?;
-            all.push(Wanted { paths, priority });
+            all.push(Wanted { paths, priority, source: None });
         }
         evaluation.flush()?;
+        Ok(all)
+    }
+
+    /// The names that were given, or the default.
+    fn given(&self, default: Option<&str>) -> CliResult<Vec<OsString>> {
+        let mut names = self.names()?;
+        if names.is_empty() && !self.stdin {
+            names.extend(default.map(OsString::from));
+        }
+        Ok(names)
+    }
+
+    /// What store paths and outputs of flakes mean.
+    fn resolve_names(&mut self, context: &Context, names: &[OsString]) -> CliResult<Vec<Wanted>> {
+        context.use_eval_store(self.eval.eval_store.as_deref())?;
+        let store = context.store()?;
+        let mut session = None;
+        let mut all = Vec::new();
+        for name in names {
+            if let Some(path) = store_path(&*store, name)? {
+                all.push(Wanted { paths: vec![path], priority: None, source: None });
+                continue;
+            }
+            let session = match &mut session {
+                Some(session) => session,
+                None => session.insert(FlakeSession::new(context, self, context.settings.read_only_mode)?),
+            };
+            let (installable, flake) = session.open(context, name)?;
+            let text = format!("evaluating derivation '{}'", installable.what(context));
+            let kind = firn_store::activity::ActivityType::Unknown;
+            let level = firn_store::activity::Verbosity::Talkative;
+            let _activity = Activity::start(&context.logger, level, kind, &text, &[], 0);
+            let derived = installable.derived(context, &mut session.evaluation, &flake)?;
+            all.push(Wanted {
+                paths: vec![derived.path],
+                priority: derived.priority,
+                source: derived.source,
+            });
+        }
+        if let Some(session) = session {
+            session.evaluation.flush()?;
+        }
         Ok(all)
     }
 
@@ -127,18 +166,16 @@ impl InstallableArgs {
         if self.file.is_some() && self.expr.is_some() {
             return Err(CliError::usage("'--file' and '--expr' are exclusive"));
         }
-        let mut names = self.names()?;
         if self.file.is_some() || self.expr.is_some() {
+            let mut names = self.names()?;
             if names.is_empty() && !self.stdin {
                 names.push(OsString::new());
             }
             return self.attributes(context, &names);
         }
-        if names.is_empty() && !self.stdin {
-            names.extend(default.map(OsString::from));
-        }
-        let store = context.store()?;
-        names.iter().map(|name| store_path(&*store, name)).collect()
+        let names = self.given(default)?;
+        let wanted = self.resolve_names(context, &names)?;
+        Ok(wanted.into_iter().flat_map(|wanted| wanted.paths).collect())
     }
 
     /// What `name` alone means, with the flags that were given.
@@ -155,6 +192,8 @@ impl InstallableArgs {
             expr: self.expr.clone(),
             stdin: false,
             names: vec![name.to_owned()],
+            flakes: self.flakes.clone(),
+            defaults: self.defaults,
         };
         let store = context.eval_store()?;
         let mut found = Vec::new();
@@ -189,15 +228,80 @@ impl InstallableArgs {
             return Err(CliError::usage(format!("unexpected argument '{}'", names[1].to_string_lossy())));
         }
         if self.file.is_none() && self.expr.is_none() {
-            return Err(CliError::failed(
-                "flakes are not supported yet by this version of firn; use --file or --expr",
-            ));
+            let name = names.pop().unwrap_or_else(|| ".".into());
+            let read_only = read_only || context.settings.read_only_mode;
+            return self.flake_value(context, &name, read_only);
         }
         self.impure_file(context)?;
         let mut evaluation =
             Evaluation::new(context, &self.eval, read_only || context.settings.read_only_mode)?;
         let value = self.value_in(&mut evaluation, &names.pop().unwrap_or_default())?;
         Ok((evaluation, value))
+    }
+
+    /// All values that the one installable may mean, with their attribute paths, the best first.
+    pub fn values(
+        &mut self,
+        context: &Context,
+        read_only: bool,
+    ) -> CliResult<(Evaluation, Vec<(Vec<String>, Value)>)> {
+        if self.has_expression() {
+            let path = self.attribute_path()?;
+            let (evaluation, value) = self.value(context, read_only)?;
+            return Ok((evaluation, vec![(path, value.keep())]));
+        }
+        let names = self.names()?;
+        if let Some(extra) = names.get(1) {
+            return Err(CliError::usage(format!("unexpected argument '{}'", extra.to_string_lossy())));
+        }
+        let name = names.into_iter().next().unwrap_or_else(|| ".".into());
+        self.no_store_path(context, &name)?;
+        let mut session = FlakeSession::new(context, self, read_only || context.settings.read_only_mode)?;
+        let (installable, flake) = session.open(context, &name)?;
+        let mut values = Vec::new();
+        for cursor in installable.cursors(context, &mut session.evaluation, &flake)? {
+            values.push((cursor.steps(), cursor.force(&mut session.evaluation)?));
+        }
+        Ok((session.evaluation, values))
+    }
+
+    /// The value of an output of a flake, evaluated by a machine that is there.
+    pub fn flake_value_in(
+        &self,
+        context: &Context,
+        evaluation: &mut Evaluation,
+        name: &OsStr,
+    ) -> CliResult<Value> {
+        let base = crate::flakes::current_dir()?;
+        let installable = FlakeInstallable::parse(context, name, &base, self.defaults)?;
+        let flags = self.flakes.resolve(context, evaluation)?;
+        let flags = LockFlags { apply_config: true, ..flags };
+        let flake = OpenFlake::open(context, evaluation, &installable.reference, &flags)?;
+        installable.cursor(context, evaluation, &flake)?.force(evaluation)
+    }
+
+    fn no_store_path(&self, context: &Context, name: &OsStr) -> CliResult<()> {
+        match store_path(&*context.store()?, name)? {
+            None => Ok(()),
+            Some(_) => Err(CliError::usage(format!(
+                "installable '{}' does not correspond to a Nix language value",
+                name.to_string_lossy()
+            ))),
+        }
+    }
+
+    fn flake_value(
+        &self,
+        context: &Context,
+        name: &OsStr,
+        read_only: bool,
+    ) -> CliResult<(Evaluation, Value)> {
+        self.no_store_path(context, name)?;
+        let mut session = FlakeSession::new(context, self, read_only)?;
+        let (installable, flake) = session.open(context, name)?;
+        let cursor = installable.cursor(context, &mut session.evaluation, &flake)?;
+        let value = cursor.force(&mut session.evaluation)?;
+        Ok((session.evaluation, value))
     }
 
     /// Whether there is an expression that installables are attributes of.
@@ -253,25 +357,50 @@ impl InstallableArgs {
     }
 }
 
-/// `path^out,dev` in its parts; `^*` is all outputs.
-fn split_outputs(name: &str) -> CliResult<(&str, Option<OutputsSpec>)> {
-    match name.rsplit_once('^') {
-        None => Ok((name, None)),
-        Some((path, outputs)) => {
-            let outputs = OutputsSpec::parse(outputs)
-                .ok_or_else(|| CliError::usage(format!("invalid extended outputs specifier '^{outputs}'")))?;
-            Ok((path, Some(outputs)))
+/// Evaluation of flakes for one command.
+pub struct FlakeSession {
+    pub evaluation: Evaluation,
+    pub flags: LockFlags,
+    defaults: Defaults,
+    open: Vec<(FlakeRef, Rc<OpenFlake>)>,
+}
+
+impl FlakeSession {
+    pub fn new(context: &Context, what: &InstallableArgs, read_only: bool) -> CliResult<FlakeSession> {
+        let mut evaluation = Evaluation::new(context, &what.eval, read_only)?;
+        if !what.eval.auto_args.is_empty() {
+            return Err(CliError::usage("'--arg' and '--argstr' are incompatible with flakes"));
         }
+        let flags = what.flakes.resolve(context, &mut evaluation)?;
+        let flags = LockFlags { apply_config: true, ..flags };
+        Ok(FlakeSession { evaluation, flags, defaults: what.defaults, open: Vec::new() })
+    }
+
+    /// Locks the flake of an installable.
+    pub fn open(&mut self, context: &Context, name: &OsStr) -> CliResult<(FlakeInstallable, Rc<OpenFlake>)> {
+        let base = crate::flakes::current_dir()?;
+        let installable = FlakeInstallable::parse(context, name, &base, self.defaults)?;
+        let flake = self.flake(context, &installable.reference)?;
+        Ok((installable, flake))
+    }
+
+    /// Locks a flake, once.
+    pub fn flake(&mut self, context: &Context, reference: &FlakeRef) -> CliResult<Rc<OpenFlake>> {
+        if let Some((_, known)) = self.open.iter().find(|(known, _)| known == reference) {
+            return Ok(known.clone());
+        }
+        let flake = OpenFlake::open(context, &mut self.evaluation, reference, &self.flags)?;
+        self.open.push((reference.clone(), flake.clone()));
+        Ok(flake)
     }
 }
 
-fn store_path(store: &dyn Store, name: &OsStr) -> CliResult<DerivedPath> {
+/// The store path that a name is, perhaps through links; nothing if it is none.
+fn store_path(store: &dyn Store, name: &OsStr) -> CliResult<Option<DerivedPath>> {
     let text = name.to_string_lossy();
-    if !text.contains('/') {
-        return Err(CliError::failed(format!(
-            "'{text}' is not a store path, and flakes are not supported yet by this version of firn; \
-             use --file or --expr"
-        )));
+    let start = text.rsplit_once('^').map_or(&text[..], |(start, _)| start);
+    if !start.contains('/') {
+        return Ok(None);
     }
     let (path, outputs) = split_outputs(&text)?;
     // Without outputs the name stays as it is in bytes.
@@ -285,7 +414,8 @@ fn store_path(store: &dyn Store, name: &OsStr) -> CliResult<DerivedPath> {
         Some(_) => OsStr::new(steps.next().unwrap_or_default()),
         None => path,
     };
-    let path = follow_links(store.store_dir(), path)?;
+    // What is no store path may be a flake.
+    let Ok(path) = follow_links(store.store_dir(), path) else { return Ok(None) };
     match outputs {
         Some(outputs) => {
             let mut drv = SingleDerivedPath::Opaque(path);
@@ -295,9 +425,9 @@ fn store_path(store: &dyn Store, name: &OsStr) -> CliResult<DerivedPath> {
                 }
                 drv = SingleDerivedPath::Built { drv: Arc::new(drv), output: output.to_owned() };
             }
-            Ok(DerivedPath::Built { drv: Arc::new(drv), outputs })
+            Ok(Some(DerivedPath::Built { drv: Arc::new(drv), outputs }))
         }
-        None => Ok(DerivedPath::Opaque(path)),
+        None => Ok(Some(DerivedPath::Opaque(path))),
     }
 }
 
@@ -313,8 +443,8 @@ fn attribute(
         let (value, _) = vm.find_along_path(attr, auto_args, root)?;
         vm.force(value)
     })?;
-    if let Some(path) = single_path(evaluation, value)? {
-        return Ok(vec![path]);
+    if matches!(value.kind(), Kind::Path(_) | Kind::Str(_)) {
+        return Ok(vec![single_path(evaluation, value, "while evaluating an installable")?]);
     }
     let found = evaluation.run(|vm| vm.find_derivations(value, "", auto_args, false))?;
     let mut by_path: BTreeMap<StorePath, OutputsSpec> = BTreeMap::new();
@@ -341,13 +471,10 @@ fn attribute(
 }
 
 /// A path, which is copied to the store, or a string that refers to just one store object.
-fn single_path(evaluation: &mut Evaluation, value: Value) -> CliResult<Option<DerivedPath>> {
-    if !matches!(value.kind(), Kind::Path(_) | Kind::Str(_)) {
-        return Ok(None);
-    }
-    let what = "while evaluating an installable";
+pub fn single_path(evaluation: &mut Evaluation, value: Value, what: &str) -> CliResult<DerivedPath> {
     let coerce = Coerce { more: false, copy: CopyToStore::Yes };
-    let (text, references) = evaluation.run(|vm| vm.coerce(value, coerce, Pos::NONE, what))?;
+    let traced = |error: EvalError| error.trace(Pos::NONE, TraceKind::Text(what.into()));
+    let (text, references) = evaluation.run(|vm| vm.coerce(value, coerce, Pos::NONE, "").map_err(traced))?;
     let text = String::from_utf8_lossy(&text).into_owned();
     let [element] = &references.elems()[..] else {
         return Err(CliError::failed(format!(
@@ -355,7 +482,7 @@ fn single_path(evaluation: &mut Evaluation, value: Value) -> CliResult<Option<De
             references.elems().len()
         )));
     };
-    Ok(Some(match element {
+    Ok(match element {
         ContextElem::Opaque(path) => DerivedPath::Opaque(path.clone()),
         ContextElem::DrvDeep(_) => {
             return Err(CliError::failed(format!(
@@ -366,7 +493,7 @@ fn single_path(evaluation: &mut Evaluation, value: Value) -> CliResult<Option<De
         ContextElem::Built { drv, output } => {
             DerivedPath::Built { drv: Arc::clone(drv), outputs: OutputsSpec::single(output) }
         }
-    }))
+    })
 }
 
 /// The outputs that a derivation is meant to be installed with.

@@ -45,6 +45,7 @@ pub use error::{ErrorKind, EvalError, EvalResult, Trace, TraceKind};
 pub use fmt::{
     json::{evaluated_to_json, to_json},
     print::{PrintOptions, print_value},
+    suggest::{best_names, near_names},
     xml::to_xml,
 };
 pub use host::{

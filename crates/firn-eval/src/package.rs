@@ -19,6 +19,21 @@ fn attribute(attrs: Attrs, name: &'static str) -> Option<(Value, Pos)> {
 }
 
 impl Vm {
+    /// The derivation that a value is; nothing if it is none.
+    pub fn derivation_of(&mut self, value: Value) -> EvalResult<Option<FoundDerivation>> {
+        let value = self.force(value)?;
+        let Some(attrs) = value.as_attrs() else { return Ok(None) };
+        if !self.is_derivation(attrs)? {
+            return Ok(None);
+        }
+        Ok(Some(FoundDerivation { attr_path: String::new(), attrs, name: String::new() }))
+    }
+
+    /// The absolute path that a value stands for.
+    pub fn path_of(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<Vec<u8>> {
+        Ok(self.coerce_path(value, pos, what)?.0)
+    }
+
     /// The path of a found derivation.
     pub fn drv_path(&mut self, found: &FoundDerivation) -> EvalResult<StorePath> {
         let missing = || EvalError::new(ErrorKind::Eval, "derivation does not contain a 'drvPath' attribute");

@@ -22,7 +22,7 @@ pub use error::{FetchError, FetchResult};
 pub use file::Downloaded;
 pub use options::{Ensure, FetchOptions};
 pub use prefetch::{Prefetch, Prefetched};
-pub use source::write_file;
+pub use source::{add_to_git, write_file};
 pub use tarball::Tarball;
 pub use tree::Tree;
 
@@ -73,7 +73,12 @@ impl Fetcher {
         ttl: u32,
         dirty: Dirty,
     ) -> Fetcher {
-        Fetcher::with_options(store, client, logger, FetchOptions { cache_dir, ttl, dirty, ..FetchOptions::default() })
+        Fetcher::with_options(
+            store,
+            client,
+            logger,
+            FetchOptions { cache_dir, ttl, dirty, ..FetchOptions::default() },
+        )
     }
 
     /// One with all that settings say.

@@ -1,8 +1,8 @@
 //! Inputs that are known for good, and what this process has fetched already.
 
+use crate::Fetcher;
 use crate::error::{FetchError, FetchResult};
 use crate::tree::{Tree, shown, text};
-use crate::Fetcher;
 use firn_core::flake_ref::{Attr, Attrs, Input, json};
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, StorePath};

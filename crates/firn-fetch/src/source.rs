@@ -1,9 +1,9 @@
 //! Inputs that are the user's own: where their files are, changing one, and copies to work on.
 
+use crate::Fetcher;
 use crate::error::{FetchError, FetchResult};
 use crate::git::{Location, location};
 use crate::tree::{shown, text};
-use crate::Fetcher;
 use firn_core::flake_ref::{FlakeRef, Input, ParseContext, Scheme};
 use std::ffi::{OsStr, OsString};
 use std::io::Write;
@@ -141,7 +141,8 @@ impl Fetcher {
             let (name, rev) = (text(&input.attrs, "ref"), text(&input.attrs, "rev"));
             repository.at(name, rev).map_err(bad)
         };
-        let part = |name: &str| String::from_utf8_lossy(text(&input.attrs, name).unwrap_or_default()).into_owned();
+        let part =
+            |name: &str| String::from_utf8_lossy(text(&input.attrs, name).unwrap_or_default()).into_owned();
         let host = |default: &str| match text(&input.attrs, "host") {
             Some(host) => String::from_utf8_lossy(host).into_owned(),
             None => default.to_owned(),
@@ -149,12 +150,8 @@ impl Fetcher {
         let (owner, repo) = (part("owner"), part("repo"));
         let repository = match input.scheme {
             Some(Scheme::Git) => input.clone(),
-            Some(Scheme::GitHub) => {
-                forge(format!("git+https://{}/{owner}/{repo}.git", host("github.com")))?
-            }
-            Some(Scheme::GitLab) => {
-                forge(format!("git+https://{}/{owner}/{repo}.git", host("gitlab.com")))?
-            }
+            Some(Scheme::GitHub) => forge(format!("git+https://{}/{owner}/{repo}.git", host("github.com")))?,
+            Some(Scheme::GitLab) => forge(format!("git+https://{}/{owner}/{repo}.git", host("gitlab.com")))?,
             Some(Scheme::SourceHut) => forge(format!("git+https://{}/{owner}/{repo}", host("git.sr.ht")))?,
             _ => return self.unpack_copy(input, to).await,
         };
@@ -209,13 +206,21 @@ fn copy(from: &Path, to: &Path) -> FetchResult<()> {
             let mut file = std::fs::File::create_new(&to).map_err(FetchError::io("creating file", &to))?;
             std::io::copy(&mut source, &mut file).map_err(FetchError::io("writing", &to))?;
             if data.permissions().mode() & 0o111 != 0 {
-                let mode = file.metadata().map_err(FetchError::io("getting status of", &to))?.permissions().mode();
+                let mode =
+                    file.metadata().map_err(FetchError::io("getting status of", &to))?.permissions().mode();
                 let executable = std::fs::Permissions::from_mode(mode | ((mode & 0o444) >> 2));
                 file.set_permissions(executable).map_err(FetchError::io("changing", &to))?;
             }
         }
     }
     Ok(())
+}
+
+/// Makes Git know of files of a repository, without their contents.
+pub fn add_to_git(root: &Path, files: &[PathBuf]) -> FetchResult<()> {
+    let mut git = program("git");
+    git.arg("-C").arg(root).args(["add", "--intent-to-add", "--force", "--"]).args(files);
+    run(git, None)
 }
 
 fn put_in_git(root: &Path, name: &OsStr, message: Option<&str>) -> FetchResult<()> {

@@ -173,7 +173,10 @@ fn check(input: &Input, tree: &Tree) -> FetchResult<()> {
         if let Some(before) = number(&input.attrs, name)
             && number(&tree.attrs, name) != Some(before)
         {
-            return fail(format!("'{name}' attribute mismatch in input '{}', expected {before}", shown(input)));
+            return fail(format!(
+                "'{name}' attribute mismatch in input '{}', expected {before}",
+                shown(input)
+            ));
         }
     }
     if let Some(before) = text(&input.attrs, "rev")

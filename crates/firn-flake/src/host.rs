@@ -40,11 +40,8 @@ pub trait FlakeHost {
     fn fetch(&self, input: &Input, locked: bool) -> Result<FetchedTree, Self::Error>;
 
     /// What an input is called elsewhere, and the folder in it that registries say.
-    fn look_up(
-        &self,
-        input: &Input,
-        registries: Registries,
-    ) -> Result<(Input, Option<Vec<u8>>), Self::Error>;
+    fn look_up(&self, input: &Input, registries: Registries)
+    -> Result<(Input, Option<Vec<u8>>), Self::Error>;
 
     /// What the `flake.nix` in `dir` says. `reference` is the flake's name in messages; what its inputs follow is relative
     /// to `prefix`.

@@ -21,6 +21,8 @@ pub use fingerprint::fingerprint;
 pub use host::{Failure, FetchedTree, FlakeHost, Registries};
 pub use input_path::{BadInputPath, InputPath};
 pub use lock_file::{Edge, LockFile, LockFileError, Locked, Node, NodeId, ReadRules};
-pub use locking::{Flake, FlakeSpec, InputSpec, IsFlake, LockFlags, LockSettings, LockedFlake, get_flake, lock_flake};
+pub use locking::{
+    Flake, FlakeSpec, InputSpec, IsFlake, LockFlags, LockSettings, LockedFlake, get_flake, lock_flake,
+};
 pub use name::name_of_url;
 pub use reference::{ParsedArgument, ReferenceError, parse_argument};

@@ -9,7 +9,8 @@ fn is_word(text: &str) -> bool {
 /// The last of several attributes, if it says something.
 fn of_fragment(fragment: &str) -> Option<String> {
     let attributes = fragment.split('^').next().unwrap_or_default();
-    let (before, last) = attributes.rsplit_once('.').map_or(("", attributes), |(before, last)| (before, last));
+    let (before, last) =
+        attributes.rsplit_once('.').map_or(("", attributes), |(before, last)| (before, last));
     let is_path = before.is_empty() || before.split('.').all(is_word);
     (is_path && is_word(last) && last != "default" && before != "defaultPackage").then(|| last.to_owned())
 }

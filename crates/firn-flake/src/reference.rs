@@ -210,9 +210,10 @@ fn flake_above(start: PathBuf) -> Result<PathBuf, ReferenceError> {
 
 /// The Git repository that a folder is in, and the way from its root to the folder.
 fn repository(path: &Path) -> Option<(PathBuf, Vec<u8>)> {
-    let root = path.ancestors().filter(|above| *above != Path::new("/")).find(|above| {
-        above.join(".git").symlink_metadata().is_ok()
-    })?;
+    let root = path
+        .ancestors()
+        .filter(|above| *above != Path::new("/"))
+        .find(|above| above.join(".git").symlink_metadata().is_ok())?;
     let rest = path.strip_prefix(root).unwrap_or(Path::new(""));
     Some((root.to_owned(), bytes(rest).to_vec()))
 }

@@ -1,7 +1,7 @@
 //! `builtins.fetchurl`, `fetchTarball` and `fetchClosure`.
 
 use crate::{StoreHost, host_error};
-use firn_core::flake_ref::{Attrs, Input};
+use firn_core::flake_ref::{Attrs, FlakeRef, Input, ParseContext};
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, HashAlgo, StorePath};
 use firn_eval::{ClosureRequest, FetchRequest, HostError, HostResult};
@@ -23,6 +23,9 @@ impl StoreHost {
     /// Downloads, unless what is expected is there or can be substituted.
     pub(crate) fn fetch_url(&self, request: &FetchRequest) -> HostResult<StorePath> {
         let FetchRequest { url, name, unpack, expected } = request;
+        if let (Some(reference), true) = (url.strip_prefix("flake:"), unpack) {
+            return self.fetch_reference(reference);
+        }
         let store = &self.parts.store;
         let method = if *unpack { CaMethod::NixArchive } else { CaMethod::Flat };
         if let Some(hash) = expected.filter(|hash| hash.algo() == HashAlgo::Sha256) {
@@ -68,6 +71,28 @@ impl StoreHost {
         }
         self.files.forget();
         Ok(path)
+    }
+
+    /// The tree that a flake reference names (`flake:nixpkgs`).
+    fn fetch_reference(&self, text: &str) -> HostResult<StorePath> {
+        let fetcher = &self.parts.fetcher;
+        let features = &fetcher.options().features;
+        let has_feature = |name: &str| features.contains(name);
+        let mut context = ParseContext { has_feature: &has_feature, warnings: Vec::new() };
+        let reference = FlakeRef::parse(text.as_bytes(), &mut context);
+        for warning in &context.warnings {
+            firn_eval::EvalHost::warn(self, warning);
+        }
+        let reference = reference.map_err(|error| HostError::new(error.message))?;
+        if !has_feature("flakes") {
+            return Err(HostError::new(
+                "experimental Nix feature 'flakes' is disabled; add '--extra-experimental-features flakes' to enable it",
+            ));
+        }
+        let (input, _) = self.block_on(fetcher.look_up(&reference.input, false))?.map_err(fetch_error)?;
+        let tree = self.block_on(fetcher.fetch_once(&input))?.map_err(fetch_error)?;
+        self.files.forget();
+        Ok(tree.store_path)
     }
 
     /// Fetches an input; what is known of it then.

@@ -1,8 +1,11 @@
 //! Flags of all commands that evaluate expressions.
 
 use super::engine::Values;
-use crate::error::{CliError, CliResult};
+use crate::context::Context;
+use crate::error::CliResult;
+use crate::flakes;
 use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// What a function at the top of an expression is called with.
@@ -35,6 +38,8 @@ pub struct EvalArgs {
     pub eval_store: Option<String>,
     /// Nothing is built while evaluating, unless the user set that it may be.
     pub no_import_from_derivation: bool,
+    /// `--override-flake`: names of flakes, and what they stand for.
+    pub override_flakes: Vec<(OsString, OsString)>,
     /// The folder that `--arg` is relative to, if that is not the current one.
     pub base_dir: Option<Vec<u8>>,
 }
@@ -69,14 +74,24 @@ impl EvalArgs {
                 self.eval_store = Some(super::text(flag, uri)?);
             }
             "--override-flake" => {
-                return Err(CliError::failed(
-                    "flag '--override-flake' is not supported yet: flakes are missing",
-                ));
+                let [from, to] = values.take(flag)?;
+                self.override_flakes.push((from, to));
             }
             "--debugger" => self.debugger = true,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Tells the registries of `--override-flake`.
+    pub fn override_registry(&self, context: &Context) -> CliResult<()> {
+        for (from, to) in &self.override_flakes {
+            let from = flakes::parse(context, from.as_bytes(), false)?;
+            let to = flakes::parse(context, to.as_bytes(), false)?;
+            let dir = (!to.subdir.is_empty()).then_some(to.subdir);
+            context.fetcher()?.override_registry(from.input, to.input, dir);
+        }
+        Ok(())
     }
 
     fn push(&mut self, name: OsString, arg: AutoArg) -> CliResult<()> {

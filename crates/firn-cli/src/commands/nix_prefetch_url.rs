@@ -106,7 +106,7 @@ pub fn main(start: Start) -> CliResult<u8> {
         executable: flags.executable,
     };
     let store = context.store()?;
-    let fetcher = fetching::fetcher(&context, store.clone());
+    let fetcher = fetching::fetcher(&context, store.clone())?;
     let got = context.block_on(fetcher.prefetch(&wanted))?.map_err(|e| CliError::failed(e.to_string()))?;
     let path = store.store_dir().display(&got.store_path);
     if !flags.print_path {

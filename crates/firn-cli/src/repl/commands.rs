@@ -28,7 +28,8 @@ impl Repl<'_> {
                 self.load_file(Path::new(arg))?;
             }
             ":lf" | ":load-flake" => {
-                return Err(CliError::failed("flakes are not supported yet by this version of firn").into());
+                self.read_again()?;
+                self.load_flake(arg)?;
             }
             ":ll" | ":last-loaded" => self.last_loaded()?,
             ":r" | ":reload" => self.reload()?,

@@ -7,6 +7,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use crate::installables::InstallableArgs;
 use firn_eval::{Attrs, EvalError, EvalResult, PrintOptions, Sym, Value, Vm, print_value, render_error};
+use firn_flake::LockFlags;
 use firn_store::activity::Verbosity;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashSet;
@@ -85,6 +86,7 @@ pub struct Repl<'a> {
     evaluation: Rc<RefCell<Evaluation>>,
     pub(super) scope: Rc<RefCell<Scope>>,
     files: Vec<OsString>,
+    flakes: Vec<String>,
     pub(super) last_loaded: Option<Attrs>,
     pub(super) show_trace: bool,
 }
@@ -101,6 +103,7 @@ impl<'a> Repl<'a> {
             evaluation: Rc::new(RefCell::new(evaluation)),
             scope: Rc::new(RefCell::new(Scope { names: Vec::new(), dir })),
             files: Vec::new(),
+            flakes: Vec::new(),
             last_loaded: None,
             show_trace: context.settings.show_trace,
         })
@@ -250,6 +253,36 @@ impl<'a> Repl<'a> {
         self.add_attributes(value)
     }
 
+    /// Loads a flake and makes its attributes names.
+    pub(super) fn load_flake(&mut self, reference: &str) -> Done {
+        if reference.is_empty() {
+            return Err(CliError::failed("cannot use ':load-flake' without a path specified. (Use '.' for the current working directory.)").into());
+        }
+        let parsed = crate::flakes::parse(self.context, reference.as_bytes(), true)?;
+        self.flakes.retain(|known| known != reference);
+        self.flakes.push(reference.to_owned());
+        let value = {
+            let mut evaluation = self.vm();
+            let pure = evaluation.vm.settings().pure_eval;
+            let trust = self.context.settings.trust_tarballs_from_git_forges;
+            if pure && !parsed.input.is_locked(trust) {
+                let message = format!(
+                    "cannot use ':load-flake' on locked flake reference '{reference}' (use --impure to override)"
+                );
+                return Err(CliError::failed(message).into());
+            }
+            let flags = LockFlags {
+                update: false,
+                use_registries: Some(!pure),
+                allow_unlocked: !pure,
+                ..LockFlags::default()
+            };
+            let locked = evaluation.lock(self.context, &parsed, &flags)?;
+            evaluation.call_flake(&locked)?.keep()
+        };
+        self.add_attributes(value)
+    }
+
     /// Forgets what was read of files, so that they are read again.
     pub(super) fn read_again(&mut self) -> CliResult<()> {
         let new = Evaluation::new(self.context, &self.what.eval, false)?;
@@ -269,10 +302,17 @@ impl<'a> Repl<'a> {
             self.notice(&format!("Loading \"{}\"...", PathBuf::from(&file).display()));
             self.load_file(Path::new(&file))?;
         }
+        for reference in std::mem::take(&mut self.flakes) {
+            self.notice(&format!("Loading flake '{reference}'..."));
+            self.load_flake(&reference)?;
+        }
         for name in self.installables.clone() {
             let value = {
                 let mut evaluation = self.vm();
-                let value = self.what.value_in(&mut evaluation, &name)?;
+                let value = match self.what.has_expression() {
+                    true => self.what.value_in(&mut evaluation, &name)?,
+                    false => self.what.flake_value_in(self.context, &mut evaluation, &name)?,
+                };
                 let args = evaluation.auto_args;
                 evaluation.vm.auto_call(args, value)?.keep()
             };

@@ -15,7 +15,6 @@ pub(super) const TABLE: &[Entry] = &[
     entry("fetchTarball", 1, fetch_tarball),
     entry("fetchMercurial", 1, fetch_mercurial),
     experimental("fetchClosure", 1, fetch_closure, "fetch-closure"),
-    experimental("getFlake", 1, get_flake, "flakes"),
 ];
 
 fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: &str, unpack: bool) -> EvalResult<Value> {
@@ -167,8 +166,4 @@ fn fetch_closure(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let path = vm.host.clone().fetch_closure(&request);
     let path = path.map_err(|e| EvalError::at(ErrorKind::Host { exit: e.exit }, pos, e.message))?;
     Ok(super::path_import::store_string(vm, path))
-}
-
-fn get_flake(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
-    not_here("getFlake", pos)
 }

@@ -212,7 +212,17 @@ impl Vm {
             .iter()
             .any(|scheme| text.starts_with(scheme));
         self.in_turn()?;
-        let found = if is_url {
+        let found = if text.starts_with("flake:") {
+            let request = crate::host::FetchRequest {
+                url: text.clone(),
+                name: "source".into(),
+                unpack: true,
+                expected: None,
+            };
+            let path = self.host.fetch(&request).map_err(host_error)?;
+            self.host.allow_path(&path);
+            Some(self.host.store_dir().display(&path).into_bytes())
+        } else if is_url {
             let url = match text.strip_prefix("channel:") {
                 Some(channel) => format!("https://channels.nixos.org/{channel}/nixexprs.tar.xz"),
                 None => text.clone(),

@@ -1,18 +1,23 @@
 //! "Did you mean": names close to one that was not found.
 
+use std::collections::BTreeSet;
+
 /// The closest names, best first; few, and none that is far off.
 pub fn best_matches<'a>(names: impl Iterator<Item = &'a [u8]>, query: &[u8]) -> Vec<String> {
-    let mut found: Vec<(usize, &[u8])> =
-        names.map(|name| (distance(query, name), name)).filter(|(d, _)| *d <= 4).collect();
-    found.sort();
-    let Some((best, _)) = found.first().copied() else { return Vec::new() };
+    best_names(near_names(names, query).into_iter().collect())
+}
+
+/// The names that are not far off, each with how far.
+pub fn near_names<'a>(names: impl Iterator<Item = &'a [u8]>, query: &[u8]) -> Vec<(usize, String)> {
+    let lossy = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+    names.map(|name| (distance(query, name), lossy(name))).filter(|(d, _)| *d <= 4).collect()
+}
+
+/// Of names that are near to what was asked for in several places, the closest.
+pub fn best_names(found: BTreeSet<(usize, String)>) -> Vec<String> {
+    let Some((best, _)) = found.first() else { return Vec::new() };
     let limit = 2usize.max(best * 2);
-    found
-        .into_iter()
-        .take(5)
-        .filter(|(d, _)| *d <= limit)
-        .map(|(_, name)| String::from_utf8_lossy(name).into_owned())
-        .collect()
+    found.into_iter().take(5).filter(|(d, _)| *d <= limit).map(|(_, name)| name).collect()
 }
 
 /// Levenshtein's distance, cut off at 5.

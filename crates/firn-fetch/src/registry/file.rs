@@ -172,7 +172,13 @@ mod tests {
         check("{", "EOF");
         check("{}", "unsupported version 0");
         check(r#"{"version":2,"flakes":[{}]}"#, "no object");
-        check(r#"{"version":2,"flakes":[{"from":{"type":"indirect","id":"a"},"to":{"type":[]}}]}"#, "unsupported");
-        check(r#"{"version":2,"flakes":[{"from":{"type":"indirect"},"to":{"type":"path","path":"/"}}]}"#, "'id'");
+        check(
+            r#"{"version":2,"flakes":[{"from":{"type":"indirect","id":"a"},"to":{"type":[]}}]}"#,
+            "unsupported",
+        );
+        check(
+            r#"{"version":2,"flakes":[{"from":{"type":"indirect"},"to":{"type":"path","path":"/"}}]}"#,
+            "'id'",
+        );
     }
 }

@@ -1,9 +1,9 @@
 //! What an indirect input means.
 
 use super::RegistryKind;
+use crate::Fetcher;
 use crate::error::{FetchError, FetchResult};
 use crate::tree::{shown, text};
-use crate::Fetcher;
 use firn_core::flake_ref::Input;
 
 /// Entries may lead to others so many times.
@@ -17,7 +17,8 @@ impl Fetcher {
     /// Names that no registry knows, and entries that lead in a circle.
     pub async fn look_up(&self, input: &Input, limited: bool) -> FetchResult<(Input, Option<Vec<u8>>)> {
         let registries = self.registries().await?;
-        let counts = |kind: RegistryKind| !limited || matches!(kind, RegistryKind::Flag | RegistryKind::Global);
+        let counts =
+            |kind: RegistryKind| !limited || matches!(kind, RegistryKind::Flag | RegistryKind::Global);
         let entries: Vec<_> = registries
             .iter()
             .filter(|registry| counts(registry.kind))

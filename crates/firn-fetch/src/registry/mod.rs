@@ -5,8 +5,8 @@ mod look_up;
 
 pub use file::{Entry, Registry, RegistryKind};
 
-use crate::error::{FetchError, FetchResult};
 use crate::Fetcher;
+use crate::error::{FetchError, FetchResult};
 use firn_core::flake_ref::Input;
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,9 @@ impl Fetcher {
         match std::fs::read(path) {
             Ok(text) => Registry::parse(&text, kind, &has_feature).unwrap_or_else(|error| {
                 let shown = path.display();
-                self.inner.logger.warn(&format!("cannot {} flake registry '{shown}': {error}", error.doing()));
+                self.inner
+                    .logger
+                    .warn(&format!("cannot {} flake registry '{shown}': {error}", error.doing()));
                 Registry { kind, entries: Vec::new() }
             }),
             Err(error) => {

@@ -154,9 +154,8 @@ impl<H: FlakeHost> Locking<'_, H> {
         }
         for (name, spec) in specs {
             let path = place.path.join(name);
-            self.input(name, spec, &path, place).map_err(|error| {
-                error.while_doing(format!("while updating the flake input '{path}'"))
-            })?;
+            self.input(name, spec, &path, place)
+                .map_err(|error| error.while_doing(format!("while updating the flake input '{path}'")))?;
         }
         Ok(())
     }

@@ -93,8 +93,9 @@ pub(super) fn literal(ast: &Ast, node: NodeId, depth: usize) -> Literal<'_> {
         }
         Node::Lambda(index) => {
             let formals = ast.lambdas[index as usize].formals.as_ref();
-            let names = formals
-                .map(|formals| formals.formals.iter().map(|formal| formal.name.as_bytes()).collect::<Vec<_>>());
+            let names = formals.map(|formals| {
+                formals.formals.iter().map(|formal| formal.name.as_bytes()).collect::<Vec<_>>()
+            });
             Literal::Function(names)
         }
         _ => Literal::Thunk,

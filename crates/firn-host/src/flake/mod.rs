@@ -49,9 +49,8 @@ impl StoreHost {
             ..LockFlags::default()
         };
         let locked = self.lock(reference, &flags)?;
-        sources(self.parts.store.store_dir(), &locked).map_err(|error| {
-            EvalError::new(ErrorKind::Host { exit: error.exit }, error.message)
-        })
+        sources(self.parts.store.store_dir(), &locked)
+            .map_err(|error| EvalError::new(ErrorKind::Host { exit: error.exit }, error.message))
     }
 }
 
@@ -61,7 +60,8 @@ pub fn sources(store_dir: &StoreDir, locked: &LockedFlake) -> HostResult<FlakeSo
     let mut nodes = Vec::new();
     for (id, place) in &locked.dirs {
         let text = String::from_utf8_lossy(place);
-        let (path, below) = store_dir.split(&text).map_err(|error| firn_eval::HostError::new(error.to_string()))?;
+        let (path, below) =
+            store_dir.split(&text).map_err(|error| firn_eval::HostError::new(error.to_string()))?;
         let Some(key) = keys.get(id) else { continue };
         let node = locked.lock.node(*id).locked.as_ref();
         let reference = node.map_or(&locked.flake.locked, |node| &node.locked);

@@ -43,8 +43,8 @@ pub(super) fn flake(file: &File<'_>, text: &[u8]) -> Result<FlakeSpec> {
     let features = &file.host.parts.fetcher.options().features;
     let options =
         ParseOptions { pipe_operators: features.contains("pipe-operators"), ..ParseOptions::default() };
-    let ast = parse(text, options)
-        .map_err(|errors| syntax_error_in_file(file.path, text, errors, file.host))?;
+    let ast =
+        parse(text, options).map_err(|errors| syntax_error_in_file(file.path, text, errors, file.host))?;
     let reader = Reader { file, lines: LineIndex::new(text) };
     let set = match ast.node(ast.root) {
         Node::Attrs(set) => attributes(&ast, set, 0),
@@ -110,8 +110,8 @@ impl Reader<'_> {
             }
         }
         let shown = self.file.reference.shown();
-        let outputs = find("outputs")
-            .ok_or_else(|| error(format!("flake '{shown}' lacks attribute 'outputs'")))?;
+        let outputs =
+            find("outputs").ok_or_else(|| error(format!("flake '{shown}' lacks attribute 'outputs'")))?;
         match &outputs.value {
             Literal::Function(formals) => {
                 let names = formals.iter().flatten().filter(|name| **name != b"self");
@@ -245,9 +245,10 @@ impl Reader<'_> {
         if attrs.contains_key("type") {
             attrs.extend(url.map(|url| ("url".to_owned(), Attr::Str(url))));
             let reference = self.context(|context| FlakeRef::from_attrs(attrs, context));
-            input.reference = Some(reference.map_err(|bad| {
-                bad.trace(Pos::NONE, TraceKind::Static("while evaluating flake input"))
-            })?);
+            input.reference =
+                Some(reference.map_err(|bad| {
+                    bad.trace(Pos::NONE, TraceKind::Static("while evaluating flake input"))
+                })?);
         } else {
             if let Some(name) = attrs.keys().next() {
                 return Err(error(format!("unexpected flake input attribute '{name}', at {}", self.at(at))));
@@ -295,9 +296,8 @@ impl Reader<'_> {
             (b"flake", found) => return Err(self.expected("a Boolean", found, attribute.at)),
             (b"inputs", value) => input.overrides = self.inputs(value, attribute.at)?,
             (b"follows", Literal::Str(text)) => {
-                let path = InputPath::parse(&lossy(text)).map_err(|bad| {
-                    EvalError::new(ErrorKind::Usage, bad.to_string())
-                })?;
+                let path = InputPath::parse(&lossy(text))
+                    .map_err(|bad| EvalError::new(ErrorKind::Usage, bad.to_string()))?;
                 input.follows = Some(self.file.prefix.chain(&path));
             }
             (b"follows", found) => return Err(self.expected("a string", found, attribute.at)),

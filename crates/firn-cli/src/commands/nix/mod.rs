@@ -1,7 +1,9 @@
 //! `nix`: the table of its commands, and how one is found on the command line.
 
+mod app;
 mod archives;
 mod build;
+mod bundle;
 mod config;
 mod config_check;
 mod copy;
@@ -11,6 +13,8 @@ mod develop;
 mod doctor;
 pub mod edit;
 mod eval;
+mod flake;
+mod formatter;
 mod hash;
 mod help;
 mod install;
@@ -21,6 +25,7 @@ mod nar;
 mod path_info;
 mod profile;
 mod realisation;
+mod registry;
 mod repl;
 mod run;
 mod search;
@@ -90,6 +95,12 @@ const COMMANDS: &[Entry] = &[
         make: boxed::<build::Build>,
     },
     Entry {
+        path: &["bundle"],
+        usage: "[--bundler FLAKE] [-o LINK] INSTALLABLE",
+        summary: "make of an app something that works without the store",
+        make: boxed::<bundle::Bundle>,
+    },
+    Entry {
         path: &["completions"],
         usage: "bash | zsh | fish",
         summary: "print a script that teaches a shell to complete nix (firn's own)",
@@ -154,6 +165,96 @@ const COMMANDS: &[Entry] = &[
         usage: "[-c COMMAND ARGS...] INSTALLABLES...",
         summary: "run a shell in which packages are available",
         make: boxed::<shell::Shell>,
+    },
+    Entry {
+        path: &["flake", "archive"],
+        usage: "[--json] [--to STORE] [--dry-run] [FLAKE]",
+        summary: "copy a flake and all its inputs to a store",
+        make: boxed::<flake::archive::Archive>,
+    },
+    Entry {
+        path: &["flake", "check"],
+        usage: "[--no-build] [--all-systems] [FLAKE]",
+        summary: "check that a flake evaluates, and build its checks",
+        make: boxed::<flake::check::Check>,
+    },
+    Entry {
+        path: &["flake", "clone"],
+        usage: "--dest PATH [FLAKE]",
+        summary: "make a copy of a flake to work on",
+        make: boxed::<flake::copies::Clone>,
+    },
+    Entry {
+        path: &["flake", "info"],
+        usage: "[--json] [FLAKE]",
+        summary: "the older name of metadata",
+        make: || Box::new(flake::metadata::Metadata::by_its_older_name()),
+    },
+    Entry {
+        path: &["flake", "init"],
+        usage: "[--template TEMPLATE]",
+        summary: "make a flake in the current folder from a template",
+        make: boxed::<flake::init::Init>,
+    },
+    Entry {
+        path: &["flake", "lock"],
+        usage: "[--override-input INPUT FLAKE] [--output-lock-file FILE] [FLAKE]",
+        summary: "add what is missing to the lock file of a flake",
+        make: boxed::<flake::lock::Lock>,
+    },
+    Entry {
+        path: &["flake", "metadata"],
+        usage: "[--json] [FLAKE]",
+        summary: "show where a flake comes from and what its inputs are",
+        make: boxed::<flake::metadata::Metadata>,
+    },
+    Entry {
+        path: &["flake", "new"],
+        usage: "[--template TEMPLATE] FOLDER",
+        summary: "make a flake in a new folder from a template",
+        make: || Box::new(flake::init::Init::elsewhere()),
+    },
+    Entry {
+        path: &["flake", "prefetch"],
+        usage: "[--json] [-o LINK] [FLAKE]",
+        summary: "fetch the tree of a flake into the store",
+        make: boxed::<flake::copies::Prefetch>,
+    },
+    Entry {
+        path: &["flake", "prefetch-inputs"],
+        usage: "[FLAKE]",
+        summary: "fetch the inputs of a flake into the store",
+        make: boxed::<flake::copies::PrefetchInputs>,
+    },
+    Entry {
+        path: &["flake", "show"],
+        usage: "[--json] [--legacy] [--all-systems] [FLAKE]",
+        summary: "show the outputs of a flake",
+        make: boxed::<flake::show::Show>,
+    },
+    Entry {
+        path: &["flake", "update"],
+        usage: "[--flake FLAKE] [--commit-lock-file] [INPUTS...]",
+        summary: "bring inputs in the lock file of a flake up to date",
+        make: boxed::<flake::lock::Update>,
+    },
+    Entry {
+        path: &["fmt"],
+        usage: "[ARGUMENTS...]",
+        summary: "format files with the program that the flake names",
+        make: boxed::<formatter::Run>,
+    },
+    Entry {
+        path: &["formatter", "build"],
+        usage: "[-o LINK | --no-link]",
+        summary: "build the program that the flake formats with",
+        make: boxed::<formatter::Build>,
+    },
+    Entry {
+        path: &["formatter", "run"],
+        usage: "[ARGUMENTS...]",
+        summary: "the same as fmt",
+        make: boxed::<formatter::Run>,
     },
     Entry {
         path: &["hash", "convert"],
@@ -323,6 +424,36 @@ const COMMANDS: &[Entry] = &[
         usage: "[--older-than DAYS] [--dry-run] [--profile PATH]",
         summary: "delete versions of a profile that are not current",
         make: boxed::<profile::WipeHistory>,
+    },
+    Entry {
+        path: &["registry", "add"],
+        usage: "[--registry FILE] NAME FLAKE",
+        summary: "make a name stand for a flake",
+        make: boxed::<registry::Add>,
+    },
+    Entry {
+        path: &["registry", "list"],
+        usage: "",
+        summary: "list the names that stand for flakes",
+        make: boxed::<registry::List>,
+    },
+    Entry {
+        path: &["registry", "pin"],
+        usage: "[--registry FILE] NAME [FLAKE]",
+        summary: "make a name stand for what a flake is now",
+        make: boxed::<registry::Pin>,
+    },
+    Entry {
+        path: &["registry", "remove"],
+        usage: "[--registry FILE] NAME",
+        summary: "forget what a name stands for",
+        make: boxed::<registry::Remove>,
+    },
+    Entry {
+        path: &["registry", "resolve"],
+        usage: "FLAKES...",
+        summary: "show what references mean",
+        make: boxed::<registry::Resolve>,
     },
     Entry {
         path: &["repl"],
@@ -547,9 +678,6 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// Commands that are found before older names, when the program is called `firn`.
 const OURS: &[&str] = &["doctor"];
 
-/// Commands of the reference that are missing: named in the error, so that nobody looks for a typing mistake.
-const MISSING: &[&str] = &["bundle", "flake", "fmt", "formatter", "registry"];
-
 /// The command line of `nix` while it is read: words choose the command, which then gets everything else.
 struct Line {
     /// Called as `firn`: names that are older ones of `nix` may be ours.
@@ -576,11 +704,6 @@ impl Line {
             |entry: &&Entry| entry.path.len() > depth && self.words.iter().eq(entry.path[..depth].iter());
         let siblings: Vec<&Entry> = COMMANDS.iter().filter(starts_alike).collect();
         if !siblings.iter().any(|entry| entry.path[depth] == word) {
-            if depth == 0 && MISSING.contains(&word.as_str()) {
-                return Err(CliError::failed(format!(
-                    "'nix {word}' is not supported yet by this version of firn; see COMPATIBILITY.md"
-                )));
-            }
             let mut known: Vec<&str> = siblings.iter().map(|entry| entry.path[depth]).collect();
             known.dedup();
             return Err(CliError::Usage {

@@ -1,24 +1,32 @@
-//! `nix run`: the main program of a package.
+//! `nix run`: an app, or the main program of a package.
 
-use super::NixCommand;
+use super::{NixCommand, app};
 use crate::args::{FlagSink, Values};
 use crate::context::Context;
 use crate::environment::EnvironmentArgs;
-use crate::error::{CliError, CliResult};
-use crate::evaluation::Evaluation;
-use crate::installables::{self, InstallableArgs};
-use firn_core::{DerivedPath, OutputsSpec};
-use firn_eval::{Attrs, Coerce, ContextElem, Pos, Sym, Value, split_package_name};
+use crate::error::CliResult;
+use crate::flakes::Defaults;
+use crate::installables::InstallableArgs;
 use std::ffi::OsString;
 use std::path::Path;
 
 /// The command as it was written.
-#[derive(Default)]
 pub struct Run {
     what: InstallableArgs,
     environment: EnvironmentArgs,
     has_installable: bool,
     args: Vec<OsString>,
+}
+
+impl Default for Run {
+    fn default() -> Self {
+        Self {
+            what: InstallableArgs::of(Defaults::Apps),
+            environment: EnvironmentArgs::default(),
+            has_installable: false,
+            args: Vec::new(),
+        }
+    }
 }
 
 impl FlagSink for Run {
@@ -40,103 +48,11 @@ impl FlagSink for Run {
     }
 }
 
-/// A program and what has to be built before it is there.
-struct App {
-    program: Vec<u8>,
-    needs: Vec<DerivedPath>,
-}
-
 impl NixCommand for Run {
     fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let (mut evaluation, value) = self.what.value(context, false)?;
-        let app = app(&mut evaluation, value)?;
-        evaluation.flush()?;
-        drop(evaluation);
-        let mut program = app.program;
-        for built in installables::build(context, &app.needs, firn_store::BuildMode::Normal)? {
-            let Some(drv) = &built.derivation else { continue };
-            // Paths that were not known before the build stand there as placeholders.
-            for (output, path) in &built.outputs {
-                let placeholder = firn_derivation::DownstreamPlaceholder::ca_output(drv, output).render();
-                let path = context.store()?.store_dir().display(path);
-                program = firn_derivation::resolve::rewrite(
-                    &program,
-                    &[(placeholder.into_bytes(), path.into_bytes())].into(),
-                );
-            }
-        }
-        let program = String::from_utf8_lossy(&program).into_owned();
-        if !context.store()?.store_dir().contains(&program) {
-            return Err(CliError::failed(format!("app program '{program}' is not in the Nix store")));
-        }
+        let (program, _) = app::resolve(context, &mut self.what)?;
         let env = self.environment.variables()?;
         let path = Path::new(&program);
         crate::exec::exec_in_store(context, path, path.as_os_str(), &self.args, &env, None)
     }
-}
-
-fn attribute(attrs: Attrs, name: &'static str) -> Option<Value> {
-    attrs.find(Sym::from_static(name))
-}
-
-/// An attribute as text, with what it needs to have built.
-fn string(evaluation: &mut Evaluation, value: Value, what: &'static str) -> CliResult<App> {
-    let (program, references) = evaluation.run(|vm| vm.coerce(value, Coerce::PLAIN, Pos::NONE, what))?;
-    let needs = references
-        .elems()
-        .iter()
-        .map(|element| match element {
-            ContextElem::Opaque(path) => DerivedPath::Opaque(path.clone()),
-            ContextElem::DrvDeep(path) => DerivedPath::built(path.clone(), OutputsSpec::All),
-            ContextElem::Built { drv, output } => {
-                DerivedPath::Built { drv: drv.clone(), outputs: OutputsSpec::single(output) }
-            }
-        })
-        .collect();
-    Ok(App { program: program.to_vec(), needs })
-}
-
-/// What an app or a derivation runs.
-fn app(evaluation: &mut Evaluation, value: Value) -> CliResult<App> {
-    let not_one = || CliError::failed("the value is neither an app nor a derivation");
-    let value = evaluation.run(|vm| vm.force(value))?;
-    let attrs = value.as_attrs().ok_or_else(not_one)?;
-    let Some(kind) = attribute(attrs, "type") else { return Err(not_one()) };
-    let kind = string(evaluation, kind, "while evaluating the type of an app")?.program;
-    match &kind[..] {
-        b"app" => {
-            let missing = || CliError::failed("attribute 'program' of the app is missing");
-            let program = attribute(attrs, "program").ok_or_else(missing)?;
-            string(evaluation, program, "while evaluating the program of an app")
-        }
-        b"derivation" => derivation(evaluation, attrs),
-        other => Err(CliError::failed(format!(
-            "attribute 'type' is '{}' but should be 'app' or 'derivation'",
-            String::from_utf8_lossy(other)
-        ))),
-    }
-}
-
-/// `bin/` and `meta.mainProgram`, or the package's name without its version.
-fn derivation(evaluation: &mut Evaluation, attrs: Attrs) -> CliResult<App> {
-    let missing = |name: &str| CliError::failed(format!("attribute '{name}' of the derivation is missing"));
-    let what = "while evaluating the main program of a derivation";
-    let out = attribute(attrs, "outPath").ok_or_else(|| missing("outPath"))?;
-    let mut app = string(evaluation, out, what)?;
-    let mut main = None;
-    if let Some(meta) = attribute(attrs, "meta") {
-        let meta = evaluation.run(|vm| vm.force(meta))?;
-        main = meta.as_attrs().and_then(|meta| attribute(meta, "mainProgram"));
-    }
-    let main = match main.or_else(|| attribute(attrs, "pname")) {
-        Some(name) => string(evaluation, name, what)?.program,
-        None => {
-            let name = attribute(attrs, "name").ok_or_else(|| missing("name"))?;
-            let name = string(evaluation, name, what)?.program;
-            split_package_name(&name).0.to_vec()
-        }
-    };
-    app.program.extend_from_slice(b"/bin/");
-    app.program.extend(main);
-    Ok(app)
 }

@@ -5,6 +5,7 @@ use crate::args::{FlagSink, Values, text};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
+use crate::flakes::Defaults;
 use crate::installables::InstallableArgs;
 use firn_eval::regex::Regex;
 use firn_eval::{Ahead, Attrs, EvalError, EvalResult, Pos, Sym, Value, split_package_name};
@@ -16,7 +17,6 @@ const BOLD: &str = "\x1b[0;1m";
 const NORMAL: &str = "\x1b[0m";
 
 /// The command as it was written.
-#[derive(Default)]
 pub struct Search {
     what: InstallableArgs,
     has_installable: bool,
@@ -24,6 +24,19 @@ pub struct Search {
     exclude: Vec<String>,
     json: bool,
     pretty: Option<bool>,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self {
+            what: InstallableArgs::of(Defaults::Search),
+            has_installable: false,
+            patterns: Vec::new(),
+            exclude: Vec::new(),
+            json: false,
+            pretty: None,
+        }
+    }
 }
 
 impl FlagSink for Search {
@@ -60,10 +73,11 @@ impl NixCommand for Search {
         let patterns = compile(&self.patterns)?;
         let exclude = compile(&self.exclude)?;
         self.what.eval.no_import_from_derivation = true;
-        let (mut evaluation, value) = self.what.value(context, true)?;
-        value.keep();
+        let (mut evaluation, roots) = self.what.values(context, true)?;
         let mut search = Walk { patterns, exclude, found: Vec::new() };
-        search.visit(&mut evaluation, value, &self.what.attribute_path()?, true)?;
+        for (path, value) in roots {
+            search.visit(&mut evaluation, value, &path, true)?;
+        }
         if self.json {
             let mut all = Map::new();
             for package in &search.found {

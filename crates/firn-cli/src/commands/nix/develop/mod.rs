@@ -8,6 +8,7 @@ use crate::args::{FlagSink, Values, text};
 use crate::context::Context;
 use crate::environment::EnvironmentArgs;
 use crate::error::{CliError, CliResult};
+use crate::flakes::Defaults;
 use crate::installables::{self, InstallableArgs};
 use crate::profile_flag::ProfileFlag;
 use build_environment::{BuildEnvironment, replace_all, word};
@@ -26,12 +27,21 @@ use std::path::{Path, PathBuf};
 const DUMP: &str = include_str!("dump.sh");
 
 /// What both commands take.
-#[derive(Default)]
 struct Common {
     what: InstallableArgs,
     profile: ProfileFlag,
     /// Store paths of installables that are to be found somewhere else.
     redirects: Vec<(OsString, PathBuf)>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            what: InstallableArgs::of(Defaults::DevShells),
+            profile: ProfileFlag::default(),
+            redirects: Vec::new(),
+        }
+    }
 }
 
 impl Common {

@@ -63,8 +63,19 @@ impl NixCommand for Add {
             let built = installables::build(context, &wanted.paths, BuildMode::Normal)?;
             let paths = built.into_iter().flat_map(|built| built.outputs.into_values()).collect();
             let priority = self.priority.or(wanted.priority).unwrap_or(DEFAULT_PRIORITY);
-            let package = Package::new(paths, priority);
-            manifest.add(&package.name(), package);
+            let mut package = Package::new(paths, priority);
+            package.source = wanted.source.as_ref().map(super::source);
+            let name = package.name();
+            if let (Some(known), Some(new)) = (manifest.0.get(&name), &package.source)
+                && known.priority == priority
+                && known.source.as_ref().is_some_and(|source| {
+                    source.original_url == new.original_url && source.attr_path == new.attr_path
+                })
+            {
+                context.logger.warn(&format!("'{name}' is already added"));
+                continue;
+            }
+            manifest.add(&name, package);
         }
         let store = context.store()?;
         match build(context, &manifest) {

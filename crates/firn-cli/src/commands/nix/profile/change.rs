@@ -1,4 +1,4 @@
-//! `nix profile remove` and `upgrade`.
+//! `nix profile remove`, and which packages are meant.
 
 use super::{Which, read, switch};
 use crate::args::{FlagSink, Values, text};
@@ -45,10 +45,10 @@ impl Matcher {
 
 /// The packages that the command line names.
 #[derive(Default)]
-struct Matchers(Vec<Matcher>);
+pub(super) struct Matchers(Vec<Matcher>);
 
 impl Matchers {
-    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+    pub(super) fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
         match flag {
             "--all" => self.0.push(Matcher::All),
             "--regex" => {
@@ -64,7 +64,7 @@ impl Matchers {
         Ok(true)
     }
 
-    fn positional(&mut self, arg: OsString) -> CliResult<()> {
+    pub(super) fn positional(&mut self, arg: OsString) -> CliResult<()> {
         let arg = text("package", arg)?;
         if arg.bytes().all(|byte| byte.is_ascii_digit()) && !arg.is_empty() {
             return Err(CliError::failed(format!("'nix profile' no longer supports indices ('{arg}')")));
@@ -74,7 +74,7 @@ impl Matchers {
     }
 
     /// The names of those that are meant.
-    fn find(&self, context: &Context, manifest: &Manifest) -> CliResult<BTreeSet<String>> {
+    pub(super) fn find(&self, context: &Context, manifest: &Manifest) -> CliResult<BTreeSet<String>> {
         if self.0.is_empty() {
             return Err(CliError::usage("No packages specified."));
         }
@@ -146,49 +146,6 @@ impl NixCommand for Remove {
         let text = format!("removed {} packages, kept {kept} packages", before - kept);
         context.logger.log(Verbosity::Info, text.as_bytes());
         switch(context, &profile, &manifest)?;
-        Ok(0)
-    }
-}
-
-/// `nix profile upgrade` as it was written.
-#[derive(Default)]
-pub struct Upgrade {
-    profile: Which,
-    which: Matchers,
-}
-
-impl FlagSink for Upgrade {
-    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
-        Ok(self.profile.flag(flag, values)? || self.which.flag(flag, values)?)
-    }
-
-    fn positional(&mut self, arg: OsString) -> CliResult<()> {
-        self.which.positional(arg)
-    }
-}
-
-impl NixCommand for Upgrade {
-    fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let profile = self.profile.path(context)?;
-        let manifest = read(context, &profile)?;
-        let names = self.which.find(context, &manifest)?;
-        if names.is_empty() {
-            context.logger.warn("No packages to upgrade. Use 'nix profile list' to see the current profile.");
-            return Ok(0);
-        }
-        for package in names.iter().filter_map(|name| manifest.0.get(name)) {
-            if package.source.is_some() {
-                return Err(CliError::failed(format!(
-                    "'{}' comes from a flake, and flakes are not supported yet by this version of firn",
-                    package.identifier()
-                )));
-            }
-            context.logger.warn(&format!(
-                "Found package '{}', but it was not added from a flake, so it can't be checked for upgrades!",
-                package.identifier()
-            ));
-        }
-        context.logger.warn("Found some packages but none of them could be upgraded.");
         Ok(0)
     }
 }

@@ -4,22 +4,25 @@ mod add;
 mod change;
 mod history;
 mod show;
+mod upgrade;
 
 pub use add::Add;
-pub use change::{Remove, Upgrade};
+pub use change::Remove;
 pub use history::{DiffClosures, History, Rollback, WipeHistory};
 pub use show::List;
+pub use upgrade::Upgrade;
 
 use crate::args::{EvalArgs, Values};
 use crate::commands::nix_env;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
+use crate::flakes::FlakeSource;
 use crate::profile_flag;
 use firn_build::builtins::buildenv::{self, EnvironmentError, build_environment};
-use firn_core::{CaMethod, HashAlgo, StorePath};
+use firn_core::{CaMethod, HashAlgo, OutputsSpec, StorePath};
 use firn_profile::dirs;
-use firn_profile::manifest::{DEFAULT_PRIORITY, Manifest, Package};
+use firn_profile::manifest::{DEFAULT_PRIORITY, Manifest, Package, Source};
 use firn_store::AddSource;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -66,6 +69,20 @@ fn read(context: &Context, profile: &Path) -> CliResult<Manifest> {
         }
     }
     Ok(manifest)
+}
+
+/// Where a package of a flake comes from, as manifests say it.
+fn source(source: &FlakeSource) -> Source {
+    Source {
+        original_url: source.original.shown(),
+        url: source.locked.shown(),
+        attr_path: source.attr_path.clone(),
+        outputs: match &source.outputs {
+            None => serde_json::Value::Null,
+            Some(OutputsSpec::All) => serde_json::json!(["*"]),
+            Some(OutputsSpec::Names(names)) => serde_json::json!(names),
+        },
+    }
 }
 
 /// Why a new profile could not be made.
