@@ -30,6 +30,7 @@ mod settings;
 mod shape;
 mod source;
 mod source_tree;
+mod syntax;
 mod table;
 mod value;
 mod vm;
@@ -57,8 +58,9 @@ pub use render::{code_excerpt, render_error};
 pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};
+pub use syntax::syntax_error_in_file;
 pub use value::{Ahead, Attrs, Kind, List, Value, ValueVec, set_collector_limits};
-pub use vm::{Statistics, Vm, interrupt, syntax_error_in_file, with_large_stack};
+pub use vm::{Statistics, Vm, interrupt, with_large_stack};
 pub use watch::{CallCounts, CallWatcher, Callee};
 
 pub use firn_syntax::show::write_name;

@@ -614,7 +614,7 @@ impl Vm {
     }
 
     fn syntax_error(&self, base: Pos, errors: Vec<SyntaxError>) -> EvalError {
-        syntax_error(base, errors, &*self.host)
+        crate::syntax::syntax_error(base, errors, &*self.host)
     }
 
     /// Evaluates text.
@@ -774,30 +774,6 @@ impl Vm {
         }
         self.eval(&code.body, env)
     }
-}
-
-#[cold]
-fn syntax_error(base: Pos, errors: Vec<SyntaxError>, host: &dyn EvalHost) -> EvalError {
-    let Some(first) = errors.into_iter().next() else {
-        return EvalError::new(ErrorKind::Syntax, "syntax error");
-    };
-    let mut message = first.message;
-    if let Some(other) = first.other {
-        let place = source::at(base, other).place(host).map(|p| p.display()).unwrap_or_default();
-        message = message.replacen("{}", &place, 1);
-    }
-    EvalError::at(ErrorKind::Syntax, source::at(base, first.offset), message)
-}
-
-/// What is wrong with the text of a file that is not evaluated.
-#[cold]
-pub fn syntax_error_in_file(
-    path: &[u8],
-    text: &[u8],
-    errors: Vec<SyntaxError>,
-    host: &dyn EvalHost,
-) -> EvalError {
-    syntax_error(source::register(Origin::Path(path.to_vec()), text, b"/"), errors, host)
 }
 
 /// A host failure as an evaluation error.

@@ -10,7 +10,8 @@ use firn_flake::{ConfigValue, FlakeSpec, InputPath, InputSpec, IsFlake};
 use firn_syntax::ast::{Node, Offset};
 use firn_syntax::diagnostics::LineIndex;
 use firn_syntax::{ParseOptions, parse};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// The file that is read.
 pub(super) struct File<'a> {
@@ -116,10 +117,9 @@ impl Reader<'_> {
             Literal::Function(formals) => {
                 let names = formals.iter().flatten().filter(|name| **name != b"self");
                 for name in names {
-                    if !spec.inputs.contains_key(&lossy(name)) {
+                    if let Entry::Vacant(place) = spec.inputs.entry(lossy(name)) {
                         let reference = self.context(|context| FlakeRef::parse(name, context))?;
-                        let input = InputSpec { reference: Some(reference), ..InputSpec::default() };
-                        spec.inputs.insert(lossy(name), input);
+                        place.insert(InputSpec { reference: Some(reference), ..InputSpec::default() });
                     }
                 }
             }

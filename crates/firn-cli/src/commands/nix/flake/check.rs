@@ -181,11 +181,7 @@ impl Checker<'_> {
         // Jobs come first, so that nothing that they need was built for something else.
         all.sort_by_key(|(name, ..)| name != "hydraJobs");
         for (name, value, pos) in all {
-            let result = self.output(&name, value, pos);
-            let result = match result {
-                Ok(result) => result,
-                Err(fatal) => return Err(fatal),
-            };
+            let result = self.output(&name, value, pos)?;
             let text = format!("while checking flake output '{name}'");
             self.report(result.map_err(|bad| bad.trace(pos, TraceKind::Text(text.into()))))?;
         }

@@ -69,24 +69,21 @@ struct Visitor<'a> {
     options: Show,
 }
 
-/// Sets that are looked into: how deep.
+/// Sets that are looked into.
 fn is_folder(path: &[&str]) -> bool {
-    match path {
-        [] => true,
-        [
-            "defaultPackage"
+    matches!(
+        path,
+        [] | ["defaultPackage"
             | "devShell"
             | "formatter"
             | "nixosConfigurations"
             | "nixosModules"
             | "defaultApp"
             | "templates"
-            | "overlays",
-        ] => true,
-        ["checks" | "packages" | "devShells" | "apps"] => true,
-        ["checks" | "packages" | "devShells" | "apps", _] => true,
-        _ => false,
-    }
+            | "overlays"]
+            | ["checks" | "packages" | "devShells" | "apps"]
+            | ["checks" | "packages" | "devShells" | "apps", _]
+    )
 }
 
 /// What cannot be evaluated without building.
