@@ -157,7 +157,7 @@ impl Evaluation {
             logger: Arc::clone(&context.logger),
             builder: context.make_builder()?,
             fetcher: context.fetcher()?.clone(),
-            flakes: flakes::rules(context, &queue),
+            flakes: flakes::rules(context, &queue, pure),
             open_cache: stores::cache_opener(context)?,
             read_only: eval_settings.read_only,
             repair: args.repair,
@@ -227,6 +227,11 @@ impl Evaluation {
             context.apply_flake_settings(&settings);
         }
         locked.map_err(|error| self.fail(error))
+    }
+
+    /// What a flake says of itself.
+    pub fn flake(&mut self, reference: &FlakeRef) -> CliResult<firn_flake::Flake> {
+        self.host.flake(reference).map_err(|error| self.fail(error))
     }
 
     /// The value of a flake: its outputs and what is known of it.

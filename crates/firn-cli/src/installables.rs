@@ -265,6 +265,25 @@ impl InstallableArgs {
         Ok((session.evaluation, values))
     }
 
+    /// The value of the one installable, with its attribute path if it is an output of a flake.
+    pub fn value_and_path(
+        &mut self,
+        context: &Context,
+        read_only: bool,
+    ) -> CliResult<(Evaluation, Value, Vec<String>)> {
+        if self.has_expression() {
+            let (evaluation, value) = self.value(context, read_only)?;
+            return Ok((evaluation, value, Vec::new()));
+        }
+        let name = self.names()?.into_iter().next().unwrap_or_else(|| ".".into());
+        self.no_store_path(context, &name)?;
+        let mut session = FlakeSession::new(context, self, read_only || context.settings.read_only_mode)?;
+        let (installable, flake) = session.open(context, &name)?;
+        let cursor = installable.cursor(context, &mut session.evaluation, &flake)?;
+        let value = cursor.force(&mut session.evaluation)?;
+        Ok((session.evaluation, value, cursor.steps()))
+    }
+
     /// The value of an output of a flake, evaluated by a machine that is there.
     pub fn flake_value_in(
         &self,

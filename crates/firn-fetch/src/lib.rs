@@ -26,11 +26,12 @@ pub use source::{add_to_git, write_file};
 pub use tarball::Tarball;
 pub use tree::Tree;
 
+use firn_core::StorePath;
 use firn_http::HttpClient;
 use firn_store::Store;
 use firn_store::activity::Logger;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
@@ -61,6 +62,8 @@ struct Inner {
     registries: registry::Registries,
     /// What was fetched by this process, and what became of it.
     seen: Mutex<BTreeMap<locked::Key, Tree>>,
+    /// The trees that this process has fetched.
+    paths: Mutex<BTreeSet<StorePath>>,
 }
 
 impl Fetcher {
@@ -89,8 +92,10 @@ impl Fetcher {
         options: FetchOptions,
     ) -> Fetcher {
         let (cache_dir, ttl, dirty) = (options.cache_dir.clone(), options.ttl, options.dirty);
-        let (cache, registries, seen) = (OnceLock::new(), registry::Registries::default(), Mutex::default());
-        let inner = Inner { store, client, logger, cache_dir, ttl, dirty, options, cache, registries, seen };
+        let (cache, registries) = (OnceLock::new(), registry::Registries::default());
+        let (seen, paths) = (Mutex::default(), Mutex::default());
+        let inner =
+            Inner { store, client, logger, cache_dir, ttl, dirty, options, cache, registries, seen, paths };
         Fetcher { inner: Arc::new(inner) }
     }
 

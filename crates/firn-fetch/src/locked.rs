@@ -18,8 +18,13 @@ impl Fetcher {
             return Ok(seen);
         }
         let tree = self.fetch_tree(input).await?;
-        self.inner.seen.lock().insert(key, tree.clone());
+        self.note(key, &tree);
         Ok(tree)
+    }
+
+    fn note(&self, key: Key, tree: &Tree) {
+        self.inner.paths.lock().insert(tree.store_path.clone());
+        self.inner.seen.lock().insert(key, tree.clone());
     }
 
     /// Fetches an input that is known for good, as those of lock files are. A store path of its hash will do; what is
@@ -30,12 +35,17 @@ impl Fetcher {
             return Ok(seen);
         }
         let tree = self.fetch_locked_now(input).await?;
-        self.inner.seen.lock().insert(key, tree.clone());
+        self.note(key, &tree);
         Ok(tree)
     }
 
     fn seen(&self, key: &Key) -> Option<Tree> {
         self.inner.seen.lock().get(key).cloned()
+    }
+
+    /// Whether this process has fetched a tree that is there.
+    pub fn has_fetched(&self, path: &StorePath) -> bool {
+        self.inner.paths.lock().contains(path)
     }
 
     /// Forgets what this process has fetched: files have changed.

@@ -80,4 +80,6 @@ pub trait FlakeHost {
     fn has_feature(&self, name: &str) -> bool;
 
     fn warn(&self, message: &str);
+
+    fn debug(&self, message: &str);
 }

@@ -187,6 +187,7 @@ pub(crate) fn fetch_flake<H: FlakeHost>(
     let mut spec = host.read_flake(&dir, &resolved, prefix)?;
     let again = apply_self(&locked, &spec).map_err(|message| Failure::new(message, 1))?;
     if again != locked {
+        host.debug(&format!("refetching input '{}' due to self attribute", again.shown()));
         let mut input = again.input;
         input.attrs.remove("narHash");
         let tree = host.fetch(&input, false)?;

@@ -16,7 +16,7 @@ pub(crate) fn fetch_error(error: FetchError) -> HostError {
 }
 
 impl StoreHost {
-    fn debug(&self, text: String) {
+    pub(crate) fn debug(&self, text: String) {
         self.parts.logger.log(Verbosity::Debug, text.as_bytes());
     }
 

@@ -18,7 +18,7 @@ fn lock_settings(context: &Context) -> LockSettings {
 }
 
 /// The rules for the evaluator's host; settings that flakes have wait in `queue`.
-pub fn rules(context: &Context, queue: &ConfigQueue) -> FlakeRules {
+pub fn rules(context: &Context, queue: &ConfigQueue, pure: bool) -> FlakeRules {
     let trust = Trust {
         accept: context.settings.accept_flake_config,
         file: context.settings.dirs.data_home.as_ref().map(|dir| dir.join("trusted-settings.json")),
@@ -27,6 +27,7 @@ pub fn rules(context: &Context, queue: &ConfigQueue) -> FlakeRules {
     let queue = queue.clone();
     FlakeRules {
         settings: lock_settings(context),
+        pure,
         apply_config: Some(Box::new(move |settings| {
             let allowed = trust.allowed(settings)?;
             if let Ok(mut queue) = queue.lock() {

@@ -3,10 +3,11 @@
 //! a word, a tab and its description each.
 
 use super::flags::{COMMON, Flag};
-use super::{Kind, groups_of, positional_of};
+use super::{Kind, complete_flakes, groups_of, positional_of};
 use crate::args::{EvalArgs, LogFormat, LowArgs};
 use crate::context::{Context, Start};
 use crate::evaluation::Evaluation;
+use crate::flakes::Defaults;
 use firn_eval::Value;
 use firn_store::activity::Verbosity;
 use std::ffi::{OsStr, OsString};
@@ -15,13 +16,13 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 /// Words that may stand in the place of the one that is completed.
-struct Answer {
+pub struct Answer {
     kind: &'static str,
     words: Vec<(String, String)>,
 }
 
 impl Answer {
-    fn new(kind: &'static str, words: impl IntoIterator<Item = String>) -> Self {
+    pub fn new(kind: &'static str, words: impl IntoIterator<Item = String>) -> Self {
         Self { kind, words: words.into_iter().map(|word| (word, String::new())).collect() }
     }
 
@@ -42,6 +43,8 @@ struct Before {
     words: Vec<&'static str>,
     file: Option<OsString>,
     expr: Option<OsString>,
+    /// Flakes that the line works on, also behind the word.
+    flakes: Vec<OsString>,
 }
 
 /// The answer for the word at `index` of `args` (which begin behind the program's name, whose index is 0). `commands`
@@ -50,7 +53,7 @@ pub fn complete(start: Start, index: usize, commands: &[&'static [&'static str]]
     let args = start.args.clone();
     let Some(before) = index.checked_sub(1) else { return "normal\n".to_owned() };
     let word = args.get(before).cloned().unwrap_or_default();
-    let mut line = Before::default();
+    let mut line = Before { flakes: flakes_of(&args, before, commands), ..Before::default() };
     let mut rest = args.iter().take(before);
     while let Some(arg) = rest.next() {
         let text = arg.to_string_lossy();
@@ -89,6 +92,38 @@ pub fn complete(start: Start, index: usize, commands: &[&'static [&'static str]]
         return Answer::new("normal", names.map(str::to_owned)).render();
     }
     argument(positional_of(&line.words), &word, start, &line).render()
+}
+
+/// The flakes among the arguments of a whole line: what is no flag, no argument of one, and not the word itself.
+fn flakes_of(args: &[OsString], word: usize, commands: &[&'static [&'static str]]) -> Vec<OsString> {
+    let (mut words, mut found) = (Vec::new(), Vec::new());
+    let mut rest = args.iter().enumerate();
+    while let Some((index, arg)) = rest.next() {
+        let text = arg.to_string_lossy();
+        if !text.starts_with('-') {
+            match next_word(commands, &words, &text) {
+                Some(next) => words.push(next),
+                None if index != word && !words.is_empty() => found.push(arg.clone()),
+                None => {}
+            }
+            continue;
+        }
+        let Some(flag) = find_flag(&words, &text) else { continue };
+        let values: Vec<_> = rest.by_ref().take(flag.args.len()).collect();
+        if flag.names == ["--flake"] {
+            found.extend(values.first().map(|(_, value)| (*value).clone()));
+        }
+    }
+    let is_update = positional_of(&words) == Kind::Input;
+    if is_update {
+        // Its arguments are inputs.
+        let flag = args.iter().position(|arg| arg == "--flake");
+        found = flag.and_then(|at| args.get(at + 1)).cloned().into_iter().collect();
+    }
+    if found.is_empty() {
+        found.push(".".into());
+    }
+    found
 }
 
 fn next_word(
@@ -132,12 +167,26 @@ fn argument(kind: Kind, word: &OsStr, start: Start, line: &Before) -> Answer {
         Kind::Installable if line.file.is_some() || line.expr.is_some() => {
             Answer::new("attrs", attributes(&text, start, line))
         }
-        Kind::Installable => Answer::new("filenames", files(word, false)),
+        Kind::Installable if text.contains('#') => {
+            complete_flakes::outputs(&text, start, defaults_of(&line.words))
+        }
+        Kind::Installable | Kind::Flake => complete_flakes::places(word, start),
+        Kind::Input => complete_flakes::inputs(&text, start, &line.flakes),
+    }
+}
+
+/// What outputs a command looks for.
+fn defaults_of(words: &[&str]) -> Defaults {
+    match words {
+        ["run" | "bundle"] => Defaults::Apps,
+        ["develop" | "print-dev-env"] => Defaults::DevShells,
+        ["search"] => Defaults::Search,
+        _ => Defaults::Packages,
     }
 }
 
 /// Files that begin like `word`; `~/` is the user's home.
-fn files(word: &OsStr, only_folders: bool) -> Vec<String> {
+pub fn files(word: &OsStr, only_folders: bool) -> Vec<String> {
     let bytes = word.as_bytes();
     let slash = bytes.iter().rposition(|byte| *byte == b'/').map_or(0, |at| at + 1);
     let (folder, name) = bytes.split_at(slash);

@@ -46,6 +46,7 @@ pub static EVALUATION: Group = group! { "Options of evaluation":
     "-I" "--include" [ENTRY] "Put an entry in front of the search path: `name=path`, or a folder.";
     "--impure" [] "Let expressions look at the environment, the time and any file.";
     "--eval-store" [STORE] "Write derivations and their sources to another store than the one that is built in.";
+    "--override-flake" [FLAKE FLAKE] "Let a name stand for a flake.";
     "--debugger" [] "Stop at errors and at `builtins.break`, with a prompt.";
 };
 

@@ -1,7 +1,9 @@
 //! What the program says of itself: help, manual pages and completion, all from the same tables.
 
+mod complete_flakes;
 pub mod completion;
 mod flags;
+mod flakes;
 mod man;
 mod render;
 mod shells;
@@ -23,6 +25,10 @@ pub enum Kind {
     Setting,
     /// A package: a store path, or with `--file` or `--expr` an attribute.
     Installable,
+    /// A flake.
+    Flake,
+    /// An input of the flakes that the line names.
+    Input,
 }
 
 impl Kind {
@@ -33,6 +39,8 @@ impl Kind {
             "FOLDER" => Self::Folder,
             "SETTING" => Self::Setting,
             "INSTALLABLE" => Self::Installable,
+            "FLAKE" => Self::Flake,
+            "INPUT" => Self::Input,
             _ => Self::Text,
         }
     }

@@ -4,7 +4,11 @@ use std::collections::BTreeSet;
 
 /// The closest names, best first; few, and none that is far off.
 pub fn best_matches<'a>(names: impl Iterator<Item = &'a [u8]>, query: &[u8]) -> Vec<String> {
-    best_names(near_names(names, query).into_iter().collect())
+    let mut found: Vec<(usize, String)> = near_names(names, query);
+    found.sort();
+    let Some((best, _)) = found.first() else { return Vec::new() };
+    let limit = 2usize.max(best * 2);
+    found.into_iter().take(5).filter(|(d, _)| *d <= limit).map(|(_, name)| name).collect()
 }
 
 /// The names that are not far off, each with how far.
@@ -13,11 +17,10 @@ pub fn near_names<'a>(names: impl Iterator<Item = &'a [u8]>, query: &[u8]) -> Ve
     names.map(|name| (distance(query, name), lossy(name))).filter(|(d, _)| *d <= 4).collect()
 }
 
-/// Of names that are near to what was asked for in several places, the closest.
+/// Of names that are near to what was asked for in several places, those that are a typing mistake away, the closest
+/// first.
 pub fn best_names(found: BTreeSet<(usize, String)>) -> Vec<String> {
-    let Some((best, _)) = found.first() else { return Vec::new() };
-    let limit = 2usize.max(best * 2);
-    found.into_iter().take(5).filter(|(d, _)| *d <= limit).map(|(_, name)| name).collect()
+    found.into_iter().take(5).filter(|(d, _)| *d <= 2).map(|(_, name)| name).collect()
 }
 
 /// Levenshtein's distance, cut off at 5.

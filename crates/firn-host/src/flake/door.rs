@@ -40,6 +40,24 @@ fn io(operation: &str, path: &Path, error: &std::io::Error) -> Trouble {
 }
 
 impl Door<'_> {
+    /// Relative inputs must not lead out of the trees that were fetched.
+    fn check_place(&self, dir: &[u8]) -> Result<(), Trouble> {
+        let shown = String::from_utf8_lossy(dir).into_owned();
+        let tree = self.host.store_dir().split(&shown);
+        let is_fetched = tree.as_ref().is_ok_and(|(path, _)| self.host.parts.fetcher.has_fetched(path));
+        match (is_fetched, self.host.parts.flakes.pure, tree) {
+            (true, _, _) | (false, false, Ok(_)) => Ok(()),
+            (false, true, _) => Err(Trouble::new(
+                format!(
+                    "access to absolute path '{shown}' is forbidden in pure evaluation mode (use '--impure' to \
+                     override)"
+                ),
+                1,
+            )),
+            (false, false, Err(error)) => Err(Trouble::new(error.to_string(), 1)),
+        }
+    }
+
     /// Why there is no `flake.nix` where it should be.
     fn missing(&self, dir: &[u8], reference: &FlakeRef) -> Trouble {
         let file = |dir: &[u8]| [dir, b"/flake.nix"].concat();
@@ -98,6 +116,7 @@ impl FlakeHost for Door<'_> {
     }
 
     fn read_flake(&self, dir: &[u8], reference: &FlakeRef, prefix: &InputPath) -> Result<FlakeSpec, Trouble> {
+        self.check_place(dir)?;
         let path = [dir, b"/flake.nix"].concat();
         let text = match self.host.files.read(&path) {
             Ok(text) => text,
@@ -163,6 +182,10 @@ impl FlakeHost for Door<'_> {
 
     fn warn(&self, message: &str) {
         EvalHost::warn(self.host, message);
+    }
+
+    fn debug(&self, message: &str) {
+        self.host.debug(message.to_owned());
     }
 }
 

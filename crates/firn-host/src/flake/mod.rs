@@ -18,6 +18,8 @@ pub type ApplyConfig = Box<dyn Fn(&[(String, ConfigValue)]) -> Result<(), String
 #[derive(Default)]
 pub struct FlakeRules {
     pub settings: LockSettings,
+    /// Nothing but what was fetched may be looked at.
+    pub pure: bool,
     /// The flakes' own settings go here.
     pub apply_config: Option<ApplyConfig>,
 }

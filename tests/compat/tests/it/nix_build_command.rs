@@ -59,5 +59,5 @@ fn failures() {
     let failed = world.run("nix", &["build", "-f", "default.nix", "nothing"]).fails(1).stderr_text();
     assert!(failed.contains("attribute 'nothing'"), "{failed}");
     let failed = world.run("nix", &["build", "nixpkgs#hello"]).fails(1).stderr_text();
-    assert!(failed.contains("flakes are not supported yet"), "{failed}");
+    assert!(failed.contains("experimental Nix feature 'flakes' is disabled"), "{failed}");
 }

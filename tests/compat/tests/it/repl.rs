@@ -65,7 +65,7 @@ fn commands() {
     check("f = /** Says it. */ x: x\n:doc f", "Says it.");
     check(":doc 1", "error: value does not have documentation");
     check(":q\n1 + 1", "");
-    check(":lf .", "flakes are not supported yet");
+    check(":lf nothing", "error: experimental Nix feature 'flakes' is disabled");
     check(":r\none", "error: undefined variable 'one'");
 }
 

@@ -15,12 +15,8 @@ struct App {
 
 /// Builds what an installable runs; the program's path, and what was built.
 pub fn resolve(context: &Context, what: &mut InstallableArgs) -> CliResult<(String, Vec<Built>)> {
-    let has_expression = what.has_expression();
-    let (mut evaluation, values) = what.values(context, false)?;
-    let (path, value) = values.first().ok_or_else(|| CliError::failed("there is nothing to run"))?;
-    // Attributes of an expression may be anything.
-    let path = if has_expression { &[][..] } else { &path[..] };
-    let app = app(&mut evaluation, *value, path)?;
+    let (mut evaluation, value, path) = what.value_and_path(context, false)?;
+    let app = app(&mut evaluation, value, &path)?;
     evaluation.flush()?;
     drop(evaluation);
     let mut program = app.program;

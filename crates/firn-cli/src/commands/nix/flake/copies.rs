@@ -6,7 +6,7 @@ use crate::commands::nix::registry::{failed, resolve};
 use crate::commands::nix::{NixCommand, json_text};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use firn_core::flake_ref::{FlakeRef, Input};
+use firn_core::flake_ref::{FlakeRef, Input, Scheme};
 use firn_flake::{Edge, LockFile, NodeId};
 use firn_store::activity::Verbosity;
 use serde_json::json;
@@ -88,8 +88,9 @@ impl NixCommand for Prefetch {
         let info = context.block_on(store.query_path_info(&tree.store_path))??;
         let hash = info.map(|info| info.nar_hash.to_sri()).unwrap_or_default();
         let mut input = Input { attrs: tree.attrs, scheme: resolved.input.scheme };
-        if !resolved.input.attrs.contains_key("narHash") {
-            // The hash is told by itself.
+        let is_download = matches!(input.scheme, Some(Scheme::File | Scheme::Tarball));
+        if !is_download && !resolved.input.attrs.contains_key("narHash") {
+            // The hash is told by itself, but for what has no other name for its contents.
             input.attrs.remove("narHash");
         }
         let locked = FlakeRef { input, subdir: resolved.subdir.clone() };
