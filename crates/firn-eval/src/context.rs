@@ -23,7 +23,7 @@ pub enum ContextElem {
 pub struct Context(Option<&'static Set>);
 
 struct Set {
-    number: u64,
+    number: u32,
     /// Sorted element numbers.
     ids: Box<[u32]>,
 }
@@ -69,7 +69,7 @@ fn intern(ids: &[u32]) -> Context {
     if let Some(set) = sets.0.find(hash, |s| *s.ids == *ids) {
         return Context(Some(set));
     }
-    let number = sets.1.len() as u64 + 1;
+    let number = sets.1.len() as u32 + 1;
     let set: &'static Set = Box::leak(Box::new(Set { number, ids: ids.into() }));
     sets.0.insert_unique(hash, set, |s| self::hash(&s.ids));
     sets.1.push(set);
@@ -77,7 +77,7 @@ fn intern(ids: &[u32]) -> Context {
 }
 
 thread_local! {
-    static UNIONS: std::cell::RefCell<FxHashMap<(u64, u64), Context>> = std::cell::RefCell::default();
+    static UNIONS: std::cell::RefCell<FxHashMap<(u32, u32), Context>> = std::cell::RefCell::default();
     static LOOKUP: std::cell::RefCell<Vec<&'static Set>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
@@ -130,22 +130,22 @@ impl Context {
     }
 
     /// A number that stands for the set; 0 is the empty one.
-    pub(crate) fn to_word(self) -> u64 {
+    pub(crate) fn number(self) -> u32 {
         self.0.map_or(0, |s| s.number)
     }
 
     /// The set with that number.
-    pub(crate) fn from_word(word: u64) -> Context {
-        if word == 0 {
+    pub(crate) fn from_number(number: u32) -> Context {
+        if number == 0 {
             return Context::EMPTY;
         }
         LOOKUP.with_borrow_mut(|cache| {
-            if cache.len() < word as usize {
+            if cache.len() < number as usize {
                 let sets = SETS.lock();
                 let known = cache.len();
                 cache.extend_from_slice(&sets.1[known..]);
             }
-            Context(cache.get(word as usize - 1).copied())
+            Context(cache.get(number as usize - 1).copied())
         })
     }
 }
@@ -203,6 +203,6 @@ impl ContextBuilder {
 
 impl PartialEq for Context {
     fn eq(&self, other: &Context) -> bool {
-        self.to_word() == other.to_word()
+        self.number() == other.number()
     }
 }

@@ -9,7 +9,7 @@ mod sets;
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::expr::*;
 use crate::source::Pos;
-use crate::value::{Attrs, Env, FewValues, Thunk, ThunkState, Value};
+use crate::value::{Attrs, CallFrame, Env, FewValues, Thunk, ThunkState, Value};
 use crate::vm::Vm;
 use call::Next;
 use firn_syntax::Sym;
@@ -21,8 +21,18 @@ impl Vm {
     /// Runs an expression to a value.
     pub(crate) fn eval(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
         let base = self.calls.len();
-        let result = self.eval_loop(expr, env);
-        if self.calls.len() != base { self.leave_calls(base, result) } else { result }
+        let mut frame = None;
+        let result = self.eval_loop(expr, env, &mut frame);
+        if self.calls.len() != base { self.leave_calls(base, frame, result) } else { result }
+    }
+
+    /// Runs the body of a function whose call has been recorded.
+    pub(crate) fn eval_body(&mut self, body: &'static Expr, frame: CallFrame) -> EvalResult<Value> {
+        let base = self.calls.len() - 1;
+        let env = frame.env();
+        let mut frame = Some(frame);
+        let result = self.eval_loop(body, env, &mut frame);
+        self.leave_calls(base, frame, result)
     }
 
     /// [`Vm::eval`], without the detour for what needs no evaluation.
@@ -37,30 +47,47 @@ impl Vm {
     }
 
     /// Forgets the calls that tail calls left behind, and tells of them where an error passes.
-    #[inline(never)]
-    fn leave_calls(&mut self, base: usize, result: EvalResult<Value>) -> EvalResult<Value> {
+    #[inline]
+    fn leave_calls(
+        &mut self,
+        base: usize,
+        frame: Option<CallFrame>,
+        result: EvalResult<Value>,
+    ) -> EvalResult<Value> {
         match result {
             Ok(value) => {
                 self.calls.truncate(base);
+                if let Some(frame) = frame {
+                    frame.release();
+                }
                 Ok(value)
             }
-            Err(mut error) => {
-                while self.calls.len() > base {
-                    let Some(call) = self.calls.pop() else { break };
-                    if let (true, Some(lambda)) = (self.settings.show_trace, call.lambda) {
-                        error = error.trace(lambda.pos, TraceKind::Lambda(lambda.name));
-                        if !call.pos.is_none() {
-                            error = error.trace(call.pos, TraceKind::CallSite);
-                        }
-                    }
-                }
-                Err(error)
-            }
+            Err(error) => self.fail_calls(base, error),
         }
     }
 
+    #[cold]
+    #[inline(never)]
+    fn fail_calls(&mut self, base: usize, mut error: EvalError) -> EvalResult<Value> {
+        while self.calls.len() > base {
+            let Some(call) = self.calls.pop() else { break };
+            if let (true, Some(lambda)) = (self.settings.show_trace, call.lambda) {
+                error = error.trace(lambda.pos, TraceKind::Lambda(lambda.name));
+                if !call.pos.is_none() {
+                    error = error.trace(call.pos, TraceKind::CallSite);
+                }
+            }
+        }
+        Err(error)
+    }
+
     #[inline(always)]
-    fn eval_loop(&mut self, mut expr: &'static Expr, mut env: Env) -> EvalResult<Value> {
+    fn eval_loop(
+        &mut self,
+        mut expr: &'static Expr,
+        mut env: Env,
+        own: &mut Option<CallFrame>,
+    ) -> EvalResult<Value> {
         loop {
             match *expr {
                 Expr::Const(value) => return self.force(value),
@@ -116,7 +143,11 @@ impl Vm {
                     Next::Value(value) => return Ok(value),
                     Next::Body(body, frame) => {
                         expr = body;
-                        env = frame;
+                        env = frame.env();
+                        // The arguments are evaluated or suspended: a tail call ends the caller's frame.
+                        if let Some(caller) = own.replace(frame) {
+                            caller.release();
+                        }
                     }
                 },
                 Expr::Binary(op, operands) => match op {
@@ -276,7 +307,7 @@ impl Vm {
         let pos = *pos;
         let value = self.eval(expr, env)?;
         let name = self.string_no_context(value, pos, "while evaluating an attribute name")?;
-        Ok(Sym::new(name.as_bytes()))
+        Ok(name.sym())
     }
 
     /// The selected value, forced; `None` when the default has to be taken.

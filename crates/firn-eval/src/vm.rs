@@ -362,6 +362,9 @@ impl Vm {
         match result {
             Ok(value) => {
                 thunk.finish(value);
+                if let Suspended::Native(_, payload) = work {
+                    payload.release();
+                }
                 Ok(value)
             }
             Err(error) => {
@@ -402,7 +405,7 @@ impl Vm {
             (Native::Select, [set, name]) => {
                 let set = self.force(*set)?;
                 let found = match (set.as_attrs(), name.as_str()) {
-                    (Some(attrs), Some(name)) => attrs.find(Sym::new(name.as_bytes())),
+                    (Some(attrs), Some(name)) => attrs.find(name.sym()),
                     _ => None,
                 };
                 match found {
@@ -563,6 +566,12 @@ impl Vm {
         scope: &[Sym],
         outer: Option<compile::Outer>,
     ) -> EvalResult<&'static Code> {
+        let ast = self.parse_registered(base, text)?;
+        self.compile_tree(&ast, base, dir, scope, outer)
+    }
+
+    /// The tree of a text whose positions count from `base`; warns of what is discouraged in it.
+    fn parse_registered(&self, base: Pos, text: &[u8]) -> EvalResult<Ast> {
         let lints = self.settings.lints;
         let options = ParseOptions { lints, ..self.parse_options() };
         let mut warnings = Vec::new();
@@ -571,7 +580,17 @@ impl Vm {
             self.in_turn()?;
             self.parser_warning(base, text, warning);
         }
-        let ast = parsed.map_err(|e| self.syntax_error(base, e))?;
+        parsed.map_err(|e| self.syntax_error(base, e))
+    }
+
+    fn compile_tree(
+        &self,
+        ast: &Ast,
+        base: Pos,
+        dir: &[u8],
+        scope: &[Sym],
+        outer: Option<compile::Outer>,
+    ) -> EvalResult<&'static Code> {
         let settings = self.settings.clone();
         let context = CompileContext {
             globals: &self.globals,
@@ -584,7 +603,7 @@ impl Vm {
             scope,
             outer,
         };
-        compile::compile(&ast, &context)
+        compile::compile(ast, &context)
     }
 
     /// Without lints, for text that was parsed before.
@@ -625,9 +644,9 @@ impl Vm {
 
     /// Parses text and prints the tree, as `nix-instantiate --parse`; undefined variables are errors.
     pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
-        self.compile_text(text, origin.clone(), dir, &[])?;
-        let ast =
-            firn_syntax::parse(text, self.parse_options()).map_err(|e| self.syntax_error(Pos::NONE, e))?;
+        let base = source::register(origin, text, dir);
+        let ast = self.parse_registered(base, text)?;
+        self.compile_tree(&ast, base, dir, &[], None)?;
         Ok(self.show_tree(&ast, ast.root, dir))
     }
 

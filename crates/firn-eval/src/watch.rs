@@ -113,6 +113,8 @@ impl Vm {
             WatchedKind::Select(select) => Some((select, self.eval(&select.base, env)?)),
             _ => None,
         };
+        // Whoever watches may look at the variables later.
+        env.capture();
         let depth = self.enter_frame(watched, env)?;
         let result = match (watched.kind, selected) {
             (_, Some((select, base))) => match self.select_in(base, select, env) {

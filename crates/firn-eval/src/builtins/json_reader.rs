@@ -9,7 +9,7 @@ use firn_syntax::Sym;
 
 /// Parses a JSON document.
 pub(crate) fn parse_json(text: &[u8]) -> EvalResult<Value> {
-    let mut reader = Reader { lexer: Lexer::new(text), token: Token::End };
+    let mut reader = Reader { lexer: Lexer::new(text), token: Token::End, values: ValueVec::default() };
     reader.next()?;
     reader.document()
 }
@@ -65,13 +65,15 @@ impl Token {
 
 /// A list or set that is not closed yet.
 enum Open {
-    Array(ValueVec),
-    Object { keys: rustc_hash::FxHashMap<Sym, usize>, names: Vec<Sym>, values: ValueVec, key: Sym },
+    Array { first: usize },
+    Object { first: usize, keys: rustc_hash::FxHashMap<Sym, usize>, names: Vec<Sym>, key: Sym },
 }
 
 struct Reader<'a> {
     lexer: Lexer<'a>,
     token: Token,
+    /// What all open lists and sets have so far, one after the other: where the collector finds it.
+    values: ValueVec,
 }
 
 impl Reader<'_> {
@@ -97,18 +99,18 @@ impl Reader<'_> {
                     return Ok(value);
                 };
                 let closing = match top {
-                    Open::Array(items) => {
-                        items.push(value);
+                    Open::Array { .. } => {
+                        self.values.push(value);
                         Token::EndArray
                     }
-                    Open::Object { keys, names, values, key } => {
+                    Open::Object { first, keys, names, key } => {
                         // The last of several values under one name counts.
                         match keys.get(key) {
-                            Some(place) => values.as_mut_slice()[*place] = value,
+                            Some(place) => self.values.as_mut_slice()[*first + *place] = value,
                             None => {
                                 keys.insert(*key, names.len());
                                 names.push(*key);
-                                values.push(value);
+                                self.values.push(value);
                             }
                         }
                         Token::EndObject
@@ -127,12 +129,21 @@ impl Reader<'_> {
                     return Err(self.syntax(Some(closing), context));
                 }
                 value = match open.pop() {
-                    Some(Open::Array(items)) => items.to_list(),
-                    Some(Open::Object { names, values, .. }) => object(&names, &values),
+                    Some(Open::Array { first }) => self.close(first, Value::list),
+                    Some(Open::Object { first, names, .. }) => {
+                        self.close(first, |values| object(&names, values))
+                    }
                     None => Value::NULL,
                 };
             }
         }
+    }
+
+    /// Makes a list or set of the values from `first` on.
+    fn close(&mut self, first: usize, make: impl FnOnce(&[Value]) -> Value) -> Value {
+        let value = make(&self.values.as_slice()[first..]);
+        self.values.truncate(first);
+        value
     }
 
     /// A value that the current token is; `None` when it opens a list or set that is not empty.
@@ -146,7 +157,7 @@ impl Reader<'_> {
             Token::BeginArray => {
                 self.next()?;
                 if self.token != Token::EndArray {
-                    open.push(Open::Array(ValueVec::default()));
+                    open.push(Open::Array { first: self.values.len() });
                     return Ok(None);
                 }
                 Value::EMPTY_LIST
@@ -156,9 +167,9 @@ impl Reader<'_> {
                 if self.token != Token::EndObject {
                     let key = self.key()?;
                     open.push(Open::Object {
+                        first: self.values.len(),
                         keys: Default::default(),
                         names: Vec::new(),
-                        values: ValueVec::default(),
                         key,
                     });
                     return Ok(None);
@@ -237,9 +248,9 @@ fn decoding(message: String) -> EvalError {
     EvalError::new(ErrorKind::Eval, message).context(Pos::NONE, "while decoding a JSON string")
 }
 
-fn object(names: &[Sym], values: &ValueVec) -> Value {
+fn object(names: &[Sym], values: &[Value]) -> Value {
     let mut out = AttrsBuilder::with_capacity(names.len());
-    for (name, value) in names.iter().zip(values.as_slice()) {
+    for (name, value) in names.iter().zip(values) {
         out.push(*name, *value);
     }
     out.finish()

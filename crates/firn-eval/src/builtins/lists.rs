@@ -307,7 +307,7 @@ fn group_by(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     for item in list.iter() {
         let name = vm.call(f, &[item], pos)?;
         let name = vm.string_no_context(name, pos, what)?;
-        let name = Sym::new(name.as_bytes());
+        let name = name.sym();
         groups.push(name, item);
     }
     let mut attrs = AttrsBuilder::new();

@@ -29,7 +29,7 @@ fn attr_names(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let attrs = vm.force_attrs(args[0], pos, "while evaluating the argument passed to builtins.attrNames")?;
     let mut out = ListBuilder::new(attrs.len());
     for (name, _) in attrs.sorted() {
-        out.push(Value::str(name.as_bytes()));
+        out.push(Value::name(name));
     }
     Ok(out.finish())
 }
@@ -46,7 +46,7 @@ fn attr_values(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn name_of(vm: &mut Vm, value: Value, pos: Pos, what: &'static str) -> EvalResult<Sym> {
     let name = vm.string_no_context(value, pos, what)?;
-    Ok(Sym::new(name.as_bytes()))
+    Ok(name.sym())
 }
 
 fn get_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
@@ -134,7 +134,7 @@ fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let what =
             "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
         let name = vm.string_no_context(name, at, what)?;
-        let name = Sym::new(name.as_bytes());
+        let name = name.sym();
         if seen.insert(name) {
             let value = required(attrs, value_sym, "in a {name=...; value=...;} pair")?;
             let at = attrs.position_of(value_sym);
@@ -209,7 +209,7 @@ fn map_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let shape = attrs.shape();
     let out = Attrs::unfilled(shape, Positions::NONE);
     for i in 0..shape.len() {
-        let name = Value::str(shape.syms()[i].as_bytes());
+        let name = Value::name(shape.syms()[i]);
         out.set(i, Thunk::native(Native::Apply, &[args[0], name, attrs.get(i)]).value());
     }
     Ok(out.value())
@@ -233,7 +233,7 @@ fn zip_attrs_with(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     }
     let mut out = AttrsBuilder::new();
     groups.each(|name, values| {
-        let shown = Value::str(name.as_bytes());
+        let shown = Value::name(name);
         out.push(name, Thunk::native(Native::Apply, &[f, shown, values]).value());
     });
     Ok(out.finish())

@@ -6,6 +6,7 @@ use crate::error::EvalResult;
 use crate::source::Pos;
 use crate::value::{Kind, Value};
 use crate::vm::Vm;
+use firn_syntax::Sym;
 
 macro_rules! question {
     ($name:ident, $pattern:pat) => {
@@ -41,5 +42,5 @@ pub(super) const TABLE: &[Entry] = &[
 
 fn type_of(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let value = vm.force_at(args[0], pos)?;
-    Ok(Value::str(type_name(value).as_bytes()))
+    Ok(Value::name(Sym::from_static(type_name(value))))
 }

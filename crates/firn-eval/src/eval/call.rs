@@ -6,7 +6,7 @@ use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::Pos;
 use crate::table::Table;
-use crate::value::{Closure, Env, Fun, PartialApp, Thunk, Value};
+use crate::value::{CallFrame, Closure, Env, Fun, PartialApp, Thunk, Value};
 use crate::vm::{Call, Vm};
 use crate::watch::Callee;
 use firn_syntax::Sym;
@@ -17,7 +17,7 @@ use std::sync::atomic::Ordering;
 /// What is left to do after a call: nothing, or to run a body.
 pub(super) enum Next {
     Value(Value),
-    Body(&'static Expr, Env),
+    Body(&'static Expr, CallFrame),
 }
 
 /// Where the formals of a function are in sets of one shape.
@@ -57,8 +57,9 @@ impl Vm {
     #[inline]
     fn call_exactly(&mut self, closure: Closure, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let lambda = closure.lambda;
-        let frame = self.open_call(closure, call.pos)?;
-        let Some((last, first)) = call.args.split_last() else { return Ok(Next::Body(&lambda.body, frame)) };
+        let owned = self.open_call(closure, call.pos)?;
+        let frame = owned.env();
+        let Some((last, first)) = call.args.split_last() else { return Ok(Next::Body(&lambda.body, owned)) };
         let mut slot = closure.args.len() as u32;
         for arg in first {
             let value = self.delay_argument(arg, env);
@@ -77,7 +78,7 @@ impl Vm {
             }
         }
         self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
-        Ok(Next::Body(&lambda.body, frame))
+        Ok(Next::Body(&lambda.body, owned))
     }
 
     /// Calls a function to the end.
@@ -92,12 +93,17 @@ impl Vm {
     #[inline]
     pub(crate) fn call_forced(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let base = self.calls.len();
-        let result = match self.apply(function, args, pos) {
-            Ok(Next::Value(value)) => Ok(value),
-            Ok(Next::Body(body, env)) => self.eval(body, env),
-            Err(error) => Err(error),
+        let (frame, result) = match self.apply(function, args, pos) {
+            Ok(Next::Value(value)) => (None, Ok(value)),
+            Ok(Next::Body(body, frame)) => {
+                let env = frame.env();
+                let mut frame = Some(frame);
+                let result = self.eval_loop(body, env, &mut frame);
+                (frame, result)
+            }
+            Err(error) => (None, Err(error)),
         };
-        if self.calls.len() != base { self.leave_calls(base, result) } else { result }
+        self.leave_calls(base, frame, result)
     }
 
     fn apply(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Next> {
@@ -113,13 +119,11 @@ impl Vm {
                         return Ok(Next::Value(Value::partial_closure(closure, args)));
                     }
                     let (now, later) = args.split_at(missing);
-                    let env = self.enter(closure, now, pos)?;
+                    let frame = self.enter(closure, now, pos)?;
                     if later.is_empty() {
-                        return Ok(Next::Body(&closure.lambda.body, env));
+                        return Ok(Next::Body(&closure.lambda.body, frame));
                     }
-                    let base = self.calls.len() - 1;
-                    let result = self.eval(&closure.lambda.body, env);
-                    function = self.leave_calls(base, result)?;
+                    function = self.eval_body(&closure.lambda.body, frame)?;
                     args = later;
                 }
                 Some(Fun::PrimOp(primop)) => {
@@ -238,24 +242,25 @@ impl Vm {
 
     /// The frame of a call with the arguments that the closure has already.
     #[inline(always)]
-    fn open_call(&mut self, closure: Closure, pos: Pos) -> EvalResult<Env> {
+    fn open_call(&mut self, closure: Closure, pos: Pos) -> EvalResult<CallFrame> {
         self.stats.function_calls += (closure.lambda.arity() - closure.args.len()) as u64;
         if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.check_stack(pos)?;
-        let frame = Env::new(Some(closure.env), closure.lambda.frame_size as usize);
+        let frame = CallFrame::new(closure.env, closure.lambda.frame_size as usize);
         for (slot, value) in closure.args.iter().enumerate() {
-            frame.set(slot as u32, *value);
+            frame.env().set(slot as u32, *value);
         }
         Ok(frame)
     }
 
     /// The frame of a call with all arguments that are missing, recorded as running.
     #[inline]
-    fn enter(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<Env> {
+    fn enter(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<CallFrame> {
         let lambda = closure.lambda;
-        let frame = self.open_call(closure, pos)?;
+        let owned = self.open_call(closure, pos)?;
+        let frame = owned.env();
         let mut slot = closure.args.len() as u32;
         if let (Some((last, first)), Some(formals)) = (args.split_last(), &lambda.formals) {
             for value in first {
@@ -271,7 +276,7 @@ impl Vm {
             }
         }
         self.calls.push(Call { lambda: Some(lambda), pos });
-        Ok(frame)
+        Ok(owned)
     }
 
     /// Binds the formals to the attributes of a forced value.

@@ -65,7 +65,7 @@ impl Vm {
             }
             let name =
                 self.string_no_context(name, attr.pos, "while evaluating the name of a dynamic attribute")?;
-            let name = Sym::new(name.as_bytes());
+            let name = name.sym();
             let before = attrs
                 .shape()
                 .find(name)

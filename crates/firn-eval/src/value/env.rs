@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A frame: its parent and its slots. The first word holds the parent's address and, in its upper 16 bits, the
 /// number of slots; when that number does not fit, all 16 bits are set and the number follows in a word of its own.
+/// Addresses are multiples of eight: the lowest bit says that a value or another frame refers to the frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Env(pub(super) NonNull<u64>);
 
@@ -15,7 +16,8 @@ unsafe impl Send for Env {}
 // SAFETY: as above.
 unsafe impl Sync for Env {}
 
-const ADDRESS: u64 = (1 << 48) - 1;
+const ADDRESS: u64 = (1 << 48) - 8;
+const CAPTURED: u64 = 1;
 /// From this many slots on a frame has the long form.
 const LARGE: usize = 0xffff;
 
@@ -27,7 +29,7 @@ impl Env {
             return Env::new_large(parent, slots);
         }
         let object = heap::alloc(Class::Traced, slots + 1);
-        let parent = parent.map_or(0, |p| p.0.as_ptr() as u64);
+        let parent = parent.map_or(0, |p| p.captured());
         // SAFETY: `slots + 1` fresh words.
         unsafe {
             object.write((parent & ADDRESS) | ((slots as u64) << 48));
@@ -41,7 +43,7 @@ impl Env {
     #[cold]
     fn new_large(parent: Option<Env>, slots: usize) -> Env {
         let object = heap::alloc(Class::Traced, slots + 2);
-        let parent = parent.map_or(0, |p| p.0.as_ptr() as u64);
+        let parent = parent.map_or(0, |p| p.captured());
         // SAFETY: `slots + 2` fresh words.
         unsafe {
             object.write((parent & ADDRESS) | ((LARGE as u64) << 48));
@@ -55,8 +57,24 @@ impl Env {
 
     #[inline]
     fn header(self) -> u64 {
-        // SAFETY: a frame's first word is its header, which never changes.
-        unsafe { self.0.read() }
+        // SAFETY: a frame's first word is its header, of which only the lowest bit ever changes.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr()).load(Ordering::Relaxed) }
+    }
+
+    /// The frame's address, for what is going to refer to it.
+    #[inline]
+    pub(super) fn captured(self) -> u64 {
+        let header = self.header();
+        if header & CAPTURED == 0 {
+            // SAFETY: as above. A frame that other threads know has the bit already.
+            unsafe { AtomicU64::from_ptr(self.0.as_ptr()).store(header | CAPTURED, Ordering::Relaxed) };
+        }
+        self.0.as_ptr() as u64
+    }
+
+    /// Keeps the frame from being given back by [`CallFrame::release`].
+    pub fn capture(self) {
+        self.captured();
     }
 
     #[inline]
@@ -106,6 +124,34 @@ impl Env {
             }
         }
         env
+    }
+}
+
+/// The frame of a call, which whoever runs the call's body gives back when that has ended. Most frames are needed no
+/// longer then, and the memory of the last one is still in the processor's caches for the next.
+#[must_use]
+pub struct CallFrame(Env);
+
+impl CallFrame {
+    #[inline]
+    pub fn new(parent: Env, slots: usize) -> CallFrame {
+        CallFrame(Env::new(Some(parent), slots))
+    }
+
+    #[inline]
+    pub fn env(&self) -> Env {
+        self.0
+    }
+
+    /// Ends the frame, unless a value or another frame refers to it. Nothing that has [`CallFrame::env`] may go on.
+    #[inline]
+    pub fn release(self) {
+        let header = self.0.header();
+        let slots = (header >> 48) as usize;
+        if header & CAPTURED == 0 && slots < LARGE {
+            // SAFETY: `Env::new` made an object of so many words. Whatever keeps a frame says so by `captured`.
+            unsafe { heap::free(Class::Traced, slots + 1, self.0.0) }
+        }
     }
 }
 

@@ -14,6 +14,7 @@
 mod attrs;
 mod env;
 mod heap;
+mod names;
 mod objects;
 mod positions;
 pub mod queue;
@@ -21,7 +22,7 @@ mod thunk;
 mod word;
 
 pub use attrs::{Attrs, PlaceCache};
-pub use env::Env;
+pub use env::{CallFrame, Env};
 pub(crate) use heap::blocking;
 pub use heap::{evaluating_thread, set_collector_limits, usage};
 pub use objects::{Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};

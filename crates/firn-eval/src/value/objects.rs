@@ -32,6 +32,20 @@ impl NixStr {
         unsafe { self.0.read() as usize }
     }
 
+    /// The string as a name. It is looked up once for each string.
+    #[inline]
+    pub fn sym(self) -> Sym {
+        // SAFETY: the upper half of the second word is a symbol's number or 0; all threads write the same.
+        let word = unsafe { AtomicU64::from_ptr(self.0.add(1).as_ptr()) };
+        let known = word.load(Ordering::Relaxed);
+        if let Some(sym) = Sym::from_index((known >> 32) as u32) {
+            return sym;
+        }
+        let sym = Sym::new(self.as_bytes());
+        word.store(known | u64::from(sym.index()) << 32, Ordering::Relaxed);
+        sym
+    }
+
     pub fn is_empty(self) -> bool {
         self.len() == 0
     }
@@ -44,8 +58,9 @@ impl NixStr {
 
     #[inline]
     pub fn context(self) -> Context {
-        // SAFETY: the second word is what `Context::to_word` gave.
-        unsafe { Context::from_word(self.0.add(1).read()) }
+        // SAFETY: the lower half of the second word is what `Context::number` gave.
+        let word = unsafe { AtomicU64::from_ptr(self.0.add(1).as_ptr()) };
+        Context::from_number(word.load(Ordering::Relaxed) as u32)
     }
 
     pub fn value(self) -> Value {
@@ -71,7 +86,7 @@ impl Value {
         // SAFETY: fresh words: two of header and enough for the bytes.
         unsafe {
             object.write(len as u64);
-            object.add(1).write(context.to_word());
+            object.add(1).write(u64::from(context.number()));
             let mut to = object.add(2).as_ptr().cast::<u8>();
             for part in parts {
                 std::ptr::copy_nonoverlapping(part.as_ptr(), to, part.len());
@@ -252,9 +267,13 @@ pub enum Fun {
     Partial(PartialApp),
 }
 
+/// The first word of a function: its kind in the lowest bits; of a closure also the address of its code and, in the
+/// upper bits, how many arguments it has.
 const FUN_CLOSURE: u64 = 0;
 const FUN_PRIMOP: u64 = 1;
 const FUN_PARTIAL: u64 = 2;
+const ADDRESS: u64 = (1 << 48) - 4;
+const COUNT_SHIFT: u32 = 48;
 
 /// A lambda with its environment and its first arguments, fewer than it takes.
 #[derive(Clone, Copy)]
@@ -278,6 +297,8 @@ impl Closure {
         }
     }
 }
+
+const _: () = assert!(align_of::<Lambda>() > FUN_PARTIAL as usize, "the kind fits below the address");
 
 /// A primitive operation that lacks arguments.
 #[derive(Clone, Copy)]
@@ -317,9 +338,12 @@ unsafe fn closure_of(object: NonNull<u64>, head: u64) -> Closure {
     // SAFETY: the words are what `closure` and `partial_closure` wrote.
     unsafe {
         Closure {
-            lambda: &*(object.add(1).read() as *const Lambda),
-            env: Env(NonNull::new_unchecked(object.add(2).read() as *mut u64)),
-            args: std::slice::from_raw_parts(object.add(3).as_ptr().cast::<Value>(), (head >> 2) as usize),
+            lambda: &*((head & ADDRESS) as *const Lambda),
+            env: Env(NonNull::new_unchecked(object.add(1).read() as *mut u64)),
+            args: std::slice::from_raw_parts(
+                object.add(2).as_ptr().cast::<Value>(),
+                (head >> COUNT_SHIFT) as usize,
+            ),
         }
     }
 }
@@ -341,14 +365,14 @@ impl Value {
     /// A closure with some of its arguments.
     pub fn partial_closure(closure: Closure, more: &[Value]) -> Value {
         let count = closure.args.len() + more.len();
-        let object = heap::alloc(Class::Traced, 3 + count);
-        // SAFETY: `3 + count` fresh words.
+        assert!(count < 1 << (64 - COUNT_SHIFT), "too many arguments");
+        let object = heap::alloc(Class::Traced, 2 + count);
+        // SAFETY: `2 + count` fresh words.
         unsafe {
-            object.write(FUN_CLOSURE | ((count as u64) << 2));
-            object.add(1).write(closure.lambda as *const Lambda as u64);
-            object.add(2).write(closure.env.0.as_ptr() as u64);
+            object.write(closure.lambda as *const Lambda as u64 | FUN_CLOSURE | (count as u64) << COUNT_SHIFT);
+            object.add(1).write(closure.env.captured());
             for (i, value) in closure.args.iter().chain(more).enumerate() {
-                object.add(3 + i).write(value.word());
+                object.add(2 + i).write(value.word());
             }
             Value::from_object(object, FUN)
         }
@@ -356,12 +380,11 @@ impl Value {
 
     #[inline]
     pub fn closure(lambda: &'static Lambda, env: Env) -> Value {
-        let object = heap::alloc(Class::Traced, 3);
-        // SAFETY: three fresh words.
+        let object = heap::alloc(Class::Traced, 2);
+        // SAFETY: two fresh words.
         unsafe {
-            object.write(FUN_CLOSURE);
-            object.add(1).write(lambda as *const Lambda as u64);
-            object.add(2).write(env.0.as_ptr() as u64);
+            object.write(lambda as *const Lambda as u64 | FUN_CLOSURE);
+            object.add(1).write(env.captured());
             Value::from_object(object, FUN)
         }
     }
@@ -408,8 +431,12 @@ impl ValueVec {
         if self.len == self.capacity {
             let capacity = self.capacity * 2;
             let data = heap::alloc(Class::Traced, capacity);
-            // SAFETY: the old words are initialised up to `len`, and the new memory is larger and apart.
-            unsafe { std::ptr::copy_nonoverlapping(self.data.as_ptr(), data.as_ptr(), self.len) };
+            // SAFETY: the old words are initialised up to `len`, and the new memory is larger and apart. Nobody else
+            // has the old one.
+            unsafe {
+                std::ptr::copy_nonoverlapping(self.data.as_ptr(), data.as_ptr(), self.len);
+                heap::free(Class::Traced, self.capacity, self.data);
+            }
             self.data = data;
             self.capacity = capacity;
         }
@@ -436,9 +463,21 @@ impl ValueVec {
         self.len == 0
     }
 
+    /// Forgets all values from `len` on.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// The values as a list.
     pub fn to_list(&self) -> Value {
         Value::list(self.as_slice())
+    }
+}
+
+impl Drop for ValueVec {
+    fn drop(&mut self) {
+        // SAFETY: the memory is this array's alone.
+        unsafe { heap::free(Class::Traced, self.capacity, self.data) };
     }
 }
 

@@ -55,6 +55,16 @@ pub enum Suspended {
 pub struct Payload(NonNull<u64>);
 
 impl Payload {
+    /// Gives back the memory of a payload that has served.
+    #[inline]
+    pub fn release(self) {
+        // With several threads somebody may be looking at what is applied.
+        if !waiting::several_threads() {
+            // SAFETY: only the thunk that was just finished had it, and `native` made it of so many words.
+            unsafe { heap::free(Class::Traced, self.0.read() as usize + 1, self.0) }
+        }
+    }
+
     pub fn as_slice(&self) -> &'static [Value] {
         // SAFETY: a payload is a length and that many words of values, written once and never freed.
         unsafe {
@@ -86,7 +96,7 @@ impl Thunk {
         let object = heap::alloc(Class::Traced, 2);
         // SAFETY: two fresh words; frames are aligned to 8 bytes, so the state bits are `CODE`.
         unsafe {
-            object.write(env.0.as_ptr() as u64 | CODE);
+            object.write(env.captured() | CODE);
             object.add(1).write(code as *const Expr as u64);
         }
         Thunk(object)

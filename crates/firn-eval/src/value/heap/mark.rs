@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 /// Addresses are in the lower 48 bits of a word; tags and counts in the others.
 const ADDRESS: u64 = (1 << 48) - 8;
 
-/// For each size 2³² divided by it, rounded up: exact for offsets within a block.
-static RECIPROCALS: [u64; SIZES.len()] = {
-    let mut table = [0; SIZES.len()];
+/// Each size in bytes, and 2³² divided by it, rounded up: exact for offsets within a block.
+static BY_KIND: [(u32, u32); SIZES.len()] = {
+    let mut table = [(0, 0); SIZES.len()];
     let mut i = 0;
     while i < SIZES.len() {
-        table[i] = (1u64 << 32).div_ceil(SIZES[i] as u64 * 8);
+        let bytes = SIZES[i] as u64 * 8;
+        table[i] = (bytes as u32, (1u64 << 32).div_ceil(bytes) as u32);
         i += 1;
     }
     table
@@ -49,50 +50,73 @@ impl Marker {
     }
 
     /// Marks the object that a word may refer to.
-    #[inline]
+    #[inline(always)]
     pub(super) fn word(&mut self, word: u64) {
         let offset = ((word & ADDRESS) as usize).wrapping_sub(self.region.base);
-        if offset >= self.used {
-            return;
+        if offset < self.used {
+            self.reached(offset);
         }
-        let mut index = offset / BLOCK_BYTES;
-        let mut block = self.region.block(index);
-        let mut state = block.state.load(Ordering::Relaxed);
-        if state == REST {
-            index -= block.span.load(Ordering::Relaxed) as usize;
-            block = self.region.block(index);
-            state = block.state.load(Ordering::Relaxed);
+    }
+
+    /// Marks the object at, or around, a place of the heap.
+    #[inline(always)]
+    fn reached(&mut self, offset: usize) {
+        let index = offset / BLOCK_BYTES;
+        let block = self.region.block(index);
+        if block.state.load(Ordering::Relaxed) != SMALL {
+            return self.reached_large(index);
         }
         let kind = block.kind.load(Ordering::Relaxed) as usize;
-        let (slot, bytes) = match state {
-            SMALL => {
-                let size = SIZES[kind / 2] as usize * 8;
-                let slot = (((offset % BLOCK_BYTES) as u64 * RECIPROCALS[kind / 2]) >> 32) as usize;
-                if slot * size + size > BLOCK_BYTES {
-                    return;
-                }
-                (slot, size)
-            }
-            LARGE => (0, block.span.load(Ordering::Relaxed) as usize * BLOCK_BYTES),
-            _ => return,
-        };
-        let mark = &block.marks[slot / 64];
+        let (bytes, reciprocal) = BY_KIND[kind / 2 % SIZES.len()];
+        let slot = (((offset % BLOCK_BYTES) as u64 * u64::from(reciprocal)) >> 32) as usize;
+        let start = slot * bytes as usize;
+        let mark = &block.marks[slot / 64 % block.marks.len()];
         let bits = mark.load(Ordering::Relaxed);
         let bit = 1 << (slot % 64);
-        if bits & bit != 0 {
+        if bits & bit != 0 || start + bytes as usize > BLOCK_BYTES {
             return;
         }
         mark.store(bits | bit, Ordering::Relaxed);
-        let class = if state == SMALL { kind % 2 } else { kind };
-        if class == Class::Traced as usize {
-            let start =
-                self.region.base + index * BLOCK_BYTES + if state == SMALL { slot * bytes } else { 0 };
-            self.pending.push((start, bytes));
+        if kind % 2 == Class::Traced as usize {
+            self.pending.push((self.region.base + index * BLOCK_BYTES + start, bytes as usize));
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn reached_large(&mut self, mut index: usize) {
+        let mut block = self.region.block(index);
+        if block.state.load(Ordering::Relaxed) == REST {
+            index -= block.span.load(Ordering::Relaxed) as usize;
+            block = self.region.block(index);
+        }
+        if block.state.load(Ordering::Relaxed) != LARGE || block.marks[0].load(Ordering::Relaxed) != 0 {
+            return;
+        }
+        block.marks[0].store(1, Ordering::Relaxed);
+        if block.kind.load(Ordering::Relaxed) as usize == Class::Traced as usize {
+            let bytes = block.span.load(Ordering::Relaxed) as usize * BLOCK_BYTES;
+            self.pending.push((self.region.base + index * BLOCK_BYTES, bytes));
         }
     }
 
     pub(super) fn drain(&mut self) {
-        while let Some((start, bytes)) = self.pending.pop() {
+        // Objects wait here while the processor fetches them: most are in no cache.
+        let mut fetched = [(0, 0); FETCH_AHEAD];
+        let (mut first, mut count) = (0, 0);
+        loop {
+            while count < FETCH_AHEAD {
+                let Some(object) = self.pending.pop() else { break };
+                prefetch(object.0);
+                fetched[(first + count) % FETCH_AHEAD] = object;
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            let (start, bytes) = fetched[first];
+            first = (first + 1) % FETCH_AHEAD;
+            count -= 1;
             for at in (start..start + bytes).step_by(8) {
                 // SAFETY: the object lies in a block in use, and the threads that could write to it are stopped.
                 self.word(unsafe { (at as *const u64).read() });
@@ -101,16 +125,30 @@ impl Marker {
     }
 }
 
+/// How many objects are fetched before the first of them is looked into.
+const FETCH_AHEAD: usize = 16;
+
+#[inline(always)]
+fn prefetch(address: usize) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: fetching into the cache has no effect that could be seen.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address as *const i8);
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn reciprocals_divide() {
-        for (size, reciprocal) in SIZES.iter().zip(RECIPROCALS) {
-            let size = u64::from(*size) * 8;
+        for (size, reciprocal) in BY_KIND {
             for offset in 0..BLOCK_BYTES as u64 {
-                assert_eq!((offset * reciprocal) >> 32, offset / size);
+                assert_eq!((offset * u64::from(reciprocal)) >> 32, offset / u64::from(size));
             }
         }
     }

@@ -70,23 +70,55 @@ thread_local! {
     };
 }
 
-/// How much fresh memory becomes free objects at a time.
-const STRETCH: usize = 4096;
-
 /// Memory for `words` words, aligned to 8 bytes, with arbitrary contents.
 #[inline(always)]
 pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
     if words > LARGEST_SMALL {
         return large(class, words);
     }
-    let kind = SIZE_CLASS[words] as usize * 2 + class as usize;
+    let class_of_size = SIZE_CLASS[words] as usize;
+    let kind = class_of_size * 2 + class as usize;
     let local = LOCAL.with(|local| local as *const Local);
     // SAFETY: this thread's own, which lives as long as the thread; nothing is kept of it.
-    let cell = unsafe { &(&*local).free[kind] };
-    let Some(object) = NonNull::new(cell.get()) else { return refill(kind) };
-    // SAFETY: a free object's first word is the inverted address of the next one.
-    cell.set(!unsafe { object.read() } as *mut u64);
-    object
+    let local = unsafe { &*local };
+    let cell = &local.free[kind];
+    if let Some(object) = NonNull::new(cell.get()) {
+        // SAFETY: a free object's first word is the inverted address of the next one.
+        cell.set(!unsafe { object.read() } as *mut u64);
+        return object;
+    }
+    let (start, end) = local.fresh[kind].get();
+    let next = start + SIZES[class_of_size] as usize * 8;
+    match NonNull::new(start as *mut u64) {
+        Some(object) if next <= end => {
+            local.fresh[kind].set((next, end));
+            object
+        }
+        _ => refill(kind),
+    }
+}
+
+/// Gives back an object of so many words that nothing refers to any more, for the next one of its size.
+///
+/// # Safety
+/// The object must have come from [`alloc`] with the same arguments, and nobody may use it after this.
+#[inline(always)]
+pub(super) unsafe fn free(class: Class, words: usize, object: NonNull<u64>) {
+    if words > LARGEST_SMALL {
+        return;
+    }
+    let kind = SIZE_CLASS[words] as usize * 2 + class as usize;
+    LOCAL.with(|local| {
+        // SAFETY: the object is nobody's, and has at least two words.
+        unsafe {
+            if cfg!(debug_assertions) {
+                // What is used after it was freed fails early.
+                std::slice::from_raw_parts_mut(object.as_ptr(), words).fill(space::POISON);
+            }
+            object.write(!(local.free[kind].get() as u64));
+        }
+        local.free[kind].set(object.as_ptr());
+    });
 }
 
 #[cold]
@@ -96,42 +128,26 @@ fn large(class: Class, words: usize) -> NonNull<u64> {
     space::take_large(class, words)
 }
 
-/// Makes free objects of one kind and takes the first.
+/// Takes a block for objects of one kind, and the first object of it.
 #[cold]
 #[inline(never)]
 fn refill(kind: usize) -> NonNull<u64> {
     let size = SIZES[kind / 2] as usize * 8;
-    let fresh = LOCAL.with(|local| local.fresh[kind].get());
-    let (start, end) = if fresh.0 + size <= fresh.1 {
-        fresh
-    } else {
-        world::before_block(BLOCK_BYTES);
-        match space::take_block(kind) {
-            space::Taken::Fresh(start, end) => (start, end),
-            space::Taken::Swept(first) => {
-                // SAFETY: the list's objects are free and their words inverted addresses.
-                let next = !unsafe { first.read() } as *mut u64;
-                LOCAL.with(|local| local.free[kind].set(next));
-                return first;
+    world::before_block(BLOCK_BYTES);
+    match space::take_block(kind) {
+        space::Taken::Fresh(start, end) => {
+            LOCAL.with(|local| local.fresh[kind].set((start + size, end)));
+            match NonNull::new(start as *mut u64) {
+                Some(object) => object,
+                None => space::out_of_memory(size),
             }
         }
-    };
-    let stop = end.min(start + STRETCH.max(size));
-    let mut list = std::ptr::null_mut::<u64>();
-    let count = (stop - start) / size;
-    for i in (1..count).rev() {
-        let object = (start + i * size) as *mut u64;
-        // SAFETY: the stretch is this thread's, and the object lies inside it.
-        unsafe { object.write(!(list as u64)) };
-        list = object;
-    }
-    LOCAL.with(|local| {
-        local.free[kind].set(list);
-        local.fresh[kind].set((start + count * size, end));
-    });
-    match NonNull::new(start as *mut u64) {
-        Some(object) => object,
-        None => space::out_of_memory(size),
+        space::Taken::Swept(first) => {
+            // SAFETY: the list's objects are free and their words inverted addresses.
+            let next = !unsafe { first.read() } as *mut u64;
+            LOCAL.with(|local| local.free[kind].set(next));
+            first
+        }
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
+/// What large objects are counted in.
+const PAGE_BYTES: usize = 4 << 10;
 /// The smallest object has two words.
 const MARK_WORDS: usize = BLOCK_BYTES / 16 / 64;
 /// What the reserved space is aligned to.
@@ -26,6 +28,8 @@ pub(super) struct Block {
     pub(super) kind: AtomicU8,
     /// For the first block of a large object how many blocks it has; for the others how far the first one is.
     pub(super) span: AtomicU32,
+    /// Pages of a large object: the rest of its last block is never touched.
+    pages: AtomicU32,
     /// A bit for each object: reached by the collector.
     pub(super) marks: [AtomicU64; MARK_WORDS],
 }
@@ -127,7 +131,7 @@ pub(super) fn take_block(kind: usize) -> Taken {
     loop {
         let mut space = SPACE.lock();
         let Some(index) = space.partial.get_mut(kind).and_then(Vec::pop) else {
-            let index = take_blocks(&mut space, 1);
+            let index = take_blocks(&mut space, 1, BLOCK_BYTES);
             drop(space);
             let block = region.block(index);
             block.kind.store(kind as u8, Ordering::Relaxed);
@@ -144,7 +148,7 @@ pub(super) fn take_block(kind: usize) -> Taken {
 }
 
 /// No address, and as a value nothing that is ever stored.
-const POISON: u64 = 0x7777_7777_7777_7777;
+pub(super) const POISON: u64 = 0x7777_7777_7777_7777;
 
 /// Links the objects of a block that the last collection did not reach.
 fn sweep(region: &Region, index: usize) -> Option<NonNull<u64>> {
@@ -172,7 +176,8 @@ fn sweep(region: &Region, index: usize) -> Option<NonNull<u64>> {
 pub(super) fn take_large(class: Class, words: usize) -> NonNull<u64> {
     let region = region();
     let count = (words * 8).div_ceil(BLOCK_BYTES);
-    let first = take_blocks(&mut SPACE.lock(), count);
+    let pages = (words * 8).div_ceil(PAGE_BYTES);
+    let first = take_blocks(&mut SPACE.lock(), count, pages * PAGE_BYTES);
     for i in 1..count {
         let rest = region.block(first + i);
         rest.span.store(i as u32, Ordering::Relaxed);
@@ -181,6 +186,7 @@ pub(super) fn take_large(class: Class, words: usize) -> NonNull<u64> {
     let block = region.block(first);
     block.kind.store(class as u8, Ordering::Relaxed);
     block.span.store(count as u32, Ordering::Relaxed);
+    block.pages.store(pages as u32, Ordering::Relaxed);
     block.state.store(LARGE, Ordering::Release);
     match NonNull::new(region.address(first) as *mut u64) {
         Some(object) => object,
@@ -189,8 +195,8 @@ pub(super) fn take_large(class: Class, words: usize) -> NonNull<u64> {
 }
 
 /// Index of the first of `count` blocks that nobody uses.
-fn take_blocks(space: &mut Space, count: usize) -> usize {
-    space.taken += count * BLOCK_BYTES;
+fn take_blocks(space: &mut Space, count: usize, bytes: usize) -> usize {
+    space.taken += bytes;
     if let Some(place) = space.runs.iter().rposition(|(_, len)| *len as usize >= count) {
         let (first, len) = &mut space.runs[place];
         *len -= count as u32;
@@ -259,7 +265,7 @@ pub(super) fn free_unmarked() {
             LARGE => {
                 span = block.span.load(Ordering::Relaxed) as usize;
                 let alive = block.marks[0].load(Ordering::Relaxed) != 0;
-                live += if alive { span * BLOCK_BYTES } else { 0 };
+                live += if alive { block.pages.load(Ordering::Relaxed) as usize * PAGE_BYTES } else { 0 };
                 alive
             }
             _ => false,
