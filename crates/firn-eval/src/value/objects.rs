@@ -369,7 +369,8 @@ impl Value {
         let object = heap::alloc(Class::Traced, 2 + count);
         // SAFETY: `2 + count` fresh words.
         unsafe {
-            object.write(closure.lambda as *const Lambda as u64 | FUN_CLOSURE | (count as u64) << COUNT_SHIFT);
+            object
+                .write(closure.lambda as *const Lambda as u64 | FUN_CLOSURE | (count as u64) << COUNT_SHIFT);
             object.add(1).write(closure.env.captured());
             for (i, value) in closure.args.iter().chain(more).enumerate() {
                 object.add(2 + i).write(value.word());

@@ -1,7 +1,7 @@
 //! The evaluator from outside, on a host that holds everything in memory. Cases are data: `cases/*.txt`.
 
 mod bad_input;
-mod collector;
 mod cases;
+mod collector;
 mod host;
 mod laziness;
