@@ -10,7 +10,7 @@ use crate::evaluation::{Evaluation, read_stdin};
 use crate::flakes::{Defaults, FlakeArgs, FlakeInstallable, FlakeSource, OpenFlake, split_outputs};
 use firn_core::flake_ref::FlakeRef;
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
-use firn_eval::{Coerce, ContextElem, CopyToStore, EvalError, Kind, Pos, Sym, TraceKind, Value, Vm};
+use firn_eval::{Coerce, ContextElem, CopyToStore, EvalError, Kind, Pos, Sym, TraceKind, Value, Vm, sym};
 use firn_flake::LockFlags;
 use firn_store::activity::Activity;
 use firn_store::{BuildMode, BuildResult, BuildStatus, BuildStore, CpuTimes, Store, StoreError};
@@ -539,7 +539,7 @@ fn outputs_to_install(
     }
     if let Some(meta) = attr("meta") {
         let meta = vm.force(meta)?;
-        let wanted = meta.as_attrs().and_then(|meta| meta.find(Sym::from_static("outputsToInstall")));
+        let wanted = meta.as_attrs().and_then(|meta| meta.find(sym!("outputsToInstall")));
         if let Some(wanted) = wanted {
             if let Some(names) = strings(vm, wanted)?.filter(|names| !names.is_empty()) {
                 return Ok(names);

@@ -12,7 +12,7 @@ use crate::source::Pos;
 use crate::value::queue::{self, Task};
 use crate::value::{Ahead, Attrs, Kind, Owner, Value, waiting};
 use crate::vm::{Seed, Stats, Vm, spawn_with_stack};
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -98,7 +98,7 @@ impl Vm {
             Ahead::Package => {
                 self.attribute_ahead(value, "drvPath")?;
                 self.attribute_ahead(value, "outPath")?;
-                match value.as_attrs().and_then(|a| a.find(Sym::from_static("meta"))) {
+                match value.as_attrs().and_then(|a| a.find(sym!("meta"))) {
                     Some(meta) => self.force_deep(meta),
                     None => Ok(()),
                 }
@@ -106,7 +106,7 @@ impl Vm {
             Ahead::Describe => {
                 self.attribute_ahead(value, "type")?;
                 self.attribute_ahead(value, "name")?;
-                match value.as_attrs().and_then(|a| a.find(Sym::from_static("meta"))) {
+                match value.as_attrs().and_then(|a| a.find(sym!("meta"))) {
                     Some(meta) => {
                         let meta = self.force(meta)?;
                         self.attribute_ahead(meta, "description")
@@ -124,7 +124,7 @@ impl Vm {
         if self.is_derivation(attrs)? {
             return self.attribute_ahead(value, "name");
         }
-        match attrs.find(Sym::from_static("recurseForDerivations")) {
+        match attrs.find(sym!("recurseForDerivations")) {
             Some(recurse) if self.force(recurse)? == Value::TRUE => {
                 self.attributes_ahead(attrs, Ahead::Find);
                 Ok(())

@@ -7,7 +7,7 @@ use crate::source::Pos;
 use crate::value::{Attrs, Kind, List, NixStr, Value};
 use crate::vm::Vm;
 use firn_core::{CaMethod, HashAlgo, StorePath};
-use firn_syntax::Sym;
+use firn_syntax::sym;
 use std::borrow::Cow;
 
 /// What becomes of a path.
@@ -185,12 +185,12 @@ impl Vm {
                 Ok(())
             }
             Kind::Attrs(attrs) => {
-                if let Some(to_string) = attrs.find(Sym::from_static("__toString")) {
+                if let Some(to_string) = attrs.find(sym!("__toString")) {
                     let result = self.call(to_string, &[value], pos)?;
                     let what = "while evaluating the result of the `__toString` attribute";
                     return self.coerce_into(result, how, text, context, pos, what);
                 }
-                match attrs.find(Sym::from_static("outPath")) {
+                match attrs.find(sym!("outPath")) {
                     Some(path) => self.coerce_into(path, how, text, context, pos, what),
                     None => Err(self.cannot_coerce(value).context(pos, what)),
                 }
@@ -272,7 +272,7 @@ impl Vm {
         if let Kind::Path(path) = value.kind() {
             return Ok((path.as_bytes().to_vec(), Context::EMPTY));
         }
-        if let Some(to_string) = value.as_attrs().and_then(|a| a.find(Sym::from_static("__toString"))) {
+        if let Some(to_string) = value.as_attrs().and_then(|a| a.find(sym!("__toString"))) {
             let result = self.call(to_string, &[value], pos)?;
             return self.coerce_path(result, pos, what);
         }
@@ -332,8 +332,8 @@ impl Vm {
     /// A function or a set that can be called; the value is forced.
     pub(crate) fn force_function(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<Value> {
         let value = self.forced(value, pos, what)?;
-        let callable = value.as_fun().is_some()
-            || value.as_attrs().is_some_and(|a| a.find(Sym::from_static("__functor")).is_some());
+        let callable =
+            value.as_fun().is_some() || value.as_attrs().is_some_and(|a| a.find(sym!("__functor")).is_some());
         if callable { Ok(value) } else { Err(self.wrong_type(value, "a function", pos, what)) }
     }
 
@@ -365,7 +365,7 @@ impl Vm {
 
     /// Whether a set is a derivation.
     pub fn is_derivation(&mut self, attrs: Attrs) -> EvalResult<bool> {
-        let Some(kind) = attrs.find(Sym::from_static("type")) else { return Ok(false) };
+        let Some(kind) = attrs.find(sym!("type")) else { return Ok(false) };
         let kind = self.force(kind)?;
         Ok(kind.as_str().is_some_and(|s| s.as_bytes() == b"derivation"))
     }

@@ -4,7 +4,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
 use crate::source::Pos;
 use crate::value::{Attrs, Kind, Value};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::sym;
 use std::cmp::Ordering;
 
 impl Vm {
@@ -51,7 +51,7 @@ impl Vm {
 
     fn equal_attrs(&mut self, a: Attrs, b: Attrs, pos: Pos) -> EvalResult<bool> {
         if self.is_derivation(a)? && self.is_derivation(b)? {
-            let out_path = Sym::from_static("outPath");
+            let out_path = sym!("outPath");
             if let (Some(a), Some(b)) = (a.find(out_path), b.find(out_path)) {
                 return self.equal(a, b, pos);
             }

@@ -14,8 +14,8 @@ use crate::source::{self, Origin, Pos};
 use crate::value::{FixedPositions, PlaceCache, Positions, Value};
 use crate::watch::WatchedKind;
 use bumpalo::Bump;
-use firn_syntax::Sym;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
+use firn_syntax::{Sym, sym};
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -271,8 +271,8 @@ impl Compiler<'_> {
                 Expr::Const(Value::path(&keep_slash(&path, crate::coerce::canonical(&path))).keep())
             }
             Node::SearchPath(text) => {
-                let function = self.variable(Sym::from_static("__findFile"), pos)?;
-                let path = self.variable(Sym::from_static("__nixPath"), pos)?;
+                let function = self.variable(sym!("__findFile"), pos)?;
+                let path = self.variable(sym!("__nixPath"), pos)?;
                 let name = Expr::Const(Value::str(ast.bytes(text)).keep());
                 let args = self.slice(vec![path, name]);
                 self.call(CallExpr { function, args, pos })
@@ -300,8 +300,7 @@ impl Compiler<'_> {
             Node::Attrs(set) => self.set(&ast.attrsets[set as usize], pos)?,
             Node::LegacyLet(set) => {
                 let base = self.set(&ast.attrsets[set as usize], pos)?;
-                let path = self
-                    .slice(vec![Step::Static { name: Sym::from_static("body"), cache: PlaceCache::new() }]);
+                let path = self.slice(vec![Step::Static { name: sym!("body"), cache: PlaceCache::new() }]);
                 Expr::Select(self.alloc(Select { base, path, default: None, pos: Pos::NONE }))
             }
             Node::Let { bindings, body } => self.let_in(&ast.attrsets[bindings as usize], body, tail)?,

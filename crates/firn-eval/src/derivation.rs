@@ -16,14 +16,14 @@ use firn_derivation::{
     Derivation, DerivationOutput, DownstreamPlaceholder, DrvHashModulo, HashModuloError,
     STRUCTURED_ATTRS_ENV, output_placeholder,
 };
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) fn derivation_strict(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the argument passed to builtins.derivationStrict";
     let attrs = vm.force_attrs(args[0], pos, what)?;
-    let name_sym = Sym::from_static("name");
+    let name_sym = sym!("name");
     let what = "in the attrset passed as argument to builtins.derivationStrict";
     let Some(place) = attrs.shape().find(name_sym) else {
         return Err(
@@ -390,7 +390,7 @@ impl Maker {
         let mut out = AttrsBuilder::with_capacity(self.drv.outputs.len() + 1);
         let text = dir.display(&path);
         let deep = Context::single(&ContextElem::DrvDeep(path.clone()));
-        out.push(Sym::from_static("drvPath"), Value::str_with(text.as_bytes(), deep));
+        out.push(sym!("drvPath"), Value::str_with(text.as_bytes(), deep));
         let single = Arc::new(SingleDerivedPath::Opaque(path.clone()));
         for (name, output) in &self.drv.outputs {
             let known = output.path(&dir, &self.drv.name, name).map_err(named)?;

@@ -6,7 +6,7 @@ use crate::error::{EvalResult, TraceKind};
 use crate::source::{Pos, offset_and_dir};
 use crate::value::{Closure, Fun, Kind, Value};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::sym;
 
 impl Vm {
     /// What is written about a value, as Markdown; nothing if it is neither a function nor callable. Sets that can be
@@ -17,7 +17,7 @@ impl Vm {
             Kind::Fun(Fun::PrimOp(op)) => Ok(docs::find(op.name).map(builtin)),
             Kind::Fun(Fun::Closure(closure)) => Ok(Some(self.function(closure))),
             Kind::Attrs(attrs) => {
-                let Some(functor) = attrs.find(Sym::from_static("__functor")) else { return Ok(None) };
+                let Some(functor) = attrs.find(sym!("__functor")) else { return Ok(None) };
                 let inner = match self.call(functor, &[value], Pos::NONE) {
                     Ok(inner) => self.nested(Pos::NONE, |vm| vm.documentation(inner)),
                     Err(error) => Err(error),

@@ -12,7 +12,7 @@ use crate::source::Pos;
 use crate::value::{Attrs, CallFrame, Env, FewValues, Thunk, ThunkState, Value};
 use crate::vm::Vm;
 use call::Next;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 
 /// Arguments of a call.
 type Args = FewValues<6>;
@@ -555,12 +555,9 @@ impl Vm {
         let Some(crate::source::Origin::Path(path)) = pos.origin() else { return Value::NULL };
         let number = Value::int(i64::from(pos.number()));
         let mut attrs = crate::attrs::AttrsBuilder::new();
-        attrs.push(Sym::from_static("file"), Value::str(&path));
-        attrs.push(Sym::from_static("line"), Thunk::native(crate::value::Native::PosLine, &[number]).value());
-        attrs.push(
-            Sym::from_static("column"),
-            Thunk::native(crate::value::Native::PosColumn, &[number]).value(),
-        );
+        attrs.push(sym!("file"), Value::str(&path));
+        attrs.push(sym!("line"), Thunk::native(crate::value::Native::PosLine, &[number]).value());
+        attrs.push(sym!("column"), Thunk::native(crate::value::Native::PosColumn, &[number]).value());
         attrs.finish()
     }
 

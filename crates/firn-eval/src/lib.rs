@@ -65,7 +65,7 @@ pub use watch::{CallCounts, CallWatcher, Callee};
 
 pub use firn_syntax::show::write_name;
 pub use firn_syntax::symbol::all as all_symbols;
-pub use firn_syntax::{Level as LintLevel, Lints, Sym};
+pub use firn_syntax::{Level as LintLevel, Lints, Sym, sym};
 
 /// The empty string context, to collect into.
 pub fn empty_context() -> ContextBuilder {

@@ -7,7 +7,7 @@ use crate::source::Pos;
 use crate::value::{Attrs, Kind, Value};
 use crate::vm::Vm;
 use firn_core::StorePath;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use std::collections::BTreeMap;
 
 /// Outputs by name; their paths where they were asked for.
@@ -71,7 +71,7 @@ impl Vm {
 
     /// The output that a found derivation stands for; empty where it does not say.
     pub fn output_name(&mut self, found: &FoundDerivation) -> EvalResult<String> {
-        match found.attrs.find(Sym::from_static("outputName")) {
+        match found.attrs.find(sym!("outputName")) {
             Some(value) => {
                 let what = "while evaluating the output name of a derivation";
                 let name = self.string_no_context(value, Pos::NONE, what)?;
@@ -148,7 +148,7 @@ impl Vm {
                 Ok(true)
             }
             Kind::Attrs(attrs) => {
-                if attrs.find(Sym::from_static("outPath")).is_some() {
+                if attrs.find(sym!("outPath")).is_some() {
                     return Ok(false);
                 }
                 for (_, item) in attrs.sorted() {

@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
 use crate::value::{Ahead, Attrs, Kind, Value};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 
 /// A derivation that an expression gave.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ impl Vm {
     /// Calls a function (or functor) with the arguments of `args` that it names, as long as it has such.
     pub fn auto_call(&mut self, args: Attrs, function: Value) -> EvalResult<Value> {
         let function = self.force(function)?;
-        if let Some(functor) = function.as_attrs().and_then(|a| a.find(Sym::from_static("__functor"))) {
+        if let Some(functor) = function.as_attrs().and_then(|a| a.find(sym!("__functor"))) {
             let inner = self.call(functor, &[function], Pos::NONE)?;
             return self.auto_call(args, inner);
         }
@@ -209,7 +209,7 @@ impl Finder<'_> {
         }
         match value.kind() {
             Kind::Attrs(attrs) => {
-                let combine = attrs.find(Sym::from_static("_combineChannels")).is_some();
+                let combine = attrs.find(sym!("_combineChannels")).is_some();
                 vm.attributes_ahead(attrs, Ahead::Find);
                 for (name, value) in attrs.sorted() {
                     if !is_attr_name(name.as_bytes()) {
@@ -245,8 +245,7 @@ impl Finder<'_> {
             return Ok(());
         }
         let value = vm.force(value)?;
-        let Some(recurse) = value.as_attrs().and_then(|a| a.find(Sym::from_static("recurseForDerivations")))
-        else {
+        let Some(recurse) = value.as_attrs().and_then(|a| a.find(sym!("recurseForDerivations"))) else {
             return Ok(());
         };
         let what = "while evaluating the attribute `recurseForDerivations`";
@@ -270,7 +269,7 @@ impl Finder<'_> {
         if !self.done.insert(value.keep()) {
             return Ok(false);
         }
-        let Some(name) = attrs.find(Sym::from_static("name")) else {
+        let Some(name) = attrs.find(sym!("name")) else {
             return Err(EvalError::new(ErrorKind::Eval, "derivation name missing"));
         };
         let name =

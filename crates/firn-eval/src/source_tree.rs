@@ -6,7 +6,7 @@ use crate::host::FileKind;
 use crate::source::Origin;
 use crate::value::{Thunk, Value};
 use crate::vm::{Vm, host_error};
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use std::collections::BTreeSet;
 
 /// How many expressions a folder may hold.
@@ -40,7 +40,7 @@ impl Vm {
             return Err(EvalError::new(ErrorKind::Eval, message));
         }
         let mut all = AttrsBuilder::new();
-        all.push(Sym::from_static("_combineChannels"), Value::list(&[]));
+        all.push(sym!("_combineChannels"), Value::list(&[]));
         let import = self.eval_text(b"import", Origin::Internal("«nix-internal»"), b"/")?;
         let mut gather = Gather { vm: self, import, seen: BTreeSet::new(), all: &mut all };
         gather.folder(&resolved, 0)?;

@@ -7,7 +7,7 @@ use crate::expr::{CallExpr, Expr, Lambda, Select};
 use crate::source::Pos;
 use crate::value::{Env, Fun, Value, ValueVec};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 
@@ -208,7 +208,7 @@ impl Vm {
             },
             Some(Fun::Partial(partial)) => Callee::Builtin(partial.primop.name),
             None => match function.as_attrs() {
-                Some(attrs) => match attrs.shape().find(Sym::from_static("__functor")) {
+                Some(attrs) => match attrs.shape().find(sym!("__functor")) {
                     Some(place) => Callee::Functor(attrs.position(place)),
                     None => Callee::Other,
                 },
@@ -220,7 +220,7 @@ impl Vm {
     /// The name of a derivation, if it can be had; what is wrong with it evaluation itself will find.
     fn derivation_name(&mut self, attrs: Value) -> Option<Vec<u8>> {
         let attrs = self.force(attrs).ok()?.as_attrs()?;
-        let name = self.force(attrs.find(Sym::from_static("name"))?).ok()?.as_str()?;
+        let name = self.force(attrs.find(sym!("name"))?).ok()?.as_str()?;
         name.context().is_empty().then(|| name.as_bytes().to_vec())
     }
 }

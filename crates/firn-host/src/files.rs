@@ -14,6 +14,8 @@ pub(crate) struct Files {
     store_dir: StoreDir,
     real_dir: Option<PathBuf>,
     kinds: Mutex<FxHashMap<Vec<u8>, Option<FileKind>>>,
+    /// The same for what is in the store.
+    stored: Mutex<FxHashMap<Vec<u8>, FileKind>>,
 }
 
 fn error(doing: &str, path: &[u8], e: &std::io::Error) -> HostError {
@@ -46,7 +48,7 @@ fn kind_of(meta: &std::fs::Metadata) -> FileKind {
 impl Files {
     pub(crate) fn new(store_dir: StoreDir, real_dir: Option<PathBuf>) -> Files {
         let real_dir = real_dir.filter(|real| real != Path::new(store_dir.as_str()));
-        Files { store_dir, real_dir, kinds: Mutex::default() }
+        Files { store_dir, real_dir, kinds: Mutex::default(), stored: Mutex::default() }
     }
 
     pub(crate) fn real(&self, path: &[u8]) -> PathBuf {
@@ -78,8 +80,13 @@ impl Files {
     }
 
     pub(crate) fn kind(&self, path: &[u8]) -> HostResult<Option<FileKind>> {
-        if let Some(known) = self.kinds.lock().get(path) {
-            return Ok(*known);
+        let in_store = self.in_store(path);
+        let known = match in_store {
+            true => self.stored.lock().get(path).copied().map(Some),
+            false => self.kinds.lock().get(path).copied(),
+        };
+        if let Some(known) = known {
+            return Ok(known);
         }
         let kind = match std::fs::symlink_metadata(self.real(path)) {
             Ok(meta) => Some(kind_of(&meta)),
@@ -89,8 +96,14 @@ impl Files {
             },
         };
         // What is in the store can appear while we run.
-        if kind.is_some() || !self.in_store(path) {
-            self.kinds.lock().insert(path.to_vec(), kind);
+        match kind {
+            Some(kind) if in_store => {
+                self.stored.lock().insert(path.to_vec(), kind);
+            }
+            None if in_store => {}
+            _ => {
+                self.kinds.lock().insert(path.to_vec(), kind);
+            }
         }
         Ok(kind)
     }
@@ -131,6 +144,6 @@ impl Files {
 
     /// Forgets what was seen: the store has changed.
     pub(crate) fn forget(&self) {
-        self.kinds.lock().retain(|path, _| !self.in_store(path));
+        self.stored.lock().clear();
     }
 }

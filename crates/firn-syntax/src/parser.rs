@@ -554,7 +554,7 @@ impl<'a> Parser<'a> {
             return Ok(self.add(Node::Select { base, path, default }, start));
         }
         if self.tok.kind == Tok::OrKw {
-            let or = self.add(Node::Var(Sym::from_static("or")), start);
+            let or = self.add(Node::Var(crate::sym!("or")), start);
             let end = self.tok.end;
             self.advance()?;
             self.or_call = Some((start, end));
@@ -714,7 +714,7 @@ impl<'a> Parser<'a> {
                 let mut parts = self.string_parts()?;
                 self.advance()?;
                 match parts.pop() {
-                    None => Ok(AttrName::Static(Sym::from_static(""))),
+                    None => Ok(AttrName::Static(crate::sym!(""))),
                     Some((_, StringPart::Text(text))) if parts.is_empty() => {
                         Ok(AttrName::Static(Sym::new(&text)))
                     }

@@ -101,6 +101,42 @@ impl Sym {
     }
 }
 
+/// The symbol of a name that the program itself uses. Each place looks it up once.
+#[macro_export]
+macro_rules! sym {
+    ($name:literal) => {{
+        static KNOWN: $crate::symbol::KnownSym = $crate::symbol::KnownSym::new($name);
+        KNOWN.get()
+    }};
+}
+
+/// What [`sym!`](crate::sym) remembers.
+pub struct KnownSym {
+    name: &'static str,
+    index: AtomicU32,
+}
+
+impl KnownSym {
+    pub const fn new(name: &'static str) -> KnownSym {
+        KnownSym { name, index: AtomicU32::new(0) }
+    }
+
+    #[inline(always)]
+    pub fn get(&self) -> Sym {
+        match Sym::from_index(self.index.load(Ordering::Relaxed)) {
+            Some(sym) => sym,
+            None => self.look_up(),
+        }
+    }
+
+    #[cold]
+    fn look_up(&self) -> Sym {
+        let sym = Sym::from_static(self.name);
+        self.index.store(sym.index(), Ordering::Relaxed);
+        sym
+    }
+}
+
 /// How many symbols there are.
 pub fn count() -> usize {
     INTERNER.next.load(Ordering::Relaxed) as usize - 1
@@ -158,6 +194,8 @@ mod tests {
             assert_eq!((sym.as_bytes(), Sym::new(name)), (&name[..], *sym));
         }
         assert_eq!(Sym::lookup(b"name-7"), Some(syms[7]));
+        let known = || sym!("name-7");
+        assert_eq!([known(), known()], [syms[7]; 2]);
         assert_eq!(Sym::lookup(b"never made"), None);
     }
 }

@@ -7,7 +7,7 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use crate::fetching;
 use firn_core::{Hash, HashAlgo, HashFormat};
-use firn_eval::{Kind, Pos, Sym, Value};
+use firn_eval::{Kind, Pos, Sym, Value, sym};
 use firn_fetch::Prefetch;
 use firn_store::activity::Verbosity;
 use std::ffi::OsString;
@@ -159,11 +159,10 @@ fn source_of(
     let Kind::Attrs(attrs) = value.kind() else {
         return Err(CliError::failed("expected a set while evaluating the source attribute to prefetch"));
     };
-    let urls =
-        attrs.find(Sym::from_static("urls")).ok_or_else(|| CliError::failed("attribute 'urls' missing"))?;
+    let urls = attrs.find(sym!("urls")).ok_or_else(|| CliError::failed("attribute 'urls' missing"))?;
     let url = first(&mut evaluation, urls, "while evaluating the urls to prefetch")?
         .ok_or_else(|| CliError::failed("'urls' list is empty"))?;
-    let mode = match attrs.find(Sym::from_static("outputHashMode")) {
+    let mode = match attrs.find(sym!("outputHashMode")) {
         None => None,
         Some(mode) => {
             let what = "while evaluating the outputHashMode of the source to prefetch";

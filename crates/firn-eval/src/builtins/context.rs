@@ -9,7 +9,7 @@ use crate::source::Pos;
 use crate::value::{Value, ValueVec};
 use crate::vm::{Vm, host_error};
 use firn_core::{SingleDerivedPath, StorePath};
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -101,15 +101,15 @@ fn get_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     for (path, info) in infos {
         let mut attrs = AttrsBuilder::with_capacity(3);
         if info.path {
-            attrs.push(Sym::from_static("path"), Value::TRUE);
+            attrs.push(sym!("path"), Value::TRUE);
         }
         if info.all_outputs {
-            attrs.push(Sym::from_static("allOutputs"), Value::TRUE);
+            attrs.push(sym!("allOutputs"), Value::TRUE);
         }
         if !info.outputs.is_empty() {
             let mut outputs = ValueVec::default();
             outputs.extend(info.outputs.iter().map(|o| Value::str(o.as_bytes())));
-            attrs.push(Sym::from_static("outputs"), outputs.to_list());
+            attrs.push(sym!("outputs"), outputs.to_list());
         }
         out.push(Sym::new(vm.host.store_dir().display(&path).as_bytes()), attrs.finish());
     }
@@ -134,13 +134,13 @@ fn append_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
             vm.host.ensure_path(&path).map_err(host_error)?;
         }
         let info = vm.force_attrs(attrs.get(i), at, "while evaluating the value of a string context")?;
-        if let Some(value) = info.find(Sym::from_static("path")) {
+        if let Some(value) = info.find(sym!("path")) {
             let what = "while evaluating the `path` attribute of a string context";
             if vm.force_bool(value, at, what)? {
                 elems.push(ContextElem::Opaque(path.clone()));
             }
         }
-        if let Some(value) = info.find(Sym::from_static("allOutputs")) {
+        if let Some(value) = info.find(sym!("allOutputs")) {
             let what = "while evaluating the `allOutputs` attribute of a string context";
             if vm.force_bool(value, at, what)? {
                 if !path.is_derivation() {
@@ -151,7 +151,7 @@ fn append_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
                 elems.push(ContextElem::DrvDeep(path.clone()));
             }
         }
-        if let Some(value) = info.find(Sym::from_static("outputs")) {
+        if let Some(value) = info.find(sym!("outputs")) {
             let what = "while evaluating the `outputs` attribute of a string context";
             let outputs = vm.force_list(value, at, what)?;
             if !outputs.is_empty() && !path.is_derivation() {

@@ -7,7 +7,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::source::Pos;
 use crate::value::{Kind, Value, ValueVec};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::sym;
 
 pub(super) const TABLE: &[Entry] = &[
     entry("abort", 1, abort),
@@ -62,8 +62,8 @@ fn try_eval(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         Err(error) => return Err(error),
     };
     let mut out = AttrsBuilder::with_capacity(2);
-    out.push(Sym::from_static("success"), success);
-    out.push(Sym::from_static("value"), value);
+    out.push(sym!("success"), success);
+    out.push(sym!("value"), value);
     Ok(out.finish())
 }
 
@@ -149,13 +149,13 @@ fn generic_closure(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         "while evaluating the first argument passed to builtins.genericClosure",
     )?;
     let missing = "in the attrset passed as argument to builtins.genericClosure";
-    let start = super::sets::required(attrs, Sym::from_static("startSet"), missing)?;
+    let start = super::sets::required(attrs, sym!("startSet"), missing)?;
     let what = "while evaluating the 'startSet' attribute passed as argument to builtins.genericClosure";
     let start = vm.force_list(start, pos, what)?;
     if start.is_empty() {
         return Ok(Value::EMPTY_LIST);
     }
-    let operator = super::sets::required(attrs, Sym::from_static("operator"), missing)?;
+    let operator = super::sets::required(attrs, sym!("operator"), missing)?;
     let what = "while evaluating the 'operator' attribute passed as argument to builtins.genericClosure";
     let operator = vm.force_function(operator, pos, what)?;
     let mut queue: ValueVec = start.iter().collect();
@@ -169,7 +169,7 @@ fn generic_closure(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         next += 1;
         let key = vm
             .force_attrs(item, pos, "")
-            .and_then(|element| super::sets::required(element, Sym::from_static("key"), ""))
+            .and_then(|element| super::sets::required(element, sym!("key"), ""))
             .map_err(|e| closure_element(vm, e, "in genericClosure element", item))?;
         let key = vm.force_at(key, pos)?;
         // Keys that cannot be compared are an error, as soon as there are two.

@@ -9,7 +9,7 @@ use crate::fmt::{json, xml};
 use crate::source::Pos;
 use crate::value::{Value, ValueVec};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 
 pub(super) const TABLE: &[Entry] = &[
     entry("toJSON", 1, to_json),
@@ -94,8 +94,8 @@ fn toml_value(vm: &Vm, value: &toml::Value) -> EvalResult<Value> {
         toml::Value::Boolean(b) => Value::bool(*b),
         toml::Value::Datetime(time) if vm.settings.has_feature("parse-toml-timestamps") => {
             let mut out = AttrsBuilder::with_capacity(2);
-            out.push(Sym::from_static("_type"), Value::str(b"timestamp"));
-            out.push(Sym::from_static("value"), Value::str(toml_time(time).as_bytes()));
+            out.push(sym!("_type"), Value::str(b"timestamp"));
+            out.push(sym!("value"), Value::str(toml_time(time).as_bytes()));
             out.finish()
         }
         toml::Value::Datetime(_) => {

@@ -9,7 +9,7 @@ use crate::value::{Kind, Value};
 use crate::vm::{Vm, host_error};
 use firn_core::StorePath;
 use firn_core::flake_ref::{Attr, Attrs, FlakeRef, Input};
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 
 pub(super) const TABLE: &[Entry] = &[entry("fetchGit", 1, fetch_git), entry("fetchTree", 1, fetch_tree)];
 
@@ -155,7 +155,7 @@ fn input_of_url(vm: &mut Vm, url: &[u8], pos: Pos) -> EvalResult<Input> {
 /// The members of a set that is the argument.
 fn given_attrs(vm: &mut Vm, value: Value, pos: Pos, who: Who) -> EvalResult<Attrs> {
     let Some(given) = value.as_attrs() else { return Ok(Attrs::new()) };
-    let kind = Sym::from_static("type");
+    let kind = sym!("type");
     let mut attrs = Attrs::new();
     match given.find(kind) {
         Some(_) if who == Who::Git => return fail(pos, "unexpected argument 'type'"),

@@ -9,7 +9,7 @@ use crate::host::FileKind;
 use crate::source::Pos;
 use crate::value::{Kind, ListBuilder, Value};
 use crate::vm::{Vm, host_error};
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 
 pub(super) const TABLE: &[Entry] = &[
     entry("readFile", 1, read_file),
@@ -183,8 +183,8 @@ pub(super) fn search_path_value(vm: &Vm) -> Value {
     let mut out = ListBuilder::new(entries.len());
     for entry in entries {
         let mut attrs = AttrsBuilder::with_capacity(2);
-        attrs.push(Sym::from_static("path"), Value::str(&entry.target));
-        attrs.push(Sym::from_static("prefix"), Value::str(&entry.prefix));
+        attrs.push(sym!("path"), Value::str(&entry.target));
+        attrs.push(sym!("prefix"), Value::str(&entry.prefix));
         out.push(attrs.finish());
     }
     out.finish()
@@ -295,11 +295,11 @@ fn find_file(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let what = "while evaluating an element of the list passed to builtins.findFile";
         let attrs = vm.force_attrs(item, pos, what)?;
         let mut prefix = Vec::new();
-        if let Some(value) = attrs.find(Sym::from_static("prefix")) {
+        if let Some(value) = attrs.find(sym!("prefix")) {
             let what = "while evaluating the `prefix` attribute of an element of the list passed to builtins.findFile";
             prefix = vm.string_no_context(value, pos, what)?.as_bytes().to_vec();
         }
-        let path = super::sets::required(attrs, Sym::from_static("path"), "in an element of the __nixPath")?;
+        let path = super::sets::required(attrs, sym!("path"), "in an element of the __nixPath")?;
         let what =
             "while evaluating the `path` attribute of an element of the list passed to builtins.findFile";
         let (text, context) = vm.coerce(path, Coerce::PLAIN, pos, what)?;

@@ -6,7 +6,7 @@ use crate::source::Pos;
 use crate::value::Value;
 use crate::vm::{Vm, host_error};
 use firn_core::{Hash, HashAlgo, HashFormat};
-use firn_syntax::Sym;
+use firn_syntax::sym;
 
 pub(super) const TABLE: &[Entry] = &[
     entry("hashString", 2, hash_string),
@@ -43,10 +43,10 @@ fn hash_file(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 fn convert_hash(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let attrs =
         vm.force_attrs(args[0], pos, "while evaluating the first argument passed to builtins.convertHash")?;
-    let hash = super::sets::required(attrs, Sym::from_static("hash"), "while locating the attribute 'hash'")?;
+    let hash = super::sets::required(attrs, sym!("hash"), "while locating the attribute 'hash'")?;
     let hash = vm.string_no_context(hash, pos, "while evaluating the attribute 'hash'")?;
     let fail = |message: String| EvalError::at(ErrorKind::Eval, pos, message);
-    let algo = match attrs.find(Sym::from_static("hashAlgo")) {
+    let algo = match attrs.find(sym!("hashAlgo")) {
         Some(value) => {
             let name = vm.string_no_context(value, pos, "while evaluating the attribute 'hashAlgo'")?;
             let name = String::from_utf8_lossy(name.as_bytes()).into_owned();
@@ -55,7 +55,7 @@ fn convert_hash(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         None => None,
     };
     let what = "while locating the attribute 'toHashFormat'";
-    let format = super::sets::required(attrs, Sym::from_static("toHashFormat"), what)?;
+    let format = super::sets::required(attrs, sym!("toHashFormat"), what)?;
     let format = vm.string_no_context(format, pos, "while evaluating the attribute 'toHashFormat'")?;
     let format = String::from_utf8_lossy(format.as_bytes()).into_owned();
     if format == "base32" {

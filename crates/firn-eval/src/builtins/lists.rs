@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
 use crate::source::Pos;
 use crate::value::{Fun, ListBuilder, Thunk, Value, ValueVec};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::sym;
 
 pub(super) const TABLE: &[Entry] = &[
     entry("head", 1, head),
@@ -292,8 +292,8 @@ fn partition(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         }
     }
     let mut attrs = AttrsBuilder::with_capacity(2);
-    attrs.push(Sym::from_static("right"), right.to_list());
-    attrs.push(Sym::from_static("wrong"), wrong.to_list());
+    attrs.push(sym!("right"), right.to_list());
+    attrs.push(sym!("wrong"), wrong.to_list());
     Ok(attrs.finish())
 }
 

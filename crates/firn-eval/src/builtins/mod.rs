@@ -28,7 +28,7 @@ use crate::expr::{PrimOp, PrimOpFn};
 use crate::source::{Origin, Pos};
 use crate::value::{Env, Thunk, Value};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use std::sync::Arc;
 
 /// A builtin: its name in `builtins`, number of arguments, function, and the experimental feature it needs.
@@ -224,7 +224,7 @@ pub(crate) fn install(vm: &mut Vm) {
     let partial = AttrsBuilder::from_attrs(builtins.finish_attrs());
     let mut builtins = partial;
     let for_wrapper = AttrsBuilder::from_attrs(builtins_copy(&mut builtins)).finish_attrs();
-    Arc::make_mut(&mut vm.globals).names.insert(Sym::from_static("builtins"), for_wrapper.value().keep());
+    Arc::make_mut(&mut vm.globals).names.insert(sym!("builtins"), for_wrapper.value().keep());
     Arc::make_mut(&mut vm.globals).builtins = Some(for_wrapper);
     if let Ok(code) = vm.compile_text(DERIVATION.as_bytes(), Origin::Internal(DERIVATION_NAME), b"/", &[]) {
         let env = Env::new(None, code.frame_size as usize);
@@ -235,12 +235,12 @@ pub(crate) fn install(vm: &mut Vm) {
     }
     // `builtins.builtins` is the set itself: a thunk that is finished when the set exists.
     let cell = Thunk::apply(Value::NULL, Value::NULL);
-    builtins.push(Sym::from_static("builtins"), cell.value());
+    builtins.push(sym!("builtins"), cell.value());
     let attrs = builtins.finish_attrs();
     if cell.claim(vm.owner).is_some() {
         cell.finish(attrs.value());
     }
-    Arc::make_mut(&mut vm.globals).names.insert(Sym::from_static("builtins"), attrs.value().keep());
+    Arc::make_mut(&mut vm.globals).names.insert(sym!("builtins"), attrs.value().keep());
     Arc::make_mut(&mut vm.globals).builtins = Some(attrs);
 }
 

@@ -9,7 +9,7 @@ use crate::source::Pos;
 use crate::value::{Value, ValueVec};
 use crate::vm::{Vm, host_error};
 use firn_core::{CaMethod, Hash, HashAlgo, SingleDerivedPath, StorePath};
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -82,13 +82,13 @@ fn import_derivation(vm: &mut Vm, path: &StorePath) -> EvalResult<Value> {
     let mut first = None;
     for (i, (name, out_path)) in outputs.iter().enumerate() {
         let mut attrs = AttrsBuilder::with_capacity(outputs.len() + 8);
-        attrs.push(Sym::from_static("name"), Value::str(drv.name.as_bytes()));
-        attrs.push(Sym::from_static("type"), type_value);
-        attrs.push(Sym::from_static("drvPath"), drv_path);
-        attrs.push(Sym::from_static("outPath"), *out_path);
-        attrs.push(Sym::from_static("outputName"), Value::str(name.as_bytes()));
-        attrs.push(Sym::from_static("outputs"), names);
-        attrs.push(Sym::from_static("all"), all);
+        attrs.push(sym!("name"), Value::str(drv.name.as_bytes()));
+        attrs.push(sym!("type"), type_value);
+        attrs.push(sym!("drvPath"), drv_path);
+        attrs.push(sym!("outPath"), *out_path);
+        attrs.push(sym!("outputName"), Value::str(name.as_bytes()));
+        attrs.push(sym!("outputs"), names);
+        attrs.push(sym!("all"), all);
         for ((other, _), cell) in outputs.iter().zip(&cells) {
             attrs.push(*other, cell.value());
         }

@@ -7,7 +7,7 @@ use crate::shape::Shape;
 use crate::source::Pos;
 use crate::value::{Attrs, Fun, ListBuilder, Native, Positions, Thunk, Value, ValueVec};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use rustc_hash::FxHashSet;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -120,7 +120,7 @@ fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let list = vm.force_list(args[0], pos, "while evaluating the argument passed to builtins.listToAttrs")?;
-    let (name_sym, value_sym) = (Sym::from_static("name"), Sym::from_static("value"));
+    let (name_sym, value_sym) = (sym!("name"), sym!("value"));
     let mut seen: FxHashSet<Sym> = FxHashSet::default();
     let mut out = AttrsBuilder::with_capacity(list.len());
     for item in list.iter() {

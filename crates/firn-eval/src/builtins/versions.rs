@@ -6,7 +6,7 @@ use crate::error::EvalResult;
 use crate::source::Pos;
 use crate::value::{Value, ValueVec};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::sym;
 use std::cmp::Ordering;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -79,8 +79,8 @@ fn parse_drv_name(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let full = vm.string_no_context(args[0], pos, what)?;
     let (name, version) = split_name(full.as_bytes());
     let mut out = AttrsBuilder::with_capacity(2);
-    out.push(Sym::from_static("name"), Value::str(name));
-    out.push(Sym::from_static("version"), Value::str(version));
+    out.push(sym!("name"), Value::str(name));
+    out.push(sym!("version"), Value::str(version));
     Ok(out.finish())
 }
 

@@ -5,8 +5,8 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
 use crate::value::{Attrs, Kind, Value};
 use crate::vm::Vm;
-use firn_syntax::Sym;
 use firn_syntax::ast::{Ast, AttrName, Node, NodeId};
+use firn_syntax::sym;
 
 fn assertion(message: String) -> EvalError {
     EvalError::new(ErrorKind::Assertion, message)
@@ -115,7 +115,7 @@ impl Vm {
 
     fn assert_equal_sets(&mut self, a: Attrs, b: Attrs, pos: Pos) -> EvalResult<()> {
         if self.is_derivation(a)? && self.is_derivation(b)? {
-            let out_path = Sym::from_static("outPath");
+            let out_path = sym!("outPath");
             if let (Some(x), Some(y)) = (a.find(out_path), b.find(out_path)) {
                 return self.assert_equal(x, y, pos).traced(pos, || {
                     TraceKind::Static("while comparing a derivation by its 'outPath' attribute")

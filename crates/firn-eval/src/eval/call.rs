@@ -9,7 +9,7 @@ use crate::table::Table;
 use crate::value::{CallFrame, Closure, Env, Fun, PartialApp, Thunk, Value};
 use crate::vm::{Call, Vm};
 use crate::watch::Callee;
-use firn_syntax::Sym;
+use firn_syntax::sym;
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
 use std::sync::atomic::Ordering;
@@ -210,7 +210,7 @@ impl Vm {
     #[cold]
     fn call_functor(&mut self, function: Value, arg: Value, pos: Pos) -> EvalResult<Value> {
         let attrs = function.as_attrs();
-        let functor = attrs.and_then(|a| Some((a, a.shape().find(Sym::from_static("__functor"))?)));
+        let functor = attrs.and_then(|a| Some((a, a.shape().find(sym!("__functor"))?)));
         match functor {
             Some((attrs, place)) => {
                 let at = attrs.position(place);

@@ -6,7 +6,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
 use crate::value::{Kind, Value};
 use crate::vm::Vm;
-use firn_syntax::Sym;
+use firn_syntax::sym;
 
 /// JSON as it is written, and what is wrong with the first string in it that is not UTF-8. As in the reference,
 /// that is an error only when everything is evaluated.
@@ -110,14 +110,14 @@ fn write(
             out.string(&text);
         }
         Kind::Attrs(attrs) => {
-            if attrs.find(Sym::from_static("__toString")).is_some() {
+            if attrs.find(sym!("__toString")).is_some() {
                 let mut text = Vec::new();
                 vm.coerce_into(value, Coerce::PLAIN, &mut text, context, pos, "")?;
                 out.string(&text);
                 return Ok(());
             }
-            if let Some(path) = attrs.find(Sym::from_static("outPath")) {
-                return nested(vm, path, copy, out, context, attrs.position_of(Sym::from_static("outPath")));
+            if let Some(path) = attrs.find(sym!("outPath")) {
+                return nested(vm, path, copy, out, context, attrs.position_of(sym!("outPath")));
             }
             out.put(b"{");
             for (i, (name, value)) in attrs.sorted().enumerate() {

@@ -3,7 +3,7 @@
 use crate::error::{ErrorKind, EvalResult};
 use crate::value::{Attrs, Fun, Kind, List, Value};
 use crate::vm::Vm;
-use firn_syntax::show;
+use firn_syntax::{show, sym};
 use rustc_hash::FxHashSet;
 
 /// How much of a value is printed.
@@ -280,7 +280,7 @@ impl Printer<'_> {
     }
 
     fn derivation(&mut self, attrs: Attrs) -> EvalResult<()> {
-        let path = match attrs.find(firn_syntax::Sym::from_static("drvPath")) {
+        let path = match attrs.find(sym!("drvPath")) {
             Some(path) => {
                 let (text, _) = self.vm.coerce(
                     path,

@@ -7,8 +7,8 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use crate::flakes::Defaults;
 use crate::installables::InstallableArgs;
-use firn_eval::regex::Regex;
-use firn_eval::{Ahead, Attrs, EvalError, EvalResult, Pos, Sym, Value, split_package_name};
+use firn_eval::{Ahead, Attrs, EvalError, EvalResult, Pos, Value, split_package_name};
+use firn_eval::{regex::Regex, sym};
 use serde_json::{Map, json};
 use std::ffi::OsString;
 
@@ -261,7 +261,7 @@ impl Walk {
         }
         let top = path.first().map(String::as_str);
         let mut recurse = is_first || path.len() <= 2 && matches!(top, Some("packages" | "legacyPackages"));
-        let wish = attrs.find(Sym::from_static("recurseForDerivations"));
+        let wish = attrs.find(sym!("recurseForDerivations"));
         if let (false, Some("legacyPackages"), Some(wish)) = (recurse, top, wish) {
             let what = "while evaluating the attribute 'recurseForDerivations'";
             recurse = evaluation.vm.force_bool(wish, Pos::NONE, what)?;
@@ -282,16 +282,16 @@ impl Walk {
 fn package(evaluation: &mut Evaluation, attrs: Attrs, path: &[String]) -> EvalResult<Package> {
     let vm = &mut evaluation.vm;
     let mut name = Vec::new();
-    if let Some(value) = attrs.find(Sym::from_static("name")) {
+    if let Some(value) = attrs.find(sym!("name")) {
         name = vm
             .string_no_context(value, Pos::NONE, "while evaluating the name of a package")?
             .as_bytes()
             .to_vec();
     }
     let mut description = String::new();
-    if let Some(meta) = attrs.find(Sym::from_static("meta")) {
+    if let Some(meta) = attrs.find(sym!("meta")) {
         let meta = vm.force(meta)?;
-        if let Some(text) = meta.as_attrs().and_then(|meta| meta.find(Sym::from_static("description"))) {
+        if let Some(text) = meta.as_attrs().and_then(|meta| meta.find(sym!("description"))) {
             let text =
                 vm.string_no_context(text, Pos::NONE, "while evaluating the description of a package")?;
             description = String::from_utf8_lossy(text.as_bytes()).replace('\n', " ");

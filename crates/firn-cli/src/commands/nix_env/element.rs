@@ -3,7 +3,7 @@
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::StorePath;
-use firn_eval::{Attrs, ErrorKind, EvalError, EvalResult, FoundDerivation, Kind, Sym, Value, Vm};
+use firn_eval::{Attrs, ErrorKind, EvalError, EvalResult, FoundDerivation, Kind, Value, Vm, sym};
 use firn_profile::{Element, Meta};
 use std::collections::BTreeMap;
 
@@ -36,7 +36,7 @@ pub fn element(
 pub fn priority(evaluation: &mut Evaluation, found: &FoundDerivation) -> CliResult<i64> {
     evaluation.run(|vm| {
         let Some(meta) = vm.package_meta(found)? else { return Ok(0) };
-        let value = vm.package_meta_value(meta, Sym::from_static("priority"))?;
+        let value = vm.package_meta_value(meta, sym!("priority"))?;
         Ok(match value.map(|value| value.kind()) {
             Some(Kind::Int(n)) => n,
             Some(Kind::Str(text)) => {
@@ -109,7 +109,7 @@ fn outputs_to_install(
 }
 
 fn is_output_specified(vm: &mut Vm, attrs: Attrs) -> EvalResult<bool> {
-    let name = Sym::from_static("outputSpecified");
+    let name = sym!("outputSpecified");
     let Some(value) = attrs.find(name) else { return Ok(false) };
     let what = "while evaluating the 'outputSpecified' attribute of a derivation";
     vm.force_bool(value, attrs.position_of(name), what)
