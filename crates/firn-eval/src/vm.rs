@@ -1,17 +1,17 @@
-//! The machine: state of one evaluation, forcing, and importing files.
+//! The machine: state of one evaluation, and forcing.
+
+mod text;
 
 use crate::builtins;
-use crate::compile::{self, CompileContext, Globals};
-use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
-use crate::expr::{Code, Expr, Lambda, NO_PLAN};
+use crate::compile::{self, Globals};
+use crate::error::{ErrorKind, EvalError, EvalResult};
+use crate::expr::{Expr, Lambda, NO_PLAN};
 use crate::host::{EvalHost, HostError};
 use crate::settings::EvalSettings;
-use crate::source::{self, Origin, Pos};
+use crate::source::Pos;
 use crate::value::{Attrs, Env, Native, Owner, Suspended, Thunk, ThunkState, Value, Waited, queue, waiting};
 use crate::watch::Watch;
 use firn_core::StorePath;
-use firn_syntax::ast::NodeId;
-use firn_syntax::{Ast, ParseOptions, Sym, SyntaxError, WarningKind};
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -53,13 +53,6 @@ pub(crate) struct Seed {
 
 /// The thread that does what was asked.
 const MAIN: Owner = 1;
-
-/// The tree of a text, a place in it, and the directory that its paths are relative to.
-pub(crate) struct ParsedSource {
-    pub(crate) ast: Ast,
-    pub(crate) offset: u32,
-    pub(crate) dir: Vec<u8>,
-}
 
 /// What all threads of an evaluation remember.
 #[derive(Default)]
@@ -529,269 +522,6 @@ impl Vm {
             return b;
         }
         Attrs::gather(crate::shape::update_plan(left, right, last), a, b)
-    }
-
-    // ---- text and files -------------------------------------------------------------------------------
-
-    /// Parses and compiles text that is relative to `dir`.
-    pub(crate) fn compile_text(
-        &mut self,
-        text: &[u8],
-        origin: Origin,
-        dir: &[u8],
-        scope: &[Sym],
-    ) -> EvalResult<&'static Code> {
-        self.compile_inside(text, origin, dir, scope, None)
-    }
-
-    /// As [`Vm::compile_text`], in the scope of code that is running.
-    pub(crate) fn compile_inside(
-        &mut self,
-        text: &[u8],
-        origin: Origin,
-        dir: &[u8],
-        scope: &[Sym],
-        outer: Option<compile::Outer>,
-    ) -> EvalResult<&'static Code> {
-        let base = source::register(origin, text, dir);
-        self.compile_registered(base, text, dir, scope, outer)
-    }
-
-    /// The same for text whose positions count from `base`.
-    pub(crate) fn compile_registered(
-        &mut self,
-        base: Pos,
-        text: &[u8],
-        dir: &[u8],
-        scope: &[Sym],
-        outer: Option<compile::Outer>,
-    ) -> EvalResult<&'static Code> {
-        let ast = self.parse_registered(base, text)?;
-        self.compile_tree(&ast, base, dir, scope, outer)
-    }
-
-    /// The tree of a text whose positions count from `base`; warns of what is discouraged in it.
-    fn parse_registered(&self, base: Pos, text: &[u8]) -> EvalResult<Ast> {
-        let lints = self.settings.lints;
-        let options = ParseOptions { lints, ..self.parse_options() };
-        let mut warnings = Vec::new();
-        let parsed = firn_syntax::parse_warning(text, options, &mut warnings);
-        for warning in warnings {
-            self.in_turn()?;
-            self.parser_warning(base, text, warning);
-        }
-        parsed.map_err(|e| self.syntax_error(base, e))
-    }
-
-    fn compile_tree(
-        &self,
-        ast: &Ast,
-        base: Pos,
-        dir: &[u8],
-        scope: &[Sym],
-        outer: Option<compile::Outer>,
-    ) -> EvalResult<&'static Code> {
-        let settings = self.settings.clone();
-        let context = CompileContext {
-            globals: &self.globals,
-            base,
-            dir,
-            home: &settings.home,
-            pure_eval: settings.pure_eval,
-            watch_calls: settings.watch_calls,
-            debugger: settings.debugger,
-            scope,
-            outer,
-        };
-        compile::compile(ast, &context)
-    }
-
-    /// Without lints, for text that was parsed before.
-    pub(crate) fn parse_options(&self) -> ParseOptions {
-        ParseOptions {
-            pipe_operators: self.settings.has_feature("pipe-operators"),
-            ..ParseOptions::default()
-        }
-    }
-
-    #[cold]
-    fn parser_warning(&self, base: Pos, text: &[u8], warning: firn_syntax::Warning) {
-        let pos = source::at(base, warning.offset);
-        let message = match warning.kind {
-            WarningKind::Lint(message) => crate::render::render_warning(&message, pos, &*self.host),
-            WarningKind::Or { end } => {
-                let place = pos.place(&*self.host).map(|p| p.display()).unwrap_or_default();
-                let expression = String::from_utf8_lossy(&text[warning.offset as usize..end as usize]);
-                format!(
-                    "at {place}: This expression uses `or` as an identifier in a way that will change in a future Nix release.\n\
-                     Wrap this entire expression in parentheses to preserve its current meaning:\n    ({expression})\n\
-                     Give feedback at https://github.com/NixOS/nix/pull/11121"
-                )
-            }
-        };
-        self.host.warn(&message);
-    }
-
-    fn syntax_error(&self, base: Pos, errors: Vec<SyntaxError>) -> EvalError {
-        crate::syntax::syntax_error(base, errors, &*self.host)
-    }
-
-    /// Evaluates text.
-    pub fn eval_text(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Value> {
-        let code = self.compile_text(text, origin, dir, &[])?;
-        self.run(code)
-    }
-
-    /// Parses text and prints the tree, as `nix-instantiate --parse`; undefined variables are errors.
-    pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
-        let base = source::register(origin, text, dir);
-        let ast = self.parse_registered(base, text)?;
-        self.compile_tree(&ast, base, dir, &[], None)?;
-        Ok(self.show_tree(&ast, ast.root, dir))
-    }
-
-    /// An expression of a tree as text; paths are relative to `dir`.
-    pub(crate) fn show_tree(&self, ast: &Ast, node: NodeId, dir: &[u8]) -> Vec<u8> {
-        let absolute = |literal: &[u8]| {
-            let full = match literal.first() {
-                Some(b'/') => literal.to_vec(),
-                _ => [dir, b"/", literal].concat(),
-            };
-            let mut path = crate::coerce::canonical(&full);
-            if literal.len() > 1 && literal.ends_with(b"/") {
-                path.push(b'/');
-            }
-            path
-        };
-        let context = firn_syntax::show::ShowContext { absolute: &absolute, home: &self.settings.home };
-        firn_syntax::show::show_node(ast, node, &context)
-    }
-
-    /// Parses the text again that a position is in: code does not keep the tree that it was made of.
-    #[cold]
-    pub(crate) fn parse_source(&self, pos: Pos) -> Option<ParsedSource> {
-        let (offset, dir) = source::offset_and_dir(pos)?;
-        let ast = firn_syntax::parse(&pos.text(&*self.host)?, self.parse_options()).ok()?;
-        Some(ParsedSource { ast, offset, dir })
-    }
-
-    /// [`Vm::show_parsed`] for a file or the `default.nix` of a directory.
-    pub fn show_parsed_file(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
-        let file = self.resolve_file(&crate::coerce::canonical(path))?;
-        let text = self.host.read_file(&file).map_err(host_error)?;
-        let dir = crate::coerce::dir_of(&file).to_vec();
-        self.show_parsed(&text, Origin::Path(file), &dir)
-    }
-
-    fn run(&mut self, code: &'static Code) -> EvalResult<Value> {
-        let env = Env::new(None, code.frame_size as usize);
-        self.eval(&code.body, env)
-    }
-
-    /// Where the text of a file is: `default.nix` of a directory, and symlinks resolved.
-    pub(crate) fn resolve_file(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
-        let resolved = self.resolve_symlinks(path)?;
-        match self.host.file_kind(&resolved).map_err(host_error)? {
-            Some(crate::host::FileKind::Directory) => {
-                let default = [&resolved[..], b"/default.nix"].concat();
-                self.resolve_symlinks(&default)
-            }
-            Some(_) => Ok(resolved),
-            None => Err(self.no_such_file(path)),
-        }
-    }
-
-    /// The error for a path that is not there, or may not be looked at.
-    #[cold]
-    pub(crate) fn no_such_file(&self, path: &[u8]) -> EvalError {
-        if let Err(error) = self.host.check_access(path) {
-            return host_error(error);
-        }
-        let shown = String::from_utf8_lossy(path);
-        EvalError::new(ErrorKind::Host { exit: 1 }, format!("path '{shown}' does not exist"))
-    }
-
-    /// Follows symlinks of the last component, as the reference does for imports.
-    pub(crate) fn resolve_symlinks(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
-        let mut path = path.to_vec();
-        for _ in 0..1024 {
-            match self.host.file_kind(&path).map_err(host_error)? {
-                Some(crate::host::FileKind::Symlink) => {
-                    let target = self.host.read_link(&path).map_err(host_error)?;
-                    path = if target.first() == Some(&b'/') {
-                        crate::coerce::canonical(&target)
-                    } else {
-                        let dir = crate::coerce::dir_of(&path).to_vec();
-                        crate::coerce::canonical(&[&dir[..], b"/", &target].concat())
-                    };
-                }
-                _ => return Ok(path),
-            }
-        }
-        Err(EvalError::new(
-            ErrorKind::Host { exit: 1 },
-            format!(
-                "too many symbolic links encountered while traversing the path '{}'",
-                String::from_utf8_lossy(&path)
-            ),
-        ))
-    }
-
-    /// The value of a file: `import`.
-    pub fn eval_file(&mut self, path: &[u8]) -> EvalResult<Value> {
-        if let Some(value) = self.shared.imports.get(path) {
-            return self.force(value);
-        }
-        if path == builtins::FETCHURL_PATH {
-            let value = self.eval_text(
-                builtins::FETCHURL.as_bytes(),
-                Origin::Internal(builtins::FETCHURL_NAME),
-                b"/",
-            )?;
-            return Ok(self.shared.imports.insert(path.to_vec(), value.keep()));
-        }
-        let file = self.resolve_file(path)?;
-        let value = match self.shared.imports.get(&file) {
-            Some(value) => value,
-            None => {
-                let code = self.compile_file(&file, &[])?;
-                let env = Env::new(None, code.frame_size as usize);
-                Thunk::new(&code.body, env).value()
-            }
-        };
-        let shown = file.clone();
-        let value = self.shared.imports.insert(file, value.keep());
-        self.shared.imports.insert(path.to_vec(), value);
-        self.force(value).map_err(|e| {
-            let text = format!("while evaluating the file '{}':", String::from_utf8_lossy(&shown));
-            e.trace(Pos::NONE, TraceKind::Text(text.into()))
-        })
-    }
-
-    /// The value of a file named on the command line: as [`Vm::eval_file`], but errors do not say which file.
-    pub fn eval_main_file(&mut self, path: &[u8]) -> EvalResult<Value> {
-        let file = self.resolve_file(path)?;
-        let code = self.compile_file(&file, &[])?;
-        self.run(code)
-    }
-
-    /// Reads, parses and compiles a file.
-    pub(crate) fn compile_file(&mut self, file: &[u8], scope: &[Sym]) -> EvalResult<&'static Code> {
-        let text = self.host.read_file(file).map_err(host_error)?;
-        let dir = crate::coerce::dir_of(file).to_vec();
-        self.compile_text(&text, Origin::Path(file.to_vec()), &dir, scope)
-    }
-
-    /// `import` with names of the caller's in scope instead of the builtins' values.
-    pub(crate) fn eval_file_scoped(&mut self, path: &[u8], scope: Attrs) -> EvalResult<Value> {
-        let file = self.resolve_file(path)?;
-        let syms: Vec<Sym> = scope.shape().syms().to_vec();
-        let code = self.compile_file(&file, &syms)?;
-        let env = Env::new(None, code.frame_size as usize);
-        for i in 0..syms.len() {
-            env.set(i as u32, scope.get(i));
-        }
-        self.eval(&code.body, env)
     }
 }
 

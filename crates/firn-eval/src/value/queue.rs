@@ -79,7 +79,7 @@ pub fn take() -> Option<Task> {
                 return None;
             }
             if queue.running < queue.cores {
-                if let Some(task) = queue.tasks.pop_front() {
+                if let Some(task) = queue.tasks.pop_back() {
                     queue.running += 1;
                     return Some(task);
                 }

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub const MAX_THREADS: usize = 256;
 const SHARDS: usize = 64;
 /// How often a thunk is looked at before its thread is left to the system.
-const SPINS: usize = 200;
+const SPINS: usize = 3000;
 
 static SEVERAL: AtomicBool = AtomicBool::new(false);
 static SHARD: [(Mutex<()>, Condvar); SHARDS] = [const { (Mutex::new(()), Condvar::new()) }; SHARDS];
