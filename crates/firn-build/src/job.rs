@@ -5,7 +5,7 @@ use crate::cgroup::Cgroup;
 use crate::config::{BuildConfig, ExternalBuilder};
 use crate::environment::Surroundings;
 use crate::external;
-use crate::log::{LogFile, LogLines, show_line};
+use crate::log::{LogFile, LogLines, Shown};
 use crate::nested::{self, BuildScope, Nested};
 use crate::outputs::{Planned, Registration, input_rewrites, scratch_path};
 use crate::place::{BuildDir, SandboxRoot};
@@ -381,7 +381,7 @@ impl Job<'_> {
             false => None,
         };
         let mut lines = LogLines::new(self.config.log_lines);
-        let mut sink = |line: &[u8]| show_line(line, &activity, self.logger);
+        let mut sink = Shown { activity: &activity, logger: self.logger };
         let begin = Instant::now();
         let mut last_output = begin;
         let mut size = 0u64;

@@ -4,6 +4,7 @@ use crate::text::io_failure;
 use firn_archive::BzipWriter;
 use firn_scheduler::BuildFailure;
 use firn_store::activity::{Activity, Logger, ResultType, Verbosity};
+use memchr::memmem::Finder;
 use serde_json::Value;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
@@ -16,6 +17,18 @@ use std::sync::Arc;
 /// newlines does not fill the memory.
 const MAX_LINE: usize = 64 * 1024;
 
+/// Where lines of output go.
+pub(crate) trait LineSink {
+    /// One line, without its newline. Whether it is part of the log rather than a message to the program.
+    fn line(&mut self, line: &[u8]) -> bool;
+
+    /// Lines that are all part of the log, each with its newline.
+    fn lines(&mut self, lines: &[u8]);
+}
+
+/// What lines begin with that are messages to the program.
+const MESSAGE: &[u8] = b"@nix ";
+
 /// Splits output into lines, and keeps the last ones for the error message.
 pub(crate) struct LogLines {
     /// The line that is not ended yet, of which what is before `column` will stay.
@@ -23,46 +36,66 @@ pub(crate) struct LogLines {
     column: usize,
     tail: VecDeque<Vec<u8>>,
     keep: usize,
+    messages: Finder<'static>,
 }
 
 impl LogLines {
     pub fn new(keep: usize) -> LogLines {
-        LogLines { line: Vec::new(), column: 0, tail: VecDeque::new(), keep }
+        LogLines {
+            line: Vec::new(),
+            column: 0,
+            tail: VecDeque::new(),
+            keep,
+            messages: Finder::new(b"\n@nix "),
+        }
     }
 
     /// Takes output in; hands each whole line to `sink`. A carriage return starts the line anew.
-    pub fn feed(&mut self, mut data: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+    pub fn feed(&mut self, mut data: &[u8], sink: &mut dyn LineSink) {
         while !data.is_empty() {
+            if self.line.is_empty() {
+                data = self.feed_plain(data, sink);
+            }
             let (text, end) = match memchr::memchr2(b'\n', b'\r', data) {
                 Some(at) => (&data[..at], Some(data[at])),
                 None => (data, None),
             };
             data = data.get(text.len() + 1..).unwrap_or_default();
+            self.put(text, sink);
             match end {
-                // Most lines come in one piece.
-                Some(b'\n') if self.line.is_empty() && text.len() <= MAX_LINE => self.give(text, sink),
-                Some(b'\n') => {
-                    self.put(text, sink);
-                    self.end_line(sink);
-                }
-                Some(_) => {
-                    self.put(text, sink);
-                    self.column = 0;
-                }
-                None => self.put(text, sink),
+                Some(b'\n') => self.end_line(sink),
+                Some(_) => self.column = 0,
+                None => {}
             }
         }
     }
 
+    /// Hands on all whole lines at once where nothing has to be looked at more closely; gives back what is left.
+    fn feed_plain<'d>(&mut self, data: &'d [u8], sink: &mut dyn LineSink) -> &'d [u8] {
+        let limit = data.len().min(MAX_LINE);
+        let end = memchr::memchr(b'\r', &data[..limit]).unwrap_or(limit);
+        let Some(end) = memchr::memrchr(b'\n', &data[..end]) else { return data };
+        let (mut lines, mut rest) = data.split_at(end + 1);
+        if lines.starts_with(MESSAGE) {
+            return data;
+        }
+        if let Some(message) = self.messages.find(lines) {
+            (lines, rest) = data.split_at(message + 1);
+        }
+        sink.lines(lines);
+        self.keep_last(lines);
+        rest
+    }
+
     /// The output ended, perhaps within a line.
-    pub fn finish(&mut self, sink: &mut dyn FnMut(&[u8]) -> bool) {
+    pub fn finish(&mut self, sink: &mut dyn LineSink) {
         if !self.line.is_empty() {
             self.end_line(sink);
         }
     }
 
     /// Writes over the line from the column on.
-    fn put(&mut self, mut text: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
+    fn put(&mut self, mut text: &[u8], sink: &mut dyn LineSink) {
         while !text.is_empty() {
             if self.column >= MAX_LINE {
                 self.end_line(sink);
@@ -76,19 +109,29 @@ impl LogLines {
         }
     }
 
-    fn end_line(&mut self, sink: &mut dyn FnMut(&[u8]) -> bool) {
+    fn end_line(&mut self, sink: &mut dyn LineSink) {
         let mut line = std::mem::take(&mut self.line);
         line.truncate(self.column);
         self.column = 0;
-        self.give(&line, sink);
+        if sink.line(&line) {
+            self.keep_line(&line);
+        }
         line.clear();
         self.line = line;
     }
 
-    fn give(&mut self, line: &[u8], sink: &mut dyn FnMut(&[u8]) -> bool) {
-        if !sink(line) {
-            return;
+    /// Keeps the last of many lines.
+    fn keep_last(&mut self, lines: &[u8]) {
+        let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+        let mut ends = memchr::memrchr_iter(b'\n', lines);
+        // What comes before the last so many ends of lines is forgotten anyway.
+        let from = self.keep.checked_sub(1).and_then(|skip| ends.nth(skip)).map_or(0, |at| at + 1);
+        for line in lines[from..].split(|byte| *byte == b'\n') {
+            self.keep_line(line);
         }
+    }
+
+    fn keep_line(&mut self, line: &[u8]) {
         // The place of the line that drops out is used again.
         let mut place = match self.tail.len() < self.keep {
             true => Vec::new(),
@@ -106,24 +149,36 @@ impl LogLines {
     }
 }
 
-/// Shows a line, or does what it says where it is a message to the program (`@nix {…}`). Whether it was a plain line;
-/// messages that make no sense are shown as such, and said to be bad.
-pub(crate) fn show_line(line: &[u8], activity: &Activity, logger: &Arc<dyn Logger>) -> bool {
-    if let Some(text) = line.strip_prefix(b"@nix ") {
-        match serde_json::from_slice::<Value>(text) {
-            Ok(message) => match obey(&message, activity, logger) {
-                Ok(()) => return false,
-                Err(why) => logger
-                    .warn(&format!("Unable to handle a JSON message from the derivation builder: {why}")),
-            },
-            Err(e) => logger.log(
-                Verbosity::Error,
-                format!("bad JSON log message from the derivation builder: {e}").as_bytes(),
-            ),
+/// Shows a build's lines, and does what those say that are messages to the program (`@nix {…}`). Messages that make no
+/// sense are shown as such, and said to be bad.
+pub(crate) struct Shown<'a> {
+    pub activity: &'a Activity,
+    pub logger: &'a Arc<dyn Logger>,
+}
+
+impl LineSink for Shown<'_> {
+    fn line(&mut self, line: &[u8]) -> bool {
+        if let Some(text) = line.strip_prefix(MESSAGE) {
+            match serde_json::from_slice::<Value>(text) {
+                Ok(message) => match obey(&message, self.activity, self.logger) {
+                    Ok(()) => return false,
+                    Err(why) => self
+                        .logger
+                        .warn(&format!("Unable to handle a JSON message from the derivation builder: {why}")),
+                },
+                Err(e) => self.logger.log(
+                    Verbosity::Error,
+                    format!("bad JSON log message from the derivation builder: {e}").as_bytes(),
+                ),
+            }
         }
+        self.activity.result(ResultType::BuildLogLine, &[line.into()]);
+        true
     }
-    activity.result(ResultType::BuildLogLine, &[line.into()]);
-    true
+
+    fn lines(&mut self, lines: &[u8]) {
+        self.activity.build_log(lines);
+    }
 }
 
 /// Does what a builder's message says. Activities of builders are not shown.
@@ -200,20 +255,43 @@ impl LogFile {
 mod tests {
     use super::*;
 
+    /// Lines that were seen; messages are marked.
+    #[derive(Default)]
+    struct Seen(Vec<String>);
+
+    impl LineSink for Seen {
+        fn line(&mut self, line: &[u8]) -> bool {
+            let is_message = line.starts_with(MESSAGE);
+            let mark = if is_message { "!" } else { "" };
+            self.0.push(format!("{mark}{}", String::from_utf8_lossy(line)));
+            !is_message
+        }
+
+        fn lines(&mut self, lines: &[u8]) {
+            assert!(lines.ends_with(b"\n"));
+            for line in lines.strip_suffix(b"\n").unwrap_or_default().split(|byte| *byte == b'\n') {
+                assert!(!line.starts_with(MESSAGE));
+                self.0.push(String::from_utf8_lossy(line).into_owned());
+            }
+        }
+    }
+
     #[track_caller]
     fn check(chunks: &[&str], expected: &[&str]) {
         let mut lines = LogLines::new(2);
-        let mut seen = Vec::new();
-        let mut sink = |line: &[u8]| {
-            seen.push(String::from_utf8_lossy(line).into_owned());
-            true
-        };
+        let mut seen = Seen::default();
         for chunk in chunks {
-            lines.feed(chunk.as_bytes(), &mut sink);
+            lines.feed(chunk.as_bytes(), &mut seen);
         }
-        lines.finish(&mut sink);
-        assert_eq!(seen, expected);
-        assert!(lines.tail().len() <= 2);
+        lines.finish(&mut seen);
+        assert_eq!(seen.0, expected);
+        let log: Vec<&str> = expected.iter().copied().filter(|line| !line.starts_with('!')).collect();
+        let tail: Vec<&str> = lines.tail().map(|line| std::str::from_utf8(line).unwrap()).collect();
+        assert_eq!(tail, log[log.len().saturating_sub(2)..]);
+        let whole = chunks.concat();
+        if chunks.len() > 1 {
+            check(&[&whole], expected);
+        }
     }
 
     #[test]
@@ -224,18 +302,20 @@ mod tests {
         check(&["\n"], &[""]);
         check(&["x\r\n"], &[""]);
         check(&[""], &[]);
+        check(&["a\nb\nc\nd\n", "e\nx\ry\nz\n"], &["a", "b", "c", "d", "e", "y", "z"]);
+        check(
+            &["@nix 1\na\n@nix 2\n", "@nix 3\nb\n@ni", "x 4"],
+            &["!@nix 1", "a", "!@nix 2", "!@nix 3", "b", "!@nix 4"],
+        );
+        check(&["a @nix 1\n\n\n"], &["a @nix 1", "", ""]);
     }
 
     #[test]
     fn endless_lines_are_cut() {
         let mut lines = LogLines::new(3);
-        let mut count = 0;
-        lines.feed(&vec![b'x'; MAX_LINE * 3], &mut |line| {
-            assert_eq!(line.len(), MAX_LINE);
-            count += 1;
-            true
-        });
-        assert_eq!(count, 2);
+        let mut seen = Seen::default();
+        lines.feed(&vec![b'x'; MAX_LINE * 3], &mut seen);
+        assert_eq!(seen.0.iter().map(String::len).collect::<Vec<_>>(), [MAX_LINE; 2]);
     }
 
     #[track_caller]

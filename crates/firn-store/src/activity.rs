@@ -174,6 +174,15 @@ pub struct ActivityStart<'a> {
     pub parent: ActivityId,
 }
 
+/// A build that is to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announced {
+    /// The derivation's full path.
+    pub path: String,
+    /// Those of its inputs that are to be built first, by their full paths.
+    pub inputs: Vec<String>,
+}
+
 /// Shows or forwards messages and progress. Calls may come from any thread, and never fail: what cannot be
 /// shown is dropped.
 pub trait Logger: Send + Sync {
@@ -188,9 +197,22 @@ pub trait Logger: Send + Sync {
     fn stop(&self, id: ActivityId);
     fn result(&self, id: ActivityId, kind: ResultType, fields: &[Field]);
 
-    /// Tells of derivations that are about to be built, by their full paths.
-    fn announce(&self, builds: &[String]) {
+    /// Lines of a build's log that came at once, each with a newline after it.
+    fn build_log(&self, id: ActivityId, lines: &[u8]) {
+        for line in lines.split_inclusive(|byte| *byte == b'\n') {
+            let line = line.strip_suffix(b"\n").unwrap_or(line);
+            self.result(id, ResultType::BuildLogLine, &[line.into()]);
+        }
+    }
+
+    /// Tells of derivations that are about to be built.
+    fn announce(&self, builds: &[Announced]) {
         let _ = builds;
+    }
+
+    /// Whether [`Logger::announce`] leads to anything: finding out takes time.
+    fn wants_announcements(&self) -> bool {
+        false
     }
 
     /// Clears what is on the screen for progress, until [`Logger::resume`]; calls nest.
@@ -275,6 +297,11 @@ impl Activity {
 
     pub fn result(&self, kind: ResultType, fields: &[Field]) {
         self.logger.result(self.id, kind, fields);
+    }
+
+    /// Lines of a log, each with a newline after it.
+    pub fn build_log(&self, lines: &[u8]) {
+        self.logger.build_log(self.id, lines);
     }
 
     /// How far the activity is: in units of its own (bytes, builds, paths).

@@ -6,6 +6,15 @@
 /// carriage returns and bells go. At most `width` columns are kept, sequences not counted.
 pub fn filter(text: &[u8], keep_colours: bool, width: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(text.len());
+    filter_into(text, keep_colours, width, &mut out);
+    out
+}
+
+/// [`filter`], appending to `out`.
+pub fn filter_into(text: &[u8], keep_colours: bool, width: usize, out: &mut Vec<u8>) {
+    if text.len() <= width && is_plain(text) {
+        return out.extend_from_slice(text);
+    }
     let mut column = 0;
     let mut at = 0;
     while let Some(&byte) = text.get(at) {
@@ -21,7 +30,7 @@ pub fn filter(text: &[u8], keep_colours: bool, width: usize) -> Vec<u8> {
             }
             b'\t' => loop {
                 if column == width {
-                    return out;
+                    return;
                 }
                 column += 1;
                 out.push(b' ');
@@ -34,7 +43,7 @@ pub fn filter(text: &[u8], keep_colours: bool, width: usize) -> Vec<u8> {
                 let (columns, bytes) = columns_of(&text[at..]);
                 column += columns;
                 if column > width {
-                    return out;
+                    return;
                 }
                 out.extend_from_slice(&text[at..at + bytes]);
                 at += bytes;
@@ -43,7 +52,13 @@ pub fn filter(text: &[u8], keep_colours: bool, width: usize) -> Vec<u8> {
         }
         at += 1;
     }
-    out
+}
+
+/// Whether every byte is a character of its own, one column wide.
+pub fn is_plain(text: &[u8]) -> bool {
+    // All of a piece at once, rather than up to the first that is not.
+    let plain = |piece: &[u8]| piece.iter().fold(true, |all, byte| all & (0x20..0x7f).contains(byte));
+    text.chunks(256).all(plain)
 }
 
 /// How many columns the first character takes, and how many bytes. What is no character takes one each.

@@ -3,6 +3,7 @@
 use super::write_stderr;
 use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -34,11 +35,20 @@ impl JsonLogger {
         // Scripts look for parts of lines, so members come in the reference's order.
         let mut value = value.clone();
         value.sort_all_objects();
+        self.write_lines(&format!("{}{value}\n", self.prefix()));
+    }
+
+    /// What lines begin with.
+    fn prefix(&self) -> &'static str {
+        if matches!(self.target, Target::Stderr) { "@nix " } else { "" }
+    }
+
+    fn write_lines(&self, text: &str) {
         match &self.target {
-            Target::Stderr => write_stderr(format!("@nix {value}\n").as_bytes()),
+            Target::Stderr => write_stderr(text.as_bytes()),
             Target::File(file) => {
                 if let Ok(mut file) = file.lock() {
-                    let _ = file.write_all(format!("{value}\n").as_bytes());
+                    let _ = file.write_all(text.as_bytes());
                 }
             }
         }
@@ -81,6 +91,19 @@ impl Logger for JsonLogger {
 
     fn stop(&self, id: ActivityId) {
         self.write(&json!({ "action": "stop", "id": id }));
+    }
+
+    fn build_log(&self, id: ActivityId, lines: &[u8]) {
+        let mut out = String::with_capacity(lines.len() * 2);
+        let (prefix, kind) = (self.prefix(), ResultType::BuildLogLine as u16);
+        for line in lines.strip_suffix(b"\n").unwrap_or(lines).split(|byte| *byte == b'\n') {
+            let line = Value::from(String::from_utf8_lossy(line));
+            let _ = writeln!(
+                out,
+                "{prefix}{{\"action\":\"result\",\"fields\":[{line}],\"id\":{id},\"type\":{kind}}}"
+            );
+        }
+        self.write_lines(&out);
     }
 
     fn result(&self, id: ActivityId, kind: ResultType, fields: &[Field]) {

@@ -3,11 +3,13 @@
 mod bar;
 mod json;
 mod plain;
+mod progress;
 mod times;
 mod tree;
+mod waiting;
 
 use crate::args::LogFormat;
-use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
+use firn_store::activity::{ActivityId, ActivityStart, Announced, Field, Logger, ResultType, Verbosity};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -83,8 +85,15 @@ impl Logger for Tee {
         self.0.result(id, kind, fields);
         self.1.result(id, kind, fields);
     }
-    fn announce(&self, builds: &[String]) {
+    fn build_log(&self, id: ActivityId, lines: &[u8]) {
+        self.0.build_log(id, lines);
+        self.1.build_log(id, lines);
+    }
+    fn announce(&self, builds: &[Announced]) {
         self.0.announce(builds);
+    }
+    fn wants_announcements(&self) -> bool {
+        self.0.wants_announcements()
     }
     fn pause(&self) {
         self.0.pause();

@@ -21,6 +21,11 @@ impl PlainLogger {
 
     fn write(&self, level: Verbosity, message: &[u8]) {
         let mut line = Vec::with_capacity(message.len() + 4);
+        self.put(level, message, &mut line);
+        write_stderr(&line);
+    }
+
+    fn put(&self, level: Verbosity, message: &[u8], out: &mut Vec<u8>) {
         if self.systemd {
             let priority: &[u8] = match level {
                 Verbosity::Error => b"<3>",
@@ -29,11 +34,10 @@ impl PlainLogger {
                 Verbosity::Talkative | Verbosity::Chatty => b"<6>",
                 Verbosity::Debug | Verbosity::Vomit => b"<7>",
             };
-            line.extend_from_slice(priority);
+            out.extend_from_slice(priority);
         }
-        line.extend_from_slice(&ansi::filter(message, self.colours, usize::MAX));
-        line.push(b'\n');
-        write_stderr(&line);
+        ansi::filter_into(message, self.colours, usize::MAX, out);
+        out.push(b'\n');
     }
 }
 
@@ -65,6 +69,17 @@ impl Logger for PlainLogger {
             }
             _ => {}
         }
+    }
+
+    fn build_log(&self, _: ActivityId, lines: &[u8]) {
+        if !self.build_logs {
+            return;
+        }
+        let mut out = Vec::with_capacity(lines.len());
+        for line in lines.strip_suffix(b"\n").unwrap_or(lines).split(|byte| *byte == b'\n') {
+            self.put(Verbosity::Error, line, &mut out);
+        }
+        write_stderr(&out);
     }
 
     fn shows_build_logs(&self) -> bool {

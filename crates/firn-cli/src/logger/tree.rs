@@ -4,12 +4,14 @@
 //! Everything else is written above it. It is redrawn when something happens, at most every 50 ms, and by a thread of
 //! its own twice a second, so that durations move; it folds to nothing when the logger goes.
 
-use super::bar::{int_field, package_name, path_name, status, text_field};
+use super::progress::{Progress, Running, package_name, path_name};
 use super::times::BuildTimes;
+use super::waiting::Waiting;
 use super::write_stderr;
-use firn_store::activity::{ActivityId, ActivityStart, ActivityType, Field, Logger, ResultType, Verbosity};
+use firn_store::activity::{
+    ActivityId, ActivityStart, ActivityType, Announced, Field, Logger, ResultType, Verbosity,
+};
 use firn_store::ansi;
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,29 +19,13 @@ const REDRAW: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_millis(500);
 /// Builds and downloads that are shown at most; on a small terminal fewer.
 const MAX_LINES: usize = 12;
-
-struct Running {
-    kind: ActivityType,
-    /// The full name, and that without a version.
-    name: String,
-    package: String,
-    machine: String,
-    text: String,
-    phase: String,
-    last_line: Vec<u8>,
-    since: Instant,
-    counts: [u64; 4],
-    expects: BTreeMap<u64, u64>,
-    parent: ActivityId,
-}
+/// Builds that wait that are shown with what they wait for.
+const MAX_WAITING: usize = 4;
 
 #[derive(Default)]
 struct State {
-    running: BTreeMap<ActivityId, Running>,
-    ended: BTreeMap<u16, (u64, u64)>,
-    expected: BTreeMap<u64, u64>,
-    /// Names of builds that were announced and have not begun.
-    waiting: BTreeSet<String>,
+    progress: Progress,
+    waiting: Waiting,
     times: BuildTimes,
     begun: Option<Instant>,
     paused: usize,
@@ -73,7 +59,7 @@ fn tick(screen: &Weak<Screen>) {
         std::thread::sleep(TICK);
         let Some(screen) = screen.upgrade() else { return };
         let mut state = screen.lock();
-        if !state.running.is_empty() {
+        if !state.progress.running.is_empty() {
             screen.draw(&mut state, true);
         }
     }
@@ -85,10 +71,12 @@ impl Screen {
     }
 
     /// Writes a message where the progress was, and the progress below it.
-    fn write(&self, state: &mut State, message: &[u8]) {
+    fn write<M: AsRef<[u8]>>(&self, state: &mut State, messages: &[M]) {
         let mut out = erase(state);
-        out.extend_from_slice(&ansi::filter(message, true, usize::MAX));
-        out.extend_from_slice(b"\x1b[0m\n");
+        for message in messages {
+            ansi::filter_into(message.as_ref(), true, usize::MAX, &mut out);
+            out.extend_from_slice(b"\x1b[0m\n");
+        }
         write_stderr(&out);
         self.draw(state, true);
     }
@@ -106,7 +94,7 @@ impl Screen {
         let mut out = erase(state);
         for line in &lines {
             // One column less: some terminals wrap at the last.
-            out.extend_from_slice(&ansi::filter(line, true, width.saturating_sub(1)));
+            ansi::filter_into(line, true, width.saturating_sub(1), &mut out);
             out.extend_from_slice(b"\x1b[0m\n");
         }
         state.lines = lines.len();
@@ -145,12 +133,8 @@ fn is_shown(running: &Running) -> bool {
 /// The lines, of which at most `limit` are for single activities.
 fn render(state: &State, limit: usize, now: Instant) -> Vec<Vec<u8>> {
     let shown: Vec<(&ActivityId, &Running)> =
-        state.running.iter().filter(|(_, running)| is_shown(running)).collect();
-    let totals = status(
-        &state.ended,
-        &state.expected,
-        state.running.values().map(|running| (running.kind, running.counts)),
-    );
+        state.progress.running.iter().filter(|(_, running)| is_shown(running)).collect();
+    let totals = state.progress.status();
     if shown.is_empty() && totals.is_empty() {
         return Vec::new();
     }
@@ -162,12 +146,7 @@ fn render(state: &State, limit: usize, now: Instant) -> Vec<Vec<u8>> {
     if left_out > 0 {
         lines.push(format!("\x1b[2m  … and {left_out} more\x1b[0m").into_bytes());
     }
-    if !state.waiting.is_empty() && limit > 2 {
-        let names: Vec<&str> = state.waiting.iter().take(8).map(|name| package_name(name)).collect();
-        let more = state.waiting.len().saturating_sub(names.len());
-        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-        lines.push(format!("\x1b[2m  waiting: {}{more}\x1b[0m", names.join(", ")).into_bytes());
-    }
+    lines.extend(state.waiting.lines(limit.saturating_sub(shown.len().min(limit)).clamp(1, MAX_WAITING)));
     let mut last = if totals.is_empty() { String::new() } else { format!("[{totals}]") };
     if let Some(begun) = state.begun {
         last.push_str(&format!(" {}", duration(now.saturating_duration_since(begun))));
@@ -205,7 +184,7 @@ fn line(state: &State, id: ActivityId, running: &Running, now: Instant) -> Vec<u
         text.push_str(&format!("\x1b[2m of about {}\x1b[0m", duration(expected)));
     }
     // Bytes are reported by the activities below.
-    let below = state.running.values().filter(|other| other.parent == id).map(|other| other.counts);
+    let below = state.progress.running.values().filter(|other| other.parent == id).map(|other| other.counts);
     let [done, expected] = std::iter::once(running.counts)
         .chain(below)
         .fold([0, 0], |[done, expected], counts| [done + counts[0], expected + counts[1]]);
@@ -227,15 +206,15 @@ fn remaining(state: &State, now: Instant) -> Option<Duration> {
     let mut all = Duration::ZERO;
     let mut longest = Duration::ZERO;
     let mut count = 0u32;
-    for running in state.running.values().filter(|running| running.kind == ActivityType::Build) {
+    for running in state.progress.running.values().filter(|running| running.kind == ActivityType::Build) {
         let expected = state.times.expected(&running.package)?;
         let left = expected.saturating_sub(now.saturating_duration_since(running.since));
         all += left;
         longest = longest.max(left);
         count += 1;
     }
-    for name in &state.waiting {
-        let expected = state.times.expected(package_name(name))?;
+    for path in state.waiting.paths() {
+        let expected = state.times.expected(package_name(path_name(path)))?;
         all += expected;
         longest = longest.max(expected);
     }
@@ -249,25 +228,20 @@ impl Logger for TreeLogger {
 
     fn log(&self, level: Verbosity, message: &[u8]) {
         if level <= self.screen.verbosity {
-            self.screen.write(&mut self.screen.lock(), message);
+            self.screen.write(&mut self.screen.lock(), &[message]);
         }
     }
 
     fn start(&self, activity: &ActivityStart<'_>) {
         let screen = &self.screen;
         let mut state = screen.lock();
-        let path = text_field(activity.fields, 0);
-        let name = path_name(&path).to_owned();
-        if activity.kind == ActivityType::Build {
-            state.waiting.remove(&name);
-        }
         // Builds are lines of their own; whoever wants more has asked for it.
         let is_line = matches!(activity.kind, ActivityType::Build | ActivityType::BuildWaiting);
         if activity.level <= screen.verbosity
             && !activity.text.is_empty()
             && (!is_line || screen.verbosity > Verbosity::Info)
         {
-            screen.write(&mut state, format!("{}...", activity.text).as_bytes());
+            screen.write(&mut state, &[format!("{}...", activity.text)]);
         }
         if state.begun.is_none() {
             state.begun = Some(Instant::now());
@@ -275,36 +249,23 @@ impl Logger for TreeLogger {
             // Without it, durations stand still.
             let _ = std::thread::Builder::new().name("progress".into()).spawn(move || tick(&weak));
         }
-        let running = Running {
-            kind: activity.kind,
-            package: package_name(&name).to_owned(),
-            name,
-            machine: text_field(activity.fields, 1),
-            text: activity.text.to_owned(),
-            phase: String::new(),
-            last_line: Vec::new(),
-            since: Instant::now(),
-            counts: [0; 4],
-            expects: BTreeMap::new(),
-            parent: activity.parent,
-        };
-        state.running.insert(activity.id, running);
+        state.progress.start(activity);
+        if activity.kind == ActivityType::Build
+            && let State { progress, waiting, .. } = &mut *state
+            && let Some(running) = progress.running.get(&activity.id)
+        {
+            waiting.begun(&running.path);
+        }
         screen.draw(&mut state, false);
     }
 
     fn stop(&self, id: ActivityId) {
         let mut state = self.screen.lock();
-        if let Some(running) = state.running.remove(&id) {
-            let ended = state.ended.entry(running.kind as u16).or_default();
-            ended.0 += running.counts[0];
-            ended.1 += running.counts[3];
-            for (kind, amount) in running.expects {
-                let expected = state.expected.entry(kind).or_default();
-                *expected = expected.saturating_sub(amount);
-            }
-            if running.kind == ActivityType::Build {
-                state.times.note(&running.package, running.since.elapsed());
-            }
+        if let Some(running) = state.progress.stop(id)
+            && running.kind == ActivityType::Build
+        {
+            state.waiting.ended(&running.path);
+            state.times.note(&running.package, running.since.elapsed());
         }
         self.screen.draw(&mut state, false);
     }
@@ -312,44 +273,30 @@ impl Logger for TreeLogger {
     fn result(&self, id: ActivityId, kind: ResultType, fields: &[Field]) {
         let screen = &self.screen;
         let mut state = screen.lock();
-        match kind {
-            ResultType::BuildLogLine | ResultType::PostBuildLogLine => {
-                let Some(Field::Text(line)) = fields.first() else { return };
-                let Some(running) = state.running.get_mut(&id) else { return };
-                if screen.build_logs {
-                    let name = if running.package.is_empty() { "unnamed" } else { &running.package };
-                    let mark = if kind == ResultType::PostBuildLogLine { " (post)> " } else { "> " };
-                    let mut message = format!("\x1b[2m{name}{mark}\x1b[0m").into_bytes();
-                    message.extend_from_slice(line);
-                    return screen.write(&mut state, &message);
-                }
-                running.last_line.clone_from(line);
+        match (kind, fields.first()) {
+            (ResultType::BuildLogLine | ResultType::PostBuildLogLine, Some(Field::Text(line)))
+                if screen.build_logs =>
+            {
+                let lines = state.progress.named_lines(id, kind, line);
+                screen.write(&mut state, &lines);
             }
-            ResultType::SetPhase => {
-                if let Some(running) = state.running.get_mut(&id) {
-                    running.phase = text_field(fields, 0);
-                }
+            _ => {
+                state.progress.report(id, kind, fields);
+                screen.draw(&mut state, false);
             }
-            ResultType::FetchStatus => {
-                if let Some(running) = state.running.get_mut(&id) {
-                    running.last_line = text_field(fields, 0).into_bytes();
-                }
-            }
-            ResultType::Progress => {
-                if let Some(running) = state.running.get_mut(&id) {
-                    running.counts = std::array::from_fn(|index| int_field(fields, index));
-                }
-            }
-            ResultType::SetExpected => {
-                let (kind, amount) = (int_field(fields, 0), int_field(fields, 1));
-                let before =
-                    state.running.get_mut(&id).and_then(|running| running.expects.insert(kind, amount));
-                let expected = state.expected.entry(kind).or_default();
-                *expected = expected.saturating_sub(before.unwrap_or(0)) + amount;
-            }
-            ResultType::FileLinked | ResultType::UntrustedPath | ResultType::CorruptedPath => {}
         }
-        screen.draw(&mut state, false);
+    }
+
+    fn build_log(&self, id: ActivityId, lines: &[u8]) {
+        let screen = &self.screen;
+        let mut state = screen.lock();
+        if screen.build_logs {
+            let lines = state.progress.named_lines(id, ResultType::BuildLogLine, lines);
+            screen.write(&mut state, &lines);
+        } else {
+            state.progress.report_lines(id, lines);
+            screen.draw(&mut state, false);
+        }
     }
 
     fn pause(&self) {
@@ -371,9 +318,12 @@ impl Logger for TreeLogger {
         self.screen.build_logs
     }
 
-    fn announce(&self, builds: &[String]) {
-        let mut state = self.screen.lock();
-        state.waiting.extend(builds.iter().map(|path| path_name(path).to_owned()));
+    fn announce(&self, builds: &[Announced]) {
+        self.screen.lock().waiting.announce(builds);
+    }
+
+    fn wants_announcements(&self) -> bool {
+        true
     }
 }
 
@@ -393,19 +343,10 @@ mod tests {
     use super::*;
 
     fn running(kind: ActivityType, name: &str, since: Instant) -> Running {
-        Running {
-            kind,
-            name: name.to_owned(),
-            package: package_name(name).to_owned(),
-            machine: String::new(),
-            text: String::new(),
-            phase: String::new(),
-            last_line: Vec::new(),
-            since,
-            counts: [0; 4],
-            expects: BTreeMap::new(),
-            parent: 0,
-        }
+        let fields = [format!("/s/0-{name}.drv").into()];
+        let (level, text) = (Verbosity::Info, "");
+        let start = ActivityStart { id: 0, level, kind, text, fields: &fields, parent: 0 };
+        Running { since, ..Running::new(&start) }
     }
 
     #[track_caller]
@@ -427,26 +368,32 @@ mod tests {
         let mut hello = running(ActivityType::Build, "hello-2.10", begun);
         hello.phase = "buildPhase".into();
         hello.last_line = b"gcc -c hello.c".to_vec();
-        state.running.insert(2, hello);
+        state.progress.running.insert(2, hello);
         let mut builds = running(ActivityType::Builds, "", begun);
         builds.counts = [1, 3, 1, 0];
-        state.running.insert(1, builds);
-        state.waiting.insert("gcc-wrapper-4.8".into());
+        state.progress.running.insert(1, builds);
+        let path = |name: &str| format!("/s/0-{name}.drv");
+        state.waiting.announce(&[
+            Announced { path: path("hello-2.10"), inputs: Vec::new() },
+            Announced { path: path("gcc-wrapper-4.8"), inputs: vec![path("hello-2.10")] },
+        ]);
+        state.waiting.begun(&path("hello-2.10"));
         let first = "▸ hello-2.10 (buildPhase) 1m05s: gcc -c hello.c";
-        check(&state, now, &[first, "  waiting: gcc-wrapper", "[1/1/3 built] 1m05s"]);
+        let waits = "  gcc-wrapper-4.8 waits for hello";
+        check(&state, now, &[first, waits, "[1/1/3 built] 1m05s"]);
         // Estimates are shown where all are known.
         state.times.note("hello", Duration::from_secs(100));
         let first = "▸ hello-2.10 (buildPhase) 1m05s of about 1m40s: gcc -c hello.c";
-        check(&state, now, &[first, "  waiting: gcc-wrapper", "[1/1/3 built] 1m05s"]);
+        check(&state, now, &[first, waits, "[1/1/3 built] 1m05s"]);
         state.times.note("gcc-wrapper", Duration::from_secs(10));
-        check(&state, now, &[first, "  waiting: gcc-wrapper", "[1/1/3 built] 1m05s, about 45s left"]);
+        check(&state, now, &[first, waits, "[1/1/3 built] 1m05s, about 45s left"]);
         // Many are cut.
         for id in 10..20 {
-            state.running.insert(id, running(ActivityType::Substitute, "x", now));
+            state.progress.running.insert(id, running(ActivityType::Substitute, "x", now));
         }
         let x = "↓ x 0s";
         let more = "  … and 8 more";
         let last = "[1/1/3 built] 1m05s, about 45s left";
-        check(&state, now, &[first, x, x, more, "  waiting: gcc-wrapper", last]);
+        check(&state, now, &[first, x, x, more, waits, last]);
     }
 }

@@ -5,7 +5,7 @@ use super::{Line, unknown_flag};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::{DerivedPath, StorePath};
-use firn_store::activity::Verbosity;
+use firn_store::activity::{Announced, Verbosity};
 use firn_store::{BuildMode, Missing, Store, topo_sort_paths};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -143,6 +143,26 @@ impl<'a> Roots<'a> {
     }
 }
 
+/// What is to be built, each with what it waits for.
+fn announcements(
+    context: &Context,
+    store: &dyn Store,
+    builds: &BTreeSet<StorePath>,
+) -> CliResult<Vec<Announced>> {
+    let show = |path: &StorePath| store.store_dir().display(path);
+    let mut announced = Vec::with_capacity(builds.len());
+    for path in builds {
+        // What cannot be read fails in its turn.
+        let drv = context.block_on(store.read_derivation(path))?;
+        let inputs = drv.map_or_else(
+            |_| Vec::new(),
+            |drv| drv.input_drvs.keys().filter(|input| builds.contains(*input)).map(show).collect(),
+        );
+        announced.push(Announced { path: show(path), inputs });
+    }
+    Ok(announced)
+}
+
 /// Says what is going to be built and fetched.
 pub fn print_missing(
     context: &Context,
@@ -160,8 +180,9 @@ pub fn print_missing(
         }
         let sorted = context.block_on(topo_sort_paths(store, &missing.will_build))??;
         sorted.iter().rev().for_each(show);
-        let shown: Vec<String> = sorted.iter().map(|path| store.store_dir().display(path)).collect();
-        context.logger.announce(&shown);
+        if context.logger.wants_announcements() {
+            context.logger.announce(&announcements(context, store, &missing.will_build)?);
+        }
     }
     if !missing.will_substitute.is_empty() {
         let sizes =
