@@ -120,6 +120,11 @@ impl Graph {
         }
     }
 
+    /// How many goals there are.
+    pub fn len(&self) -> usize {
+        self.goals.len()
+    }
+
     /// The goal for `target`, if there is one.
     pub fn find(&self, target: &Target) -> Option<&Goal> {
         self.by_target.get(target).map(|id| self.get(*id))

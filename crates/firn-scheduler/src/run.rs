@@ -20,6 +20,10 @@ use tokio_util::sync::CancellationToken;
 /// The outputs of derivations that became known in this run, for resolution.
 type Known = BTreeMap<(StorePath, String), StorePath>;
 
+/// With more goals than these, derivations of those that wait are read again when their turn comes: they are most of what
+/// a goal takes.
+const KEPT_DERIVATIONS: usize = 1000;
+
 pub(crate) struct Run<'a> {
     pub(crate) scheduler: &'a Scheduler,
     mode: BuildMode,
@@ -346,6 +350,16 @@ impl<'a> Run<'a> {
         self.wait_for_inputs(id, &drv).await
     }
 
+    /// The derivation of a goal, read again where it was not kept.
+    async fn derivation(&self, id: GoalId) -> StoreResult<Arc<Derivation>> {
+        let goal = self.graph.get(id);
+        if let Some(drv) = &goal.derivation {
+            return Ok(Arc::clone(drv));
+        }
+        let path = goal.path();
+        Ok(Arc::new(self.scheduler.store_of(path).await?.read_derivation(path).await?))
+    }
+
     fn check_features(&self, kind: DerivationType) -> StoreResult<()> {
         let config = &self.scheduler.config;
         let feature = match kind {
@@ -398,6 +412,9 @@ impl<'a> Run<'a> {
         for input in inputs {
             self.depend(id, input);
         }
+        if self.graph.len() > KEPT_DERIVATIONS {
+            self.graph.get_mut(id).derivation = None;
+        }
         self.advance(id).await
     }
 
@@ -447,13 +464,12 @@ impl<'a> Run<'a> {
         let failed = goal.failed_inputs;
         let give_up = failed > 0 && (goal.waits_for.is_empty() || !self.scheduler.config.keep_going);
         if give_up {
+            let path = goal.path().clone();
+            let drv = self.derivation(id).await?;
             let dir = self.scheduler.store.store_dir();
             let reason =
                 format!("{failed} {} failed", if failed == 1 { "dependency" } else { "dependencies" });
-            let message = match &goal.derivation {
-                Some(drv) => cannot_build(dir, &dir.display(goal.path()), drv, &reason),
-                None => reason,
-            };
+            let message = cannot_build(dir, &dir.display(&path), &drv, &reason);
             self.fail(id, BuildFailure::new(BuildStatus::DependencyFailed, message));
             return Ok(());
         }
@@ -477,9 +493,9 @@ impl<'a> Run<'a> {
     }
 
     pub(crate) async fn start_build(&mut self, id: GoalId) -> StoreResult<()> {
-        let goal = self.graph.get(id);
-        let drv_path = goal.path().clone();
-        let Some(drv) = goal.derivation.clone() else { return Ok(()) };
+        let drv_path = self.graph.get(id).path().clone();
+        let drv = self.derivation(id).await?;
+        self.graph.get_mut(id).derivation = Some(Arc::clone(&drv));
         let store = Arc::clone(&self.scheduler.store);
         let mut roots: BTreeSet<StorePath> = drv.input_srcs.clone();
         let mut input_outputs = BTreeMap::new();

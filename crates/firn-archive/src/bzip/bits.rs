@@ -3,8 +3,9 @@
 /// Bits that were put one after another.
 #[derive(Default)]
 pub(super) struct Bits {
+    /// Whole words, but for the end after [`Bits::pad`].
     whole: Vec<u8>,
-    /// What is no whole word yet, from the top down.
+    /// What is no whole word of 32 bits yet, from the top down.
     rest: u64,
     count: u32,
 }
@@ -20,6 +21,19 @@ impl Bits {
             self.rest <<= 32;
             self.count -= 32;
         }
+    }
+
+    /// Appends all bits of another one, which is empty then.
+    pub fn append(&mut self, other: &mut Bits) {
+        let (words, _) = other.whole.as_chunks();
+        for word in words {
+            self.put(32, u32::from_be_bytes(*word));
+        }
+        if other.count > 0 {
+            self.put(other.count, (other.rest >> (64 - other.count)) as u32);
+        }
+        other.whole.clear();
+        (other.rest, other.count) = (0, 0);
     }
 
     /// Fills the last byte with zeros.

@@ -13,39 +13,76 @@ mod symbols;
 use bits::Bits;
 use runs::Runs;
 use sort::Sorter;
+use std::collections::VecDeque;
 use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::thread::{Builder, JoinHandle};
 
 /// The most that a block holds for each step of the level, in bytes.
 const BLOCK_STEP: usize = 100_000;
 /// What its library leaves free at the end of a block; some decoders count on it.
 const SLACK: usize = 19;
 
+/// Blocks that are compressed at once at most, each by a thread of its own.
+const MAX_THREADS: usize = 4;
+
 /// Compresses what is written to it. Without [`BzipWriter::finish`] the end is missing.
 ///
-/// Up to 900,000 bytes are held back and, while a block is compressed, seven times as much is used; what is short needs
-/// little.
+/// Up to 900,000 bytes are held back. Whole blocks are compressed by other threads, as many as there are processors and
+/// four at most, so that whoever writes need not wait; each takes nine times the size of its block. What is short needs
+/// little, and no thread.
 pub struct BzipWriter<W: Write> {
     out: W,
     level: u8,
     runs: Runs,
-    sorter: Sorter,
-    symbols: Vec<u16>,
+    threads: usize,
+    /// Blocks that are being compressed, in order.
+    under_way: VecDeque<JoinHandle<io::Result<Block>>>,
+    /// What is used again for the next block.
+    spare: Vec<Block>,
     bits: Bits,
     /// The checksum of all blocks so far.
     checksum: u32,
     begun: bool,
 }
 
+/// A block, with what it takes to compress it.
+#[derive(Default)]
+struct Block {
+    data: Vec<u8>,
+    crc: u32,
+    sorter: Sorter,
+    symbols: Vec<u16>,
+    bits: Bits,
+}
+
+impl Block {
+    fn compress(mut self) -> io::Result<Block> {
+        let (sorted, origin) = self.sorter.transform(&self.data)?;
+        let used = symbols::used(sorted);
+        let frequencies = symbols::move_to_front(sorted, &used, &mut self.symbols);
+        let bits = &mut self.bits;
+        for (count, value) in [(24, 0x0031_4159), (24, 0x0026_5359), (32, self.crc), (1, 0), (24, origin)] {
+            bits.put(count, value);
+        }
+        symbols::put_used(&used, bits);
+        codes::put_symbols(&self.symbols, &frequencies, bits);
+        Ok(self)
+    }
+}
+
 impl<W: Write> BzipWriter<W> {
     /// A compressor with blocks of `level` times 100,000 bytes; `level` is brought into 1 to 9.
     pub fn new(out: W, level: u8) -> Self {
         let level = level.clamp(1, 9);
+        let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         BzipWriter {
             out,
             level,
             runs: Runs::new(usize::from(level) * BLOCK_STEP - SLACK),
-            sorter: Sorter::default(),
-            symbols: Vec::new(),
+            threads: processors.min(MAX_THREADS),
+            under_way: VecDeque::new(),
+            spare: Vec::new(),
             bits: Bits::default(),
             checksum: 0,
             begun: false,
@@ -55,13 +92,19 @@ impl<W: Write> BzipWriter<W> {
     /// Writes the end, and gives back where it all went.
     pub fn finish(mut self) -> io::Result<W> {
         self.runs.end();
-        self.write_block()?;
+        let last = self.take_block();
+        while let Some(block) = self.under_way.pop_front() {
+            self.pass_on(join(block)?)?;
+        }
+        if !last.data.is_empty() {
+            self.pass_on(last.compress()?)?;
+        }
         self.begin();
         for (count, value) in [(24, 0x0017_7245), (24, 0x0038_5090), (32, self.checksum)] {
             self.bits.put(count, value);
         }
         self.bits.pad();
-        self.pass_on()?;
+        self.out.write_all(self.bits.whole())?;
         Ok(self.out)
     }
 
@@ -73,32 +116,43 @@ impl<W: Write> BzipWriter<W> {
         }
     }
 
-    /// Writes the block that was gathered, if there is anything in it.
-    fn write_block(&mut self) -> io::Result<()> {
-        if self.runs.block().is_empty() {
-            return Ok(());
-        }
-        self.begin();
-        let crc = self.runs.checksum();
-        self.checksum = self.checksum.rotate_left(1) ^ crc;
-        let (sorted, origin) = self.sorter.transform(self.runs.block())?;
-        let used = symbols::used(sorted);
-        let frequencies = symbols::move_to_front(sorted, &used, &mut self.symbols);
-        let bits = &mut self.bits;
-        for (count, value) in [(24, 0x0031_4159), (24, 0x0026_5359), (32, crc), (1, 0), (24, origin)] {
-            bits.put(count, value);
-        }
-        symbols::put_used(&used, bits);
-        codes::put_symbols(&self.symbols, &frequencies, bits);
-        self.runs.next_block();
-        self.pass_on()
+    /// The block that was gathered; another one begins.
+    fn take_block(&mut self) -> Block {
+        let mut block = self.spare.pop().unwrap_or_default();
+        block.crc = self.runs.next_block(&mut block.data);
+        block
     }
 
-    fn pass_on(&mut self) -> io::Result<()> {
+    /// Has a full block compressed.
+    fn write_block(&mut self) -> io::Result<()> {
+        let block = self.take_block();
+        while self.under_way.len() >= self.threads
+            && let Some(first) = self.under_way.pop_front()
+        {
+            self.pass_on(join(first)?)?;
+        }
+        if self.threads < 2 {
+            return self.pass_on(block.compress()?);
+        }
+        let thread = Builder::new().name("bzip2".into()).spawn(move || block.compress())?;
+        self.under_way.push_back(thread);
+        Ok(())
+    }
+
+    /// Writes a compressed block.
+    fn pass_on(&mut self, mut block: Block) -> io::Result<()> {
+        self.begin();
+        self.checksum = self.checksum.rotate_left(1) ^ block.crc;
+        self.bits.append(&mut block.bits);
+        self.spare.push(block);
         self.out.write_all(self.bits.whole())?;
         self.bits.forget_whole();
         Ok(())
     }
+}
+
+fn join(thread: JoinHandle<io::Result<Block>>) -> io::Result<Block> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread that compressed a block broke down")))
 }
 
 impl<W: Write> Write for BzipWriter<W> {

@@ -23,10 +23,6 @@ impl Runs {
         Runs { block: Vec::new(), capacity, byte: 0, length: 0, hasher: Hasher::new() }
     }
 
-    pub fn block(&self) -> &[u8] {
-        &self.block
-    }
-
     /// Whether another run might not fit.
     pub fn is_full(&self) -> bool {
         self.block.len() + RUN_ROOM > self.capacity
@@ -81,15 +77,12 @@ impl Runs {
         }
     }
 
-    /// The block's checksum.
-    pub fn checksum(&self) -> u32 {
-        self.hasher.clone().finalize().reverse_bits()
-    }
-
-    /// Begins another block. A run that goes on belongs to it.
-    pub fn next_block(&mut self) {
-        self.block.clear();
-        self.hasher.reset();
+    /// Puts the block into `block`, whose place is used for the next one, and gives its checksum. A run that goes on
+    /// belongs to the next.
+    pub fn next_block(&mut self, block: &mut Vec<u8>) -> u32 {
+        block.clear();
+        std::mem::swap(block, &mut self.block);
+        std::mem::take(&mut self.hasher).finalize().reverse_bits()
     }
 }
 
@@ -140,7 +133,9 @@ mod tests {
         let mut runs = Runs::new(1000);
         assert!(runs.take(b"123456789").is_empty());
         runs.end();
+        let mut block = Vec::new();
         // The check value of CRC-32/BZIP2.
-        assert_eq!(runs.checksum(), 0xfc89_1918);
+        assert_eq!(runs.next_block(&mut block), 0xfc89_1918);
+        assert_eq!(block, b"123456789");
     }
 }
