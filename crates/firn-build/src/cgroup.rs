@@ -4,6 +4,8 @@ use crate::text::io_failure;
 use firn_sandbox::BuildUser;
 use firn_scheduler::BuildFailure;
 use firn_store::CpuTimes;
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use std::fs;
 use std::io;
 use std::os::unix::fs::chown;
@@ -46,7 +48,10 @@ impl Cgroup {
             }
             None => {
                 let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-                format!("nix-build-pid-{}-{number}", std::process::id())
+                if number == 0 {
+                    destroy_abandoned(&parent);
+                }
+                format!("{PREFIX}{}-{number}", std::process::id())
             }
         };
         let path = parent.join(name);
@@ -99,6 +104,21 @@ impl Drop for Cgroup {
             && let Some(note) = &self.note
         {
             let _ = fs::remove_file(note);
+        }
+    }
+}
+
+/// What names of cgroups without a build user begin with; the process and a number follow.
+const PREFIX: &str = "nix-build-pid-";
+
+/// Removes cgroups of processes that were killed.
+fn destroy_abandoned(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok());
+        if pid.and_then(Pid::from_raw).is_some_and(|pid| test_kill_process(pid) == Err(Errno::SRCH)) {
+            // Others may be about to do the same, and those of another container are not ours to judge.
+            let _ = remove(&entry.path());
         }
     }
 }

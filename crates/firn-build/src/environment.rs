@@ -150,7 +150,7 @@ impl Surroundings<'_> {
             let path = object.base();
             if !self.input_paths.contains(path) {
                 return Err(BuildFailure::new(
-                    BuildStatus::MiscFailure,
+                    BuildStatus::PermanentFailure,
                     format!(
                         "cannot export references of path '{}' because it is not in the input closure of the derivation",
                         paint(self.target.store_dir().display(path))

@@ -179,9 +179,10 @@ impl Executor for LocalExecutor {
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {
         let dir = self.target.store_dir();
-        let options = request.drv.options(dir).map_err(|e| {
-            BuildFailure::other(format!("while parsing derivation '{}': {e}", dir.display(&request.drv_path)))
-        })?;
+        let options = request
+            .drv
+            .options(dir)
+            .map_err(|e| BuildFailure::other(e.in_derivation(&dir.display(&request.drv_path))))?;
         for warning in &options.warnings {
             self.logger.warn(warning);
         }

@@ -7,11 +7,14 @@ use firn_sandbox::BuildUser;
 use firn_scheduler::BuildFailure;
 use firn_store::BuildTarget;
 use rustix::fs::{Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The temporary directory. Removed when dropped.
 pub(crate) struct BuildDir {
@@ -21,6 +24,8 @@ pub(crate) struct BuildDir {
     /// Where the builder works: `top` or `top/build`.
     pub work: PathBuf,
     work_fd: OwnedFd,
+    /// Tells others that the directory is in use.
+    _lock: OwnedFd,
     user: Option<BuildUser>,
     kept: bool,
 }
@@ -41,8 +46,9 @@ impl BuildDir {
         if user.is_some() {
             refuse_world_writable(parent)?;
         }
+        remove_abandoned(&**target, parent);
         let token = random::token().map_err(BuildFailure::other)?;
-        let top = parent.join(format!("nix-{}-{token}", std::process::id()));
+        let top = parent.join(format!("{PREFIX}{}-{token}", std::process::id()));
         let make = |path: &Path| {
             DirBuilder::new().mode(0o700).create(path).map_err(io_failure("creating directory", path))
         };
@@ -52,6 +58,7 @@ impl BuildDir {
         let mut dir = BuildDir {
             target: Arc::clone(target),
             work_fd: open_directory(&top)?,
+            _lock: locked_directory(&top)?,
             top,
             work,
             user: user.cloned(),
@@ -141,6 +148,34 @@ impl Drop for BuildDir {
         // Even if removing fails half way, nobody else gets in.
         let _ = fs::set_permissions(&self.top, fs::Permissions::from_mode(0o700));
         let _ = self.target.remove_tree(&self.top);
+    }
+}
+
+/// What names of build directories begin with; the process and a random word follow.
+const PREFIX: &str = "nix-";
+
+/// Removes build directories of processes that were killed; once for each place in the life of a process. Those that
+/// `--keep-failed` kept stay: they are open to all.
+fn remove_abandoned(target: &dyn BuildTarget, parent: &Path) {
+    static SEEN: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    if !SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(parent.to_owned()) {
+        return;
+    }
+    // Where everybody can make such names, they mean nothing.
+    let Ok(meta) = fs::symlink_metadata(parent) else { return };
+    if meta.permissions().mode() & 0o002 != 0 || meta.uid() != rustix::process::geteuid().as_raw() {
+        return;
+    }
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split_once('-')?.0.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+        let closed =
+            entry.metadata().is_ok_and(|meta| meta.is_dir() && meta.permissions().mode() & 0o077 == 0);
+        // One that lives may be about to lock it; a lock is for those of other machines and containers.
+        if closed && test_kill_process(pid) == Err(Errno::SRCH) && locked_directory(&entry.path()).is_ok() {
+            let _ = target.remove_tree(&entry.path());
+        }
     }
 }
 
@@ -259,9 +294,7 @@ impl StoreTempDir {
         let path = target.real_store_dir().join(format!("tmp-{}-{token}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&path).map_err(io_failure("creating directory", &path))?;
         let guard = Remove(Some((Arc::clone(target), path.clone())));
-        let lock = open_directory(&path)?;
-        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|e| io_failure("locking directory", &path)(e.into()))?;
+        let lock = locked_directory(&path)?;
         guard.release();
         Ok(StoreTempDir { target: Arc::clone(target), path, _lock: lock })
     }
@@ -276,6 +309,14 @@ impl Drop for StoreTempDir {
 fn open_directory(path: &Path) -> Result<OwnedFd, BuildFailure> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).map_err(|e| io_failure("opening directory", path)(e.into()))
+}
+
+/// Opens a directory and locks it; an error where somebody else holds it.
+fn locked_directory(path: &Path) -> Result<OwnedFd, BuildFailure> {
+    let lock = open_directory(path)?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+        .map_err(|e| io_failure("locking directory", path)(e.into()))?;
+    Ok(lock)
 }
 
 /// With build users, a directory that others can rename in is no place for builds.

@@ -16,9 +16,9 @@ pub enum OptionsError {
     #[error("cannot process __json attribute: {0}")]
     StructuredAttrs(String),
     #[error(
-        "while parsing attribute \"{attribute}\": Expected JSON value to be of type '{expected}' but it is of type '{got}'"
+        "while parsing attribute {attribute}: Expected JSON value to be of type '{expected}' but it is of type '{got}': {value}"
     )]
-    Type { attribute: String, expected: &'static str, got: &'static str },
+    Type { attribute: String, expected: &'static str, got: &'static str, value: String },
     #[error("attribute \"{0}\" is not UTF-8")]
     NotUtf8(String),
     #[error("odd number of tokens in 'exportReferencesGraph': '{0}'")]
@@ -29,6 +29,26 @@ pub enum OptionsError {
     GraphValue,
     #[error(transparent)]
     Path(#[from] StorePathError),
+}
+
+impl OptionsError {
+    /// The message for a derivation, with its trace, as errors of evaluation have them.
+    pub fn in_derivation(&self, drv_path: &str) -> String {
+        let mut text = format!("\n… while parsing derivation '{drv_path}'\n\n");
+        match self {
+            OptionsError::Type { attribute, expected, got, value } => {
+                if attribute != "\"outputChecks\"" {
+                    text += &format!("… while parsing attribute {attribute}\n\n");
+                }
+                text += &format!(
+                    "error: \
+                     Expected JSON value to be of type '{expected}' but it is of type '{got}': {value}"
+                );
+            }
+            other => text += &format!("error: {other}"),
+        }
+        text
+    }
 }
 
 type Result<T> = std::result::Result<T, OptionsError>;
@@ -148,7 +168,10 @@ impl Attrs<'_> {
 }
 
 fn mistyped(attribute: &str, expected: &'static str, got: &Value) -> OptionsError {
-    OptionsError::Type { attribute: attribute.to_owned(), expected, got: type_name(got) }
+    // As in Nix, the quotes tell attributes of attributes from others.
+    let quote = if attribute.contains('.') || attribute == "unsafeDiscardReferences" { '\'' } else { '"' };
+    let attribute = format!("{quote}{attribute}{quote}");
+    OptionsError::Type { attribute, expected, got: type_name(got), value: got.to_string() }
 }
 
 fn as_string(name: &str, value: &Value) -> Result<String> {
@@ -312,7 +335,11 @@ fn output_checks(attrs: &Attrs<'_>, names: &Names<'_>) -> Result<Checks> {
             Ok(texts.map(|texts| names.references(texts)))
         };
         let size = |name: &str| -> Result<_> {
-            let number = |v: &Value| v.as_u64().ok_or_else(|| mistyped(&place(name), "unsigned number", v));
+            // Sizes below nothing are none, since Nix takes them for very large ones.
+            let number = |v: &Value| {
+                let size = v.as_u64().or_else(|| v.as_i64().map(|_| u64::MAX));
+                size.ok_or_else(|| mistyped(&place(name), "number", v))
+            };
             checks.get(name).map(number).transpose()
         };
         let checks = OutputChecks {

@@ -119,14 +119,15 @@ impl Maker {
         self.finish(vm, pos)
     }
 
-    fn require(&self, vm: &Vm, feature: &str, pos: Pos) -> EvalResult<()> {
+    fn require(&self, vm: &Vm, feature: &str, why: &str, pos: Pos) -> EvalResult<()> {
         if vm.settings.has_feature(feature) {
             return Ok(());
         }
+        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
         fail(
             pos,
             format!(
-                "experimental Nix feature '{feature}' is disabled; add '--extra-experimental-features {feature}' to enable it"
+                "experimental Nix feature '{feature}' is disabled{why}; add '--extra-experimental-features {feature}' to enable it"
             ),
         )
     }
@@ -146,13 +147,13 @@ impl Maker {
             b"__contentAddressed" => {
                 if vm.force_bool(value, pos, "")? {
                     self.content_addressed = true;
-                    self.require(vm, "ca-derivations", pos)?;
+                    self.require(vm, "ca-derivations", "", pos)?;
                 }
             }
             b"__impure" => {
                 if vm.force_bool(value, pos, "")? {
                     self.impure = true;
-                    self.require(vm, "impure-derivations", pos)?;
+                    self.require(vm, "impure-derivations", "", pos)?;
                 }
             }
             b"args" => {
@@ -200,7 +201,7 @@ impl Maker {
                 let name = String::from_utf8_lossy(text);
                 self.output_hash_algo = if name.is_empty() { None } else { HashAlgo::parse_opt(&name) };
                 if self.output_hash_algo == Some(HashAlgo::Blake3) {
-                    self.require(vm, "blake3-hashes", pos)?;
+                    self.require(vm, "blake3-hashes", "", pos)?;
                 }
             }
             b"outputHashMode" => {
@@ -209,8 +210,12 @@ impl Maker {
                     return fail(pos, format!("invalid value '{mode}' for 'outputHashMode' attribute"));
                 };
                 match method {
-                    CaMethod::Text => self.require(vm, "dynamic-derivations", pos)?,
-                    CaMethod::Git => self.require(vm, "git-hashing", pos)?,
+                    CaMethod::Text => {
+                        let name = &self.drv.name;
+                        let why = format!("text-hashed derivation '{name}', outputHashMode = \"text\"");
+                        self.require(vm, "dynamic-derivations", &why, pos)?;
+                    }
+                    CaMethod::Git => self.require(vm, "git-hashing", "", pos)?,
                     _ => {}
                 }
                 self.method = Some(method);

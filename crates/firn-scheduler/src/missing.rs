@@ -6,7 +6,7 @@
 use crate::scheduler::Scheduler;
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_derivation::Derivation;
-use firn_store::{Missing, StoreResult, SubstitutablePathInfo};
+use firn_store::{Missing, StoreError, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -125,9 +125,9 @@ async fn built(
     }
     let drv = derivations.read_derivation(drv_path).await?;
     scheduler.note_fixed_outputs(&drv, &known);
-    let allowed = config.substitute
-        && (config.always_allow_substitutes
-            || drv.options(store.store_dir()).is_ok_and(|options| options.allow_substitutes));
+    let dir = store.store_dir();
+    let options = drv.options(dir).map_err(|e| StoreError::Other(e.in_derivation(&dir.display(drv_path))))?;
+    let allowed = config.substitute && (config.always_allow_substitutes || options.allow_substitutes);
     if allowed {
         let mut found_all = true;
         if !all_known && let Some(substituter) = &scheduler.substituter {

@@ -9,7 +9,7 @@ use crate::scheduler::{Outcome, Scheduler};
 use crate::status::{ExitFlags, cannot_build};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_derivation::{Derivation, DerivationType};
-use firn_store::activity::Verbosity;
+use firn_store::activity::{Activity, ActivityType, Verbosity};
 use firn_store::{BuildMode, BuildResult, BuildStatus, StoreError, StoreResult};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -324,9 +324,8 @@ impl<'a> Run<'a> {
                 dir.display(drv_path)
             )));
         }
-        let options = drv.options(dir).map_err(|e| {
-            StoreError::Other(format!("while parsing derivation '{}': {e}", dir.display(drv_path)))
-        })?;
+        let options =
+            drv.options(dir).map_err(|e| StoreError::Other(e.in_derivation(&dir.display(drv_path))))?;
         let allowed = self.scheduler.config.always_allow_substitutes || options.allow_substitutes;
         if allowed && mode != BuildMode::Check && !kind.is_impure() && !self.graph.get(id).substitution_tried
         {
@@ -518,6 +517,7 @@ impl<'a> Run<'a> {
         }
         let input_paths = closure(&*store, roots).await?;
         let fixed = drv.derivation_type().is_ok_and(DerivationType::is_fixed) && !drv.input_drvs.is_empty();
+        let own_text = store.store_dir().display(&drv_path);
         // A fixed output may be made from content-addressed ones, of which it knows placeholders only.
         let resolve = drv.should_resolve() || (fixed && self.scheduler.config.ca_derivations);
         let (drv_path, drv) = match resolve {
@@ -541,6 +541,14 @@ impl<'a> Run<'a> {
             }
         };
         let resolved = resolve.then(|| (drv_path.clone(), Arc::clone(&drv)));
+        // It goes on for as long as the build does.
+        let told = resolve.then(|| {
+            let (from, to) = (own_text, store.store_dir().display(&drv_path));
+            let text = format!("resolved derivation: '{from}' -> '{to}'");
+            let fields = [from.as_str().into(), to.as_str().into()];
+            let logger = &self.scheduler.logger;
+            Activity::start(logger, Verbosity::Info, ActivityType::BuildWaiting, &text, &fields, 0)
+        });
         if let Some((path, drv)) = &resolved
             && self.scheduler.config.ca_derivations
             && !drv.derivation_type().is_ok_and(DerivationType::is_impure)
@@ -577,7 +585,9 @@ impl<'a> Run<'a> {
         let observer: Arc<dyn BuildObserver> = self.progress.clone();
         let cancel = self.cancel.clone();
         self.jobs.spawn(async move {
-            (id, Job::Built(executor.build(request, &slots, &observer, &cancel).await, resolved))
+            let result = executor.build(request, &slots, &observer, &cancel).await;
+            drop(told);
+            (id, Job::Built(result, resolved))
         });
         Ok(())
     }

@@ -78,7 +78,10 @@ impl Walk<'_> {
             rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).map_err(self.io("getting status of"))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
         if !matches!(kind, FileType::RegularFile | FileType::Directory | FileType::Symlink) {
-            return Err(StoreError::Other(format!("file '{}' has an unsupported type", self.path.display())));
+            return Err(StoreError::Other(format!(
+                "file \"{}\" has an unsupported type",
+                self.path.display()
+            )));
         }
         let inode = (stat.st_dev, stat.st_ino);
         if let Some(range) = &self.options.uid_range

@@ -237,7 +237,10 @@ pub trait Logger: Send + Sync {
 
 /// An error as it is shown: `error: ` in bold red, further lines under the first letter of the message.
 pub fn error_layout(message: &str) -> String {
-    let mut out = String::from("\x1b[31;1merror:\x1b[0m ");
+    let mut out = String::from("\x1b[31;1merror:\x1b[0m");
+    if !message.starts_with('\n') {
+        out.push(' ');
+    }
     for (index, line) in message.trim_end().lines().enumerate() {
         if index > 0 {
             out.push('\n');

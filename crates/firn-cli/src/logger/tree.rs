@@ -123,6 +123,8 @@ fn duration(time: Duration) -> String {
 fn is_shown(running: &Running) -> bool {
     match running.kind {
         ActivityType::Build | ActivityType::Substitute | ActivityType::PostBuildHook => true,
+        // What is about a derivation goes on beside its build.
+        ActivityType::BuildWaiting if !running.path.is_empty() => false,
         ActivityType::BuildWaiting | ActivityType::FetchTree | ActivityType::FileTransfer => {
             running.parent == 0 && !running.text.is_empty()
         }

@@ -124,12 +124,12 @@ fn option_errors_name_the_attribute() {
     check_option_error(
         "__json",
         r#"{"__noChroot":"1"}"#,
-        "while parsing attribute \"__noChroot\": Expected JSON value to be of type 'boolean' but it is of type 'string'",
+        "while parsing attribute \"__noChroot\": Expected JSON value to be of type 'boolean' but it is of type 'string': \"1\"",
     );
     check_option_error(
         "__json",
         r#"{"outputChecks":{"out":{"allowedReferences":1}}}"#,
-        "while parsing attribute \"outputChecks.\"out\".allowedReferences\": Expected JSON value to be of type 'array' but it is of type 'number'",
+        "while parsing attribute 'outputChecks.\"out\".allowedReferences': Expected JSON value to be of type 'array' but it is of type 'number': 1",
     );
 }
 

@@ -7,6 +7,7 @@ mod clients;
 mod configuration;
 mod descriptors;
 mod downloads;
+mod faults;
 mod limits;
 mod outputs;
 mod recursive;
