@@ -84,7 +84,6 @@ impl Job<'_> {
             }
             other => other.map_err(StartError::into_failure)?,
         };
-        self.observer.started();
         let result = self.follow(&mut started);
         self.observer.stopped();
         // What the build asked for goes no further than the build.
@@ -372,6 +371,7 @@ impl Job<'_> {
         let fields: [Field; 4] = [drv.as_str().into(), "".into(), 1u64.into(), 1u64.into()];
         let text = format!("{what} '{drv}'");
         let activity = Activity::start(self.logger, Verbosity::Info, ActivityType::Build, &text, &fields, 0);
+        self.observer.started();
         let mut file = match self.config.keep_build_log {
             true => {
                 let (path, compress) =

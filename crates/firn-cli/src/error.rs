@@ -13,9 +13,6 @@ use thiserror::Error;
 
 pub type CliResult<T> = Result<T, CliError>;
 
-const RED: &str = "\x1b[31;1m";
-const NORMAL: &str = "\x1b[0m";
-
 /// Why a command ended.
 #[derive(Debug, Error)]
 pub enum CliError {
@@ -84,12 +81,12 @@ impl CliError {
                 String::new()
             }
             Self::Usage { message, suggestions } | Self::Suggesting { message, suggestions } => {
-                layout(&format!("{message}{}", did_you_mean(suggestions)))
+                format!("{message}{}", did_you_mean(suggestions))
             }
-            other => layout(&describe(other)),
+            other => describe(other),
         };
         if !text.is_empty() {
-            logger.log(Verbosity::Error, text.as_bytes());
+            logger.error(&text);
         }
         let usage = match self {
             Self::Rendered { usage, .. } => *usage,
@@ -122,21 +119,6 @@ pub fn os_message(error: &std::io::Error) -> String {
         Some(at) => text[..at].to_owned(),
         None => text,
     }
-}
-
-/// `error: ` in bold red, further lines under the first letter of the message.
-fn layout(message: &str) -> String {
-    let mut out = format!("{RED}error:{NORMAL} ");
-    for (index, line) in message.trim_end().lines().enumerate() {
-        if index > 0 {
-            out.push('\n');
-            if !line.is_empty() {
-                out.push_str("       ");
-            }
-        }
-        out.push_str(line);
-    }
-    out
 }
 
 fn did_you_mean(suggestions: &[String]) -> String {
@@ -187,11 +169,5 @@ mod tests {
         assert_eq!(suggest("bulid", ["build", "eval", "log"]), ["build"]);
         assert_eq!(suggest("foo", ["fmt", "log", "build"]), ["fmt", "log"]);
         assert_eq!(did_you_mean(&["a".into(), "b".into()]), "\nDid you mean one of a or b?");
-    }
-
-    #[test]
-    fn continuation_lines_are_indented() {
-        let text = layout("one\ntwo\n\nthree\n");
-        assert_eq!(text, "\x1b[31;1merror:\x1b[0m one\n       two\n\n       three");
     }
 }

@@ -6,6 +6,7 @@
 use crate::scheduler::Scheduler;
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_derivation::Derivation;
+use firn_store::activity::{Activity, ActivityType, Verbosity};
 use firn_store::{Missing, StoreError, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,6 +20,14 @@ struct Candidate {
 
 /// Follows requests through derivations and substitutes as far as they are known.
 pub(crate) async fn query_missing(scheduler: &Scheduler, paths: &[DerivedPath]) -> StoreResult<Missing> {
+    let _activity = Activity::start(
+        &scheduler.logger,
+        Verbosity::Debug,
+        ActivityType::Unknown,
+        "querying info about missing paths",
+        &[],
+        0,
+    );
     let mut missing = Missing::default();
     let mut done = BTreeSet::new();
     let mut known: BTreeMap<StorePath, SubstitutablePathInfo> = BTreeMap::new();

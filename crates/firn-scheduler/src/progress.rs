@@ -8,7 +8,10 @@ use tokio::sync::Notify;
 
 /// Counts of builds, shown to the user.
 pub(crate) struct Progress {
+    // Readers of logs know a run by these three; they end in this order.
+    _copies: Activity,
     activity: Activity,
+    _realise: Activity,
     pub done: AtomicU64,
     pub expected: AtomicU64,
     running: AtomicU64,
@@ -22,8 +25,16 @@ pub(crate) struct Progress {
 impl Progress {
     pub fn new(logger: &Arc<dyn Logger>) -> Progress {
         let zero = || AtomicU64::new(0);
+        let start = |kind| Activity::start(logger, Verbosity::Error, kind, "", &[], 0);
+        let realise = start(ActivityType::Realise);
+        let activity = start(ActivityType::Builds);
+        let copies = start(ActivityType::CopyPaths);
+        activity.progress(0, 0, 0, 0);
+        copies.progress(0, 0, 0, 0);
         Progress {
-            activity: Activity::start(logger, Verbosity::Debug, ActivityType::Builds, "", &[], 0),
+            _copies: copies,
+            activity,
+            _realise: realise,
             done: zero(),
             expected: zero(),
             running: zero(),

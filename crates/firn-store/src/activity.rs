@@ -324,3 +324,20 @@ impl Drop for Activity {
         self.logger.stop(self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn continuation_lines_are_indented() {
+        assert_eq!(
+            error_layout("one\ntwo\n\nthree\n"),
+            "\x1b[31;1merror:\x1b[0m one\n       two\n\n       three"
+        );
+        assert_eq!(
+            error_layout("\n… at x\n\nerror: y"),
+            "\x1b[31;1merror:\x1b[0m\n       … at x\n\n       error: y"
+        );
+    }
+}

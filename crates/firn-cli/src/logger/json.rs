@@ -1,7 +1,7 @@
 //! One JSON object a line: `--log-format internal-json` (each line after `@nix `) and `json-log-path`.
 
 use super::write_stderr;
-use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
+use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity, error_layout};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -72,9 +72,25 @@ impl Logger for JsonLogger {
     }
 
     fn log(&self, level: Verbosity, message: &[u8]) {
+        if level > self.verbosity {
+            return;
+        }
         self.write(
             &json!({ "action": "msg", "level": level as u8, "msg": String::from_utf8_lossy(message) }),
         );
+    }
+
+    /// Errors also come as they are, without layout, and say where in an expression they are: nowhere.
+    fn error(&self, message: &str) {
+        self.write(&json!({
+            "action": "msg",
+            "column": null,
+            "file": null,
+            "level": Verbosity::Error as u8,
+            "line": null,
+            "msg": error_layout(message),
+            "raw_msg": message.trim_end(),
+        }));
     }
 
     fn start(&self, activity: &ActivityStart<'_>) {

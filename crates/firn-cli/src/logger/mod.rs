@@ -73,6 +73,10 @@ impl Logger for Tee {
         self.0.log(level, message);
         self.1.log(level, message);
     }
+    fn error(&self, message: &str) {
+        self.0.error(message);
+        self.1.error(message);
+    }
     fn start(&self, activity: &ActivityStart<'_>) {
         self.0.start(activity);
         self.1.start(activity);

@@ -1,5 +1,6 @@
 //! What scripts look at: exit codes, standard output, messages.
 
+mod attributes;
 mod bad_input;
 mod caches;
 mod channels;
@@ -15,6 +16,7 @@ mod fetching;
 mod full_disk;
 mod generated;
 mod grammar;
+mod json_log;
 mod manual;
 mod nix_build_command;
 mod nix_env_queries;

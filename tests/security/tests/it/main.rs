@@ -3,6 +3,7 @@
 mod archives;
 mod build_directory;
 mod builtins;
+mod cgroups;
 mod clients;
 mod configuration;
 mod descriptors;
