@@ -62,6 +62,8 @@ pub struct Context {
     /// Whether it is to be said that results without a root may be collected.
     pub gc_warning: bool,
     pub logger: Arc<dyn Logger>,
+    /// What relative references of the command line start from, if not from the current folder.
+    pub base_dir: Option<std::path::PathBuf>,
     /// Where what remote stores' programs print goes, for those that build for us; to standard error if nowhere.
     pub remote_log: Option<firn_remote_build::LineSink>,
     runtime: OnceCell<tokio::runtime::Runtime>,
@@ -104,6 +106,7 @@ impl Context {
             verbosity,
             gc_warning: !low.no_gc_warning,
             logger,
+            base_dir: None,
             remote_log: None,
             runtime: OnceCell::new(),
             store: Renewable::default(),
@@ -122,6 +125,7 @@ impl Context {
             settings: CurrentSettings::new(settings),
             gc_warning: false,
             logger,
+            base_dir: None,
             remote_log: None,
             runtime: OnceCell::new(),
             store: Renewable::default(),

@@ -82,8 +82,7 @@ impl Evaluation {
         let settings = &context.settings;
         context.use_eval_store(args.eval_store.as_deref())?;
         args.override_registry(context)?;
-        let current_dir =
-            std::env::current_dir().map_err(CliError::io("finding the current directory", "."))?;
+        let current_dir = flakes::base_dir(context)?;
         let current_dir = current_dir.as_os_str().as_bytes().to_vec();
         let arguments_dir = args.base_dir.clone().unwrap_or_else(|| current_dir.clone());
         let absolute = |target: &[u8]| -> Vec<u8> {

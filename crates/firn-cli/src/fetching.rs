@@ -21,6 +21,7 @@ pub fn fetcher(context: &Context, store: Arc<dyn Store>) -> CliResult<Fetcher> {
         dirty,
         access_tokens: settings.access_tokens.clone(),
         trust_forges: settings.trust_tarballs_from_git_forges,
+        forge_base: None,
         global_registry: settings.flake_registry.clone(),
         user_registry: settings.dirs.config_home.as_ref().map(|dir| dir.join("registry.json")),
         system_registry: Some(settings.dirs.conf.join("registry.json")),

@@ -291,7 +291,7 @@ impl InstallableArgs {
         evaluation: &mut Evaluation,
         name: &OsStr,
     ) -> CliResult<Value> {
-        let base = crate::flakes::current_dir()?;
+        let base = crate::flakes::base_dir(context)?;
         let installable = FlakeInstallable::parse(context, name, &base, self.defaults)?;
         let flags = self.flakes.resolve(context, evaluation)?;
         let flags = LockFlags { apply_config: true, ..flags };
@@ -397,7 +397,7 @@ impl FlakeSession {
 
     /// Locks the flake of an installable.
     pub fn open(&mut self, context: &Context, name: &OsStr) -> CliResult<(FlakeInstallable, Rc<OpenFlake>)> {
-        let base = crate::flakes::current_dir()?;
+        let base = crate::flakes::base_dir(context)?;
         let installable = FlakeInstallable::parse(context, name, &base, self.defaults)?;
         let flake = self.flake(context, &installable.reference)?;
         Ok((installable, flake))

@@ -30,6 +30,7 @@ mod pager;
 mod profile_flag;
 mod renewable;
 mod repl;
+mod shebang;
 mod statistics;
 mod stores;
 mod substituters;

@@ -151,6 +151,12 @@ pub trait EvalHost: Send + Sync {
         Ok(())
     }
 
+    /// How a file is called in messages, if not by its path: in the store it is a copy of something that the user knows.
+    fn shown_path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let _ = path;
+        None
+    }
+
     /// Prints a warning.
     fn warn(&self, message: &str);
     /// Prints what `builtins.warn` was given.

@@ -2,7 +2,7 @@
 
 use crate::error::{EvalError, Trace, TraceKind};
 use crate::host::EvalHost;
-use crate::source::{Place, Pos};
+use crate::source::{Origin, Place, Pos};
 use firn_syntax::diagnostics::excerpt;
 use std::collections::HashSet;
 use std::io::Write;
@@ -72,7 +72,13 @@ fn indent(first: &str, rest: &str, text: &[u8]) -> Vec<u8> {
 
 fn print_place(out: &mut Vec<u8>, margin: &str, pos: Pos, host: &dyn EvalHost) -> bool {
     let Some(place) = pos.place(host) else { return false };
-    let _ = write!(out, "{margin}{BLUE}at {MAGENTA}{}{NORMAL}:", place.display());
+    let shown = match &place.origin {
+        Origin::Path(path) => {
+            host.shown_path(path).map(|path| Place { origin: Origin::Path(path), ..place.clone() })
+        }
+        _ => None,
+    };
+    let _ = write!(out, "{margin}{BLUE}at {MAGENTA}{}{NORMAL}:", shown.as_ref().unwrap_or(&place).display());
     if let Some(lines) = code_excerpt(pos, host, &place) {
         out.extend_from_slice(&lines);
         out.push(b'\n');

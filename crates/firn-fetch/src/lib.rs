@@ -8,7 +8,9 @@
 pub mod cache;
 pub mod error;
 pub mod file;
+mod forge;
 mod git;
+mod hg;
 mod locked;
 mod options;
 pub mod prefetch;

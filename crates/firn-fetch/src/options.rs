@@ -23,6 +23,8 @@ pub struct FetchOptions {
     pub access_tokens: BTreeMap<String, String>,
     /// `trust-tarballs-from-git-forges`.
     pub trust_forges: bool,
+    /// A server that stands for all forges, each in the folder of its name; `None` for the forges themselves.
+    pub forge_base: Option<String>,
     /// `flake-registry`: a URL, an absolute path, or nothing.
     pub global_registry: String,
     pub user_registry: Option<PathBuf>,
@@ -41,6 +43,7 @@ impl Default for FetchOptions {
             dirty: Dirty::Warn,
             access_tokens: BTreeMap::new(),
             trust_forges: true,
+            forge_base: None,
             global_registry: String::new(),
             user_registry: None,
             system_registry: None,

@@ -75,12 +75,10 @@ impl Fetcher {
             }
             Some(Scheme::Tarball) => self.fetch_archive(input).await?,
             Some(Scheme::Git) => self.fetch_git(input).await?,
-            Some(other) => {
-                return fail(format!(
-                    "cannot fetch input '{}': inputs of type '{}' are not supported by this version of firn",
-                    shown(input),
-                    other.name()
-                ));
+            Some(Scheme::GitHub | Scheme::GitLab | Scheme::SourceHut) => self.fetch_forge(input).await?,
+            Some(Scheme::Mercurial) => self.fetch_hg(input).await?,
+            Some(Scheme::Indirect) => {
+                return fail(format!("indirect input '{}' cannot be fetched directly", shown(input)));
             }
             None => return fail(format!("cannot fetch unsupported input '{:?}'", input.attrs)),
         };

@@ -341,7 +341,12 @@ impl EvalHost for AccessHost {
     }
 
     fn check_access(&self, path: &[u8]) -> HostResult<()> {
-        self.check(&self.resolve(path, true)?)
+        self.check(&self.resolve(path, true)?)?;
+        self.inner.check_access(path)
+    }
+
+    fn shown_path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.inner.shown_path(path)
     }
 
     fn check_uri(&self, uri: &str) -> HostResult<()> {

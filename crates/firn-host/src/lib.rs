@@ -32,6 +32,7 @@ use firn_fetch::Fetcher;
 use firn_store::activity::{Logger, Verbosity};
 use firn_store::copy::{CopyOptions, copy_paths};
 use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, compute_fs_closure};
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -72,6 +73,8 @@ pub struct StoreHost {
     parts: HostParts,
     files: Files,
     writer: Writer,
+    /// What trees in the store are copies of.
+    origins: Mutex<BTreeMap<StorePath, flake::Origin>>,
 }
 
 fn host_error(error: StoreError) -> HostError {
@@ -91,7 +94,7 @@ impl StoreHost {
         let real_dir = parts.store.as_local_fs().map(|fs| fs.real_store_dir().to_owned());
         let files = Files::new(parts.store.store_dir().clone(), real_dir);
         let writer = Writer::new(parts.store.clone(), parts.runtime.clone(), parts.repair);
-        StoreHost { parts, files, writer }
+        StoreHost { parts, files, writer, origins: Mutex::default() }
     }
 
     /// Waits until every derivation is in the store.
@@ -155,7 +158,19 @@ impl EvalHost for StoreHost {
     }
 
     fn read_file(&self, path: &[u8]) -> HostResult<Vec<u8>> {
-        self.files.read(path)
+        self.files.read(path).map_err(|error| match error.not_found {
+            true => self.missing_in_tree(path).unwrap_or(error),
+            false => error,
+        })
+    }
+
+    fn check_access(&self, path: &[u8]) -> HostResult<()> {
+        // Asked only for what is not there.
+        self.missing_in_tree(path).map_or(Ok(()), Err)
+    }
+
+    fn shown_path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.origin_of(path).map(|(origin, below)| origin.path(&below))
     }
 
     fn file_kind(&self, path: &[u8]) -> HostResult<Option<FileKind>> {

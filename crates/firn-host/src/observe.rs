@@ -238,6 +238,10 @@ impl EvalHost for ObservingHost {
         self.spoilt_by(self.inner.check_access(path))
     }
 
+    fn shown_path(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.inner.shown_path(path)
+    }
+
     fn check_uri(&self, uri: &str) -> HostResult<()> {
         self.spoilt_by(self.inner.check_uri(uri))
     }

@@ -1,5 +1,6 @@
 //! Flakes on the command line: references, lock files, outputs.
 
+mod cache;
 mod config;
 mod flags;
 mod installable;
@@ -38,6 +39,14 @@ pub fn current_dir() -> CliResult<PathBuf> {
     std::env::current_dir().map_err(CliError::io("finding the current directory", "."))
 }
 
+/// The folder that references of the command line are relative to.
+pub fn base_dir(context: &Context) -> CliResult<PathBuf> {
+    match &context.base_dir {
+        Some(dir) => Ok(dir.clone()),
+        None => current_dir(),
+    }
+}
+
 /// A reference of the command line with what comes after `#`, relative to `base`.
 pub fn parse_with_fragment(context: &Context, text: &[u8], base: &Path) -> CliResult<(FlakeRef, Vec<u8>)> {
     parse_in(context, text, base, false)
@@ -61,7 +70,7 @@ fn parse_in(
 
 /// A reference of the command line without a fragment.
 pub fn parse(context: &Context, text: &[u8], allow_missing: bool) -> CliResult<FlakeRef> {
-    let (reference, fragment) = parse_in(context, text, &current_dir()?, allow_missing)?;
+    let (reference, fragment) = parse_in(context, text, &base_dir(context)?, allow_missing)?;
     match fragment.is_empty() {
         true => Ok(reference),
         false => Err(CliError::failed(format!(

@@ -1,19 +1,21 @@
-//! The outputs of a locked flake, attribute by attribute.
+//! The outputs of a locked flake, attribute by attribute: from the cache where it has them.
 
+use super::cache::{EvalCache, Known, context_element};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::flake_ref::FlakeRef;
 use firn_eval::{ErrorKind, EvalError, EvalResult, Kind, Pos, Sym, Value, type_phrase};
-use firn_flake::{LockFlags, LockedFlake};
+use firn_flake::{LockFlags, LockedFlake, fingerprint};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-/// A flake that is locked, and evaluated once somebody asks.
+/// A flake that is locked, and evaluated once somebody asks what is not known.
 pub struct OpenFlake {
     pub locked: LockedFlake,
     outputs: RefCell<Option<Value>>,
+    cache: Option<EvalCache>,
 }
 
 impl OpenFlake {
@@ -25,7 +27,16 @@ impl OpenFlake {
         flags: &LockFlags,
     ) -> CliResult<Rc<OpenFlake>> {
         let locked = evaluation.lock(context, reference, flags)?;
-        Ok(Rc::new(OpenFlake { locked, outputs: RefCell::new(None) }))
+        let settings = &context.settings;
+        let is_pure = evaluation.vm.settings().pure_eval;
+        let cache = match (settings.eval_cache && is_pure, &settings.dirs.cache_home) {
+            (true, Some(dir)) => {
+                fingerprint(&locked, settings.trust_tarballs_from_git_forges, settings.allow_dirty_locks)
+                    .and_then(|hash| EvalCache::open(dir, &hash))
+            }
+            _ => None,
+        };
+        Ok(Rc::new(OpenFlake { locked, outputs: RefCell::new(None), cache }))
     }
 
     /// The set of its outputs.
@@ -49,7 +60,12 @@ impl OpenFlake {
     }
 
     pub fn root(self: &Rc<Self>) -> Rc<Cursor> {
-        Rc::new(Cursor { flake: self.clone(), parent: None, value: RefCell::new(None) })
+        Rc::new(Cursor {
+            flake: self.clone(),
+            parent: None,
+            value: RefCell::new(None),
+            known: RefCell::new(None),
+        })
     }
 }
 
@@ -58,6 +74,8 @@ pub struct Cursor {
     flake: Rc<OpenFlake>,
     parent: Option<(Rc<Cursor>, Sym)>,
     value: RefCell<Option<Value>>,
+    /// The row in the cache, and what that says.
+    known: RefCell<Option<(i64, Known)>>,
 }
 
 /// A name as it stands in an attribute path.
@@ -70,6 +88,20 @@ fn shown_step(step: &str) -> String {
 
 fn wrong_kind<T>(message: String) -> EvalResult<T> {
     Err(EvalError::new(ErrorKind::Type, message))
+}
+
+/// Whether evaluation fails like this every time, whatever the settings are.
+fn is_lasting(error: &EvalError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Throw
+            | ErrorKind::Assertion
+            | ErrorKind::Abort
+            | ErrorKind::Type
+            | ErrorKind::UndefinedVariable
+            | ErrorKind::MissingAttribute
+            | ErrorKind::MissingArgument
+    )
 }
 
 impl Cursor {
@@ -96,6 +128,55 @@ impl Cursor {
         steps.iter().map(|step| shown_step(step)).collect::<Vec<_>>().join(".")
     }
 
+    fn name(&self) -> String {
+        self.parent.as_ref().map_or_else(String::new, |(_, name)| name.to_string())
+    }
+
+    /// The row of the set that this is in; 0 for the root.
+    fn parent_row(&self, cache: &EvalCache) -> Option<i64> {
+        match &self.parent {
+            None => Some(0),
+            Some((parent, _)) => parent.row(cache),
+        }
+    }
+
+    /// The row in the cache, made if there is none.
+    fn row(&self, cache: &EvalCache) -> Option<i64> {
+        self.look(cache);
+        if let Some((row, _)) = &*self.known.borrow() {
+            return Some(*row);
+        }
+        self.note(Known::Placeholder)
+    }
+
+    fn look(&self, cache: &EvalCache) {
+        if self.known.borrow().is_none()
+            && let Some(parent) = self.parent_row(cache)
+        {
+            let found = cache.get((parent, &self.name()));
+            *self.known.borrow_mut() = found;
+        }
+    }
+
+    /// What the cache says, if that is more than that there is something.
+    fn known(&self) -> Option<Known> {
+        let cache = self.flake.cache.as_ref()?;
+        self.look(cache);
+        let known = self.known.borrow();
+        known.as_ref().map(|(_, known)| known.clone()).filter(|known| {
+            // What failed is evaluated again, for the error that it was.
+            !matches!(known, Known::Placeholder | Known::Failed | Known::Missing)
+        })
+    }
+
+    /// Keeps what is known now.
+    fn note(&self, known: Known) -> Option<i64> {
+        let cache = self.flake.cache.as_ref()?;
+        let row = cache.set((self.parent_row(cache)?, &self.name()), &known)?;
+        *self.known.borrow_mut() = Some((row, known));
+        Some(row)
+    }
+
     /// The value, evaluated.
     pub fn force(&self, evaluation: &mut Evaluation) -> CliResult<Value> {
         let known = *self.value.borrow();
@@ -109,20 +190,86 @@ impl Cursor {
                 set.as_attrs().and_then(|attrs| attrs.find(*name)).ok_or_else(missing)?
             }
         };
-        let value = evaluation.run(|vm| vm.force(value))?.keep();
+        let value = match evaluation.vm.force(value) {
+            Ok(value) => value.keep(),
+            Err(error) => {
+                if is_lasting(&error) && self.parent.is_some() {
+                    self.note(Known::Failed);
+                }
+                return Err(evaluation.fail(error));
+            }
+        };
         *self.value.borrow_mut() = Some(value);
+        if let Some(cache) = &self.flake.cache {
+            self.look(cache);
+            let is_open =
+                matches!(&*self.known.borrow(), None | Some((_, Known::Placeholder | Known::Failed)));
+            let found = match value.kind() {
+                _ if !is_open => None,
+                Kind::Str(text) => {
+                    text.context().elems().iter().map(context_element).collect::<Option<Vec<_>>>().map(
+                        |context| Known::Text(String::from_utf8_lossy(text.as_bytes()).into_owned(), context),
+                    )
+                }
+                Kind::Path(path) => {
+                    Some(Known::Text(String::from_utf8_lossy(path.as_bytes()).into_owned(), Vec::new()))
+                }
+                Kind::Bool(flag) => Some(Known::Bool(flag)),
+                // The reference keeps numbers of 32 bits.
+                Kind::Int(number) if i32::try_from(number).is_ok() => Some(Known::Int(number)),
+                Kind::Attrs(_) | Kind::List(_) | Kind::Int(_) => None,
+                _ => Some(Known::Other),
+            };
+            if let Some(found) = found {
+                self.note(found);
+            }
+        }
         Ok(value)
+    }
+
+    fn child(self: &Rc<Self>, name: Sym, value: Option<Value>, known: Option<(i64, Known)>) -> Rc<Cursor> {
+        Rc::new(Cursor {
+            flake: self.flake.clone(),
+            parent: Some((self.clone(), name)),
+            value: RefCell::new(value),
+            known: RefCell::new(known),
+        })
     }
 
     /// An attribute, if this is a set that has it.
     pub fn attr(self: &Rc<Self>, evaluation: &mut Evaluation, name: &str) -> CliResult<Option<Rc<Cursor>>> {
-        let name = Sym::new(name.as_bytes());
+        let symbol = Sym::new(name.as_bytes());
+        if let Some(cache) = &self.flake.cache {
+            match self.known() {
+                Some(Known::Attrs(names)) => {
+                    return Ok(names
+                        .iter()
+                        .any(|known| known == name)
+                        .then(|| self.child(symbol, None, None)));
+                }
+                Some(_) => return Ok(None),
+                None => {
+                    let row = self.known.borrow().as_ref().map(|(row, _)| *row);
+                    match row.and_then(|row| cache.get((row, name))) {
+                        Some((_, Known::Missing)) => return Ok(None),
+                        Some((_, Known::Failed)) | None => {}
+                        found => return Ok(Some(self.child(symbol, None, found))),
+                    }
+                }
+            }
+        }
         let value = self.force(evaluation)?;
-        let found = value.as_attrs().and_then(|attrs| attrs.find(name));
-        Ok(found.map(|value| {
-            let value = RefCell::new(Some(value.keep()));
-            Rc::new(Cursor { flake: self.flake.clone(), parent: Some((self.clone(), name)), value })
-        }))
+        let found = value.as_attrs().and_then(|attrs| attrs.find(symbol));
+        if let (Some(cache), true) = (&self.flake.cache, value.as_attrs().is_some())
+            && let Some(row) = self.row(cache)
+        {
+            let known = if found.is_some() { Known::Placeholder } else { Known::Missing };
+            let is_new = cache.get((row, name)).is_none();
+            if is_new {
+                cache.set((row, name), &known);
+            }
+        }
+        Ok(found.map(|value| self.child(symbol, Some(value.keep()), None)))
     }
 
     /// An attribute that has to be there.
@@ -133,13 +280,26 @@ impl Cursor {
 
     /// The names of a set, in order.
     pub fn names(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<Vec<String>> {
+        let wrong = || format!("'{}' is not an attribute set", self.path());
+        match self.known() {
+            Some(Known::Attrs(names)) => return Ok(names),
+            Some(_) => return evaluation.run(|_| wrong_kind(wrong())),
+            None => {}
+        }
         let value = self.force(evaluation)?;
         match value.as_attrs() {
             Some(attrs) => {
                 let names: BTreeSet<String> = attrs.sorted().map(|(name, _)| name.to_string()).collect();
-                Ok(names.into_iter().collect())
+                let names: Vec<String> = names.into_iter().collect();
+                if let Some(cache) = &self.flake.cache
+                    && let Some(row) = self.row(cache)
+                {
+                    cache.complete(row, &names);
+                    *self.known.borrow_mut() = Some((row, Known::Attrs(names.clone())));
+                }
+                Ok(names)
             }
-            None => evaluation.run(|_| wrong_kind(format!("'{}' is not an attribute set", self.path()))),
+            None => evaluation.run(|_| wrong_kind(wrong())),
         }
     }
 
@@ -166,6 +326,11 @@ impl Cursor {
 
     /// The text of a string or a path.
     pub fn string(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<String> {
+        match self.known() {
+            Some(Known::Text(text, _)) => return Ok(text),
+            Some(_) => return evaluation.run(|_| wrong_kind(format!("'{}' is not a string", self.path()))),
+            None => {}
+        }
         let value = self.force(evaluation)?;
         match value.kind() {
             Kind::Str(text) => Ok(String::from_utf8_lossy(text.as_bytes()).into_owned()),
@@ -178,6 +343,9 @@ impl Cursor {
     }
 
     pub fn bool(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<bool> {
+        if let Some(Known::Bool(flag)) = self.known() {
+            return Ok(flag);
+        }
         match self.force(evaluation)?.kind() {
             Kind::Bool(flag) => Ok(flag),
             _ => evaluation.run(|_| wrong_kind(format!("'{}' is not a Boolean", self.path()))),
@@ -185,6 +353,9 @@ impl Cursor {
     }
 
     pub fn int(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<i64> {
+        if let Some(Known::Int(number)) = self.known() {
+            return Ok(number);
+        }
         match self.force(evaluation)?.as_int() {
             Some(number) => Ok(number),
             None => evaluation.run(|_| wrong_kind(format!("'{}' is not an integer", self.path()))),
@@ -192,11 +363,14 @@ impl Cursor {
     }
 
     pub fn strings(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<Vec<String>> {
+        if let Some(Known::Texts(texts)) = self.known() {
+            return Ok(texts);
+        }
         let value = self.force(evaluation)?;
         let Some(list) = value.as_list() else {
             return evaluation.run(|_| wrong_kind(format!("'{}' is not a list", self.path())));
         };
-        evaluation.run(|vm| {
+        let texts: Vec<String> = evaluation.run(|vm| {
             let mut out = Vec::new();
             for item in list.iter() {
                 let what = "while evaluating an attribute for caching";
@@ -204,7 +378,12 @@ impl Cursor {
                 out.push(String::from_utf8_lossy(text.as_bytes()).into_owned());
             }
             Ok(out)
-        })
+        })?;
+        // Empty words and tabs would not come back as they are.
+        if texts.iter().all(|text| !text.is_empty() && !text.contains('\t')) {
+            self.note(Known::Texts(texts.clone()));
+        }
+        Ok(texts)
     }
 
     pub fn is_derivation(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<bool> {
@@ -220,15 +399,29 @@ impl Cursor {
         context: &Context,
         evaluation: &mut Evaluation,
     ) -> CliResult<firn_core::StorePath> {
-        let text = self.need(evaluation, "drvPath")?.string(evaluation)?;
+        let cursor = self.need(evaluation, "drvPath")?;
+        let text = cursor.string(evaluation)?;
         let store = context.eval_store()?;
         let path = store.store_dir().parse(&text).map_err(firn_store::StoreError::from)?;
-        match path.is_derivation() {
-            true => Ok(path),
-            false => Err(CliError::failed(format!(
-                "store path '{}' is not a valid derivation path",
-                path.base_name()
-            ))),
+        if !path.is_derivation() {
+            let message = format!("store path '{}' is not a valid derivation path", path.base_name());
+            return Err(CliError::failed(message));
         }
+        let is_evaluated = cursor.value.borrow().is_some();
+        if !is_evaluated
+            && !context.settings.read_only_mode
+            && !context.block_on(store.is_valid_path(&path))??
+        {
+            // It was collected since.
+            cursor.force(evaluation)?;
+            evaluation.flush()?;
+            if !context.block_on(store.is_valid_path(&path))?? {
+                let shown = store.store_dir().display(&path);
+                return Err(CliError::failed(format!(
+                    "don't know how to recreate store derivation '{shown}'!"
+                )));
+            }
+        }
+        Ok(path)
     }
 }

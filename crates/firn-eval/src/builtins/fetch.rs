@@ -13,7 +13,6 @@ use firn_core::{HashAlgo, StorePath};
 pub(super) const TABLE: &[Entry] = &[
     entry("fetchurl", 1, fetch_url),
     entry("fetchTarball", 1, fetch_tarball),
-    entry("fetchMercurial", 1, fetch_mercurial),
     experimental("fetchClosure", 1, fetch_closure, "fetch-closure"),
 ];
 
@@ -95,18 +94,6 @@ fn fetch_url(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn fetch_tarball(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     fetch(vm, args[0], pos, "fetchTarball", true)
-}
-
-fn not_here(who: &str, pos: Pos) -> EvalResult<Value> {
-    Err(EvalError::at(
-        ErrorKind::Eval,
-        pos,
-        format!("'builtins.{who}' is not supported by this version of firn"),
-    ))
-}
-
-fn fetch_mercurial(_: &mut Vm, _: &[Value], pos: Pos) -> EvalResult<Value> {
-    not_here("fetchMercurial", pos)
 }
 
 /// A store path, as text or as a path that is not copied.

@@ -5,6 +5,7 @@ mod control;
 mod data;
 pub mod docs;
 mod fetch;
+mod fetch_mercurial;
 mod fetch_tree;
 mod files;
 mod flake;
@@ -151,12 +152,13 @@ derivation ({
 } // (if impure then { __impure = true; } else { inherit outputHashAlgo outputHash; }))
 ";
 
-fn tables() -> [&'static [Entry]; 14] {
+fn tables() -> [&'static [Entry]; 15] {
     [
         context::TABLE,
         control::TABLE,
         data::TABLE,
         fetch::TABLE,
+        fetch_mercurial::TABLE,
         fetch_tree::TABLE,
         files::TABLE,
         flake::TABLE,

@@ -175,3 +175,6 @@ impl LockFile {
 
 /// How deep inputs may be in each other.
 pub(crate) const MOST_DEEP: usize = 500;
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use super::read;
 use crate::fetch::fetch_error;
 use crate::{StoreHost, eval_error};
-use firn_core::flake_ref::{Attr, FlakeRef, Input, Scheme};
+use firn_core::flake_ref::{Attr, FlakeRef, Input};
 use firn_eval::{ErrorKind, EvalError, EvalHost, HostError, Pos, TraceKind};
 use firn_flake::{ConfigValue, Failure, FetchedTree, FlakeHost, FlakeSpec, InputPath, Registries};
 use std::ffi::OsStr;
@@ -57,38 +57,6 @@ impl Door<'_> {
             (false, false, Err(error)) => Err(Trouble::new(error.to_string(), 1)),
         }
     }
-
-    /// Why there is no `flake.nix` where it should be.
-    fn missing(&self, dir: &[u8], reference: &FlakeRef) -> Trouble {
-        let file = |dir: &[u8]| [dir, b"/flake.nix"].concat();
-        let name = match reference.subdir.is_empty() {
-            true => b"flake.nix".to_vec(),
-            false => file(&reference.subdir),
-        };
-        let name = String::from_utf8_lossy(&name).into_owned();
-        let input = &reference.input;
-        let working_tree = match input.scheme {
-            Some(Scheme::Git) if !["ref", "rev"].iter().any(|name| input.attrs.contains_key(*name)) => {
-                self.host.parts.fetcher.source_path(input).ok().flatten()
-            }
-            _ => None,
-        };
-        let message = match working_tree {
-            Some(root) if root.join(&name).symlink_metadata().is_ok() => {
-                let root = root.display();
-                format!(
-                    "Path '{name}' in the repository \"{root}\" is not tracked by Git.\n\nTo make it visible to Nix, \
-                     run:\n\ngit -C \"{root}\" add \"{name}\""
-                )
-            }
-            Some(root) => format!("Path '{name}' does not exist in Git repository \"{}\".", root.display()),
-            None => {
-                let shown = String::from_utf8_lossy(&file(dir)).into_owned();
-                format!("path '{shown}' does not exist")
-            }
-        };
-        Trouble::new(message, 1)
-    }
 }
 
 impl FlakeHost for Door<'_> {
@@ -106,7 +74,9 @@ impl FlakeHost for Door<'_> {
         })?;
         self.host.files.forget();
         let root = self.host.store_dir().display(&tree.store_path).into_bytes();
-        Ok(FetchedTree { root, input: Input { attrs: tree.attrs, scheme: input.scheme } })
+        let got = Input { attrs: tree.attrs, scheme: input.scheme };
+        self.host.note_origin(&tree.store_path, input, &got);
+        Ok(FetchedTree { root, input: got })
     }
 
     fn look_up(&self, input: &Input, registries: Registries) -> Result<(Input, Option<Vec<u8>>), Trouble> {
@@ -118,11 +88,7 @@ impl FlakeHost for Door<'_> {
     fn read_flake(&self, dir: &[u8], reference: &FlakeRef, prefix: &InputPath) -> Result<FlakeSpec, Trouble> {
         self.check_place(dir)?;
         let path = [dir, b"/flake.nix"].concat();
-        let text = match self.host.files.read(&path) {
-            Ok(text) => text,
-            Err(error) if error.not_found => return Err(self.missing(dir, reference)),
-            Err(error) => return Err(error.into()),
-        };
+        let text = self.host.read_file(&path)?;
         let file = read::File { host: self.host, path: &path, dir, reference, prefix };
         read::flake(&file, &text).map_err(Trouble)
     }

@@ -2,7 +2,10 @@
 
 mod door;
 mod literal;
+mod origin;
 mod read;
+
+pub(crate) use origin::Origin;
 
 use crate::{HostResult, StoreHost};
 use door::{Door, Trouble};

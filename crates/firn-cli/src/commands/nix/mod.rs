@@ -43,6 +43,7 @@ use crate::commands::build_remote;
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult, suggest};
 use crate::manual;
+use crate::shebang;
 use crate::version;
 use firn_settings::ExperimentalFeature;
 use firn_store::activity::Verbosity;
@@ -164,14 +165,20 @@ pub fn main(start: Start) -> CliResult<u8> {
         let _ = std::io::stdout().write_all(answer.as_bytes());
         return Ok(0);
     }
+    let script = shebang::of(&start.args)?;
+    let (args, dir) = match script {
+        Some(script) => (script.args, Some(script.dir)),
+        None => (start.args, None),
+    };
     let mut low = LowArgs::nix();
     let mut line =
         Line { is_firn: start.program == "firn", words: Vec::new(), command: None, deprecated: None };
-    args::parse(start.args, &mut low, &mut line)?;
+    args::parse(args, &mut low, &mut line)?;
     let verbosity = if std::io::stderr().is_terminal() { Verbosity::Notice } else { Verbosity::Info };
     let mut settings = start.settings;
     settings.pure_eval = true;
-    let context = Context::resolve(&start.program, &low, settings, LogFormat::Multiline, verbosity)?;
+    let mut context = Context::resolve(&start.program, &low, settings, LogFormat::Multiline, verbosity)?;
+    context.base_dir = dir;
     let result = run(&context, &low, line);
     match result {
         // Said here, with the logger that the user chose.
