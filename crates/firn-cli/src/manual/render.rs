@@ -9,6 +9,13 @@ const COLUMN: usize = 32;
 /// How wide lines may be.
 const WIDTH: usize = 100;
 
+/// What commands with a common first word are for.
+const TOPICS: [(&str, &str); 3] = [
+    ("flake", "manage flakes and their lock files"),
+    ("formatter", "build or run the formatter that the flake names"),
+    ("registry", "manage the names that stand for flakes"),
+];
+
 /// A row for the help of `nix`: words, arguments, what it does.
 pub type Row<'a> = (&'a [&'static str], &'a str, &'a str);
 
@@ -26,7 +33,9 @@ pub fn help(rows: &[Row<'_>], words: &[String]) -> String {
 
 fn overview(rows: &[&Row<'_>], words: &[String]) -> String {
     let prefix: String = words.iter().map(|word| format!("{word} ")).collect();
-    let mut out = format!("Usage: nix {prefix}[OPTIONS] COMMAND [ARGUMENTS]\n\nCommands:\n");
+    let topic = TOPICS.iter().find(|(name, _)| words.len() == 1 && words[0] == *name);
+    let topic = topic.map_or(String::new(), |(name, text)| format!("nix {name}: {text}.\n\n"));
+    let mut out = format!("Usage: nix {prefix}[OPTIONS] COMMAND [ARGUMENTS]\n\n{topic}Commands:\n");
     for (path, _, summary) in rows {
         let _ = writeln!(out, "  {:<36}{summary}", format!("nix {}", path.join(" ")));
     }

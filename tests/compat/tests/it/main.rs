@@ -13,6 +13,7 @@ mod evaluation_cores;
 mod evaluation_output;
 mod evaluation_watch;
 mod fetching;
+mod flakes;
 mod full_disk;
 mod generated;
 mod grammar;

@@ -188,7 +188,7 @@ pub(super) const COMMANDS: &[Entry] = &[
     Entry {
         path: &["fmt"],
         usage: "[ARGUMENTS...]",
-        summary: "format files with the program that the flake names",
+        summary: "run the formatter that the flake names, to reformat your code",
         make: boxed::<formatter::Run>,
     },
     Entry {

@@ -1,0 +1,5 @@
+//! Fetching from servers and programs that tests start.
+
+mod forges;
+mod mercurial;
+mod world;
