@@ -101,3 +101,73 @@ pub(super) fn literal(ast: &Ast, node: NodeId, depth: usize) -> Literal<'_> {
         _ => Literal::Thunk,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use firn_syntax::{ParseOptions, parse};
+
+    fn show(value: &Literal<'_>) -> String {
+        let lossy = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+        match value {
+            Literal::Str(text) => format!("{:?}", lossy(text)),
+            Literal::Path(text) => lossy(text),
+            Literal::Int(number) => number.to_string(),
+            Literal::Bool(flag) => flag.to_string(),
+            Literal::Attrs(attributes) => {
+                let all = attributes.iter().map(|attr| format!("{}={}", lossy(attr.name), show(&attr.value)));
+                format!("{{{}}}", all.collect::<Vec<_>>().join(" "))
+            }
+            Literal::List(items) => format!("[{}]", items.iter().map(show).collect::<Vec<_>>().join(" ")),
+            Literal::Function(None) => "function".to_owned(),
+            Literal::Function(Some(names)) => {
+                format!("function of {}", names.iter().map(|name| lossy(name)).collect::<Vec<_>>().join(" "))
+            }
+            other => other.phrase().to_owned(),
+        }
+    }
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let ast = parse(text.as_bytes(), ParseOptions::default()).expect(text);
+        assert_eq!(show(&literal(&ast, ast.root, 0)), expected, "{text}");
+    }
+
+    #[test]
+    fn what_is_written_out() {
+        check("{ b = 1; a = \"x\"; c = ./y; }", "{a=\"x\" b=1 c=./y}");
+        check(
+            "{ inputs.a.url = \"u\"; inputs.b.flake = false; }",
+            "{inputs={a={url=\"u\"} b={flake=false}}}",
+        );
+        check("{ l = [ \"x\" 1 (y) ]; n = null; }", "{l=[\"x\" 1 a thunk] n=null}");
+        check(
+            "{ f = { self, nixpkgs ? 1, ... }: self; g = x: x; }",
+            "{f=function of self nixpkgs g=function}",
+        );
+        check("{ a = 1.5; b = -1; }", "{a=a float b=a thunk}");
+    }
+
+    #[test]
+    fn what_would_have_to_be_evaluated() {
+        check(
+            "{ a = \"${b}\"; c = \"x\" + \"y\"; d = if true then 1 else 2; }",
+            "{a=a thunk c=a thunk d=a thunk}",
+        );
+        check(
+            "{ a = let x = 1; in x; b = (x: x) 1; c = builtins.nixVersion; }",
+            "{a=a thunk b=a thunk c=a thunk}",
+        );
+        check("rec { true = false; a = true; }", "{a=a thunk true=false}");
+        check("{ inherit (x) a; b = with x; y; c = { } // { }; }", "{a=a thunk b=a thunk c=a thunk}");
+        check("{ ${\"a\" + \"b\"} = 1; }", "a thunk");
+        check("{ x = { ${\"a\" + \"b\"} = 1; }; }", "{x=a thunk}");
+    }
+
+    #[test]
+    fn deep() {
+        let text = format!("{}1{}", "[".repeat(5000), "]".repeat(5000));
+        let ast = parse(text.as_bytes(), ParseOptions::default()).expect("brackets");
+        assert!(show(&literal(&ast, ast.root, 0)).contains("a thunk"));
+    }
+}
