@@ -7,7 +7,7 @@ use crate::commands::nix_store::follow_links;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
-use crate::flakes::{Defaults, FlakeArgs, FlakeInstallable, FlakeSource, OpenFlake, split_outputs};
+use crate::flakes::{Cursor, Defaults, FlakeArgs, FlakeInstallable, FlakeSource, OpenFlake, split_outputs};
 use firn_core::flake_ref::FlakeRef;
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_eval::{Coerce, ContextElem, CopyToStore, EvalError, Kind, Pos, Sym, TraceKind, Value, Vm, sym};
@@ -265,23 +265,14 @@ impl InstallableArgs {
         Ok((session.evaluation, values))
     }
 
-    /// The value of the one installable, with its attribute path if it is an output of a flake.
-    pub fn value_and_path(
-        &mut self,
-        context: &Context,
-        read_only: bool,
-    ) -> CliResult<(Evaluation, Value, Vec<String>)> {
-        if self.has_expression() {
-            let (evaluation, value) = self.value(context, read_only)?;
-            return Ok((evaluation, value, Vec::new()));
-        }
+    /// The place among the outputs of a flake that the one installable means.
+    pub fn cursor(&mut self, context: &Context) -> CliResult<(Evaluation, Rc<Cursor>)> {
         let name = self.names()?.into_iter().next().unwrap_or_else(|| ".".into());
         self.no_store_path(context, &name)?;
-        let mut session = FlakeSession::new(context, self, read_only || context.settings.read_only_mode)?;
+        let mut session = FlakeSession::new(context, self, context.settings.read_only_mode)?;
         let (installable, flake) = session.open(context, &name)?;
         let cursor = installable.cursor(context, &mut session.evaluation, &flake)?;
-        let value = cursor.force(&mut session.evaluation)?;
-        Ok((session.evaluation, value, cursor.steps()))
+        Ok((session.evaluation, cursor))
     }
 
     /// The value of an output of a flake, evaluated by a machine that is there.

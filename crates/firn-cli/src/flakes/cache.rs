@@ -2,11 +2,12 @@
 //!
 //! A cache that cannot be used is no error: all is evaluated then.
 
-use firn_core::{Hash, HashFormat};
+use firn_core::{Hash, HashFormat, SingleDerivedPath, StorePath};
 use firn_eval::ContextElem;
 use rusqlite::{Connection, OptionalExtension, params};
 use std::cell::RefCell;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The folder in the user's cache.
@@ -66,9 +67,23 @@ pub fn context_element(element: &ContextElem) -> Option<String> {
         ContextElem::Opaque(path) => Some(path.base_name().to_string()),
         ContextElem::DrvDeep(path) => Some(format!("={}", path.base_name())),
         ContextElem::Built { drv, output } => match &**drv {
-            firn_core::SingleDerivedPath::Opaque(path) => Some(format!("!{output}!{}", path.base_name())),
-            firn_core::SingleDerivedPath::Built { .. } => None,
+            SingleDerivedPath::Opaque(path) => Some(format!("!{output}!{}", path.base_name())),
+            SingleDerivedPath::Built { .. } => None,
         },
+    }
+}
+
+/// The element that is kept so; nothing if it is none.
+pub fn parse_element(text: &str) -> Option<ContextElem> {
+    let path = |text: &str| StorePath::from_base_name(text).ok();
+    match text.as_bytes().first()? {
+        b'=' => Some(ContextElem::DrvDeep(path(&text[1..])?)),
+        b'!' => {
+            let (output, drv) = text[1..].split_once('!')?;
+            let drv = Arc::new(SingleDerivedPath::Opaque(path(drv)?));
+            Some(ContextElem::Built { drv, output: output.to_owned() })
+        }
+        _ => Some(ContextElem::Opaque(path(text)?)),
     }
 }
 
@@ -236,6 +251,18 @@ mod tests {
             assert_eq!(cache.get((root, &format!("n{number}"))).expect("a row").1, *known);
         }
         assert_eq!(cache.get((root, "c")), None);
+    }
+
+    #[test]
+    fn contexts() {
+        let base = "0123456789abcdfghijklmnpqrsvwxyz-x.drv";
+        for text in [base.to_owned(), format!("={base}"), format!("!out!{base}")] {
+            let element = parse_element(&text).expect("an element");
+            assert_eq!(context_element(&element), Some(text));
+        }
+        for text in ["", "=", "!out", "!out!x", "x"] {
+            assert!(parse_element(text).is_none(), "{text}");
+        }
     }
 
     #[test]

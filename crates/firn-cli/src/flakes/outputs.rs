@@ -1,11 +1,11 @@
 //! The outputs of a locked flake, attribute by attribute: from the cache where it has them.
 
-use super::cache::{EvalCache, Known, context_element};
+use super::cache::{EvalCache, Known, context_element, parse_element};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_core::flake_ref::FlakeRef;
-use firn_eval::{ErrorKind, EvalError, EvalResult, Kind, Pos, Sym, Value, type_phrase};
+use firn_eval::{Coerce, ContextElem, ErrorKind, EvalError, EvalResult, Kind, Pos, Sym, Value, type_phrase};
 use firn_flake::{LockFlags, LockedFlake, fingerprint};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -340,6 +340,34 @@ impl Cursor {
                 evaluation.run(|_| wrong_kind(message))
             }
         }
+    }
+
+    /// The text of a string, and what it refers to.
+    pub fn text_with_context(
+        self: &Rc<Self>,
+        context: &Context,
+        evaluation: &mut Evaluation,
+    ) -> CliResult<(Vec<u8>, Vec<ContextElem>)> {
+        if let Some(Known::Text(text, elements)) = self.known()
+            && let Some(elements) =
+                elements.iter().map(|text| parse_element(text)).collect::<Option<Vec<_>>>()
+        {
+            let store = context.eval_store()?;
+            let mut valid = true;
+            for element in &elements {
+                let path = match element {
+                    ContextElem::Opaque(path) | ContextElem::DrvDeep(path) => path,
+                    ContextElem::Built { drv, .. } => drv.base(),
+                };
+                valid &= context.block_on(store.is_valid_path(path))??;
+            }
+            if valid {
+                return Ok((text.into_bytes(), elements));
+            }
+        }
+        let value = self.force(evaluation)?;
+        let (text, references) = evaluation.run(|vm| vm.coerce(value, Coerce::PLAIN, Pos::NONE, ""))?;
+        Ok((text, references.elems()))
     }
 
     pub fn bool(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<bool> {

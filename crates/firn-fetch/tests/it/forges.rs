@@ -1,5 +1,7 @@
 //! `github:`, `gitlab:` and `sourcehut:`.
 
+#![expect(clippy::disallowed_methods, reason = "tests run programs")]
+
 use crate::world::{Server, World, input, text};
 use firn_core::flake_ref::Attr;
 use firn_fetch::FetchOptions;

@@ -1,5 +1,7 @@
 //! Inputs of type `hg`.
 
+#![expect(clippy::disallowed_methods, reason = "tests run programs")]
+
 use crate::world::{World, input, text};
 use firn_core::flake_ref::Attr;
 use firn_fetch::{Dirty, FetchOptions};

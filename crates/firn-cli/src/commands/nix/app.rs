@@ -3,9 +3,11 @@
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
+use crate::flakes::Cursor;
 use crate::installables::{self, Built, InstallableArgs};
 use firn_core::{DerivedPath, OutputsSpec};
 use firn_eval::{Attrs, Coerce, ContextElem, Pos, Sym, Value, split_package_name};
+use std::rc::Rc;
 
 /// A program and what has to be built before it is there.
 struct App {
@@ -15,10 +17,20 @@ struct App {
 
 /// Builds what an installable runs; the program's path, and what was built.
 pub fn resolve(context: &Context, what: &mut InstallableArgs) -> CliResult<(String, Vec<Built>)> {
-    let (mut evaluation, value, path) = what.value_and_path(context, false)?;
-    let app = app(&mut evaluation, value, &path)?;
-    evaluation.flush()?;
-    drop(evaluation);
+    let app = match what.has_expression() {
+        true => {
+            let (mut evaluation, value) = what.value(context, false)?;
+            let app = app(&mut evaluation, value)?;
+            evaluation.flush()?;
+            app
+        }
+        false => {
+            let (mut evaluation, cursor) = what.cursor(context)?;
+            let app = of_flake(context, &mut evaluation, &cursor)?;
+            evaluation.flush()?;
+            app
+        }
+    };
     let mut program = app.program;
     let built = installables::build(context, &app.needs, firn_store::BuildMode::Normal)?;
     for built in &built {
@@ -47,38 +59,67 @@ fn attribute(attrs: Attrs, name: &'static str) -> Option<Value> {
 /// An attribute as text, with what it needs to have built.
 fn string(evaluation: &mut Evaluation, value: Value, what: &'static str) -> CliResult<App> {
     let (program, references) = evaluation.run(|vm| vm.coerce(value, Coerce::PLAIN, Pos::NONE, what))?;
-    let needs = references
-        .elems()
-        .iter()
-        .map(|element| match element {
-            ContextElem::Opaque(path) => DerivedPath::Opaque(path.clone()),
-            ContextElem::DrvDeep(path) => DerivedPath::built(path.clone(), OutputsSpec::All),
-            ContextElem::Built { drv, output } => {
-                DerivedPath::Built { drv: drv.clone(), outputs: OutputsSpec::single(output) }
-            }
-        })
-        .collect();
+    let needs = references.elems().iter().map(needed).collect();
     Ok(App { program: program.to_vec(), needs })
 }
 
-/// What an app or a derivation runs; what it should be is said by where it stands.
-fn app(evaluation: &mut Evaluation, value: Value, path: &[String]) -> CliResult<App> {
+/// The same of an output of a flake; what it should be is said by where it stands.
+fn of_flake(context: &Context, evaluation: &mut Evaluation, cursor: &Rc<Cursor>) -> CliResult<App> {
+    let path = cursor.path();
+    let kind = cursor.need(evaluation, "type")?.string(evaluation)?;
+    let expected = match cursor.steps().first().map(String::as_str) {
+        Some("apps" | "defaultApp") => "app",
+        _ => "derivation",
+    };
+    if kind != expected {
+        return Err(CliError::failed(format!("attribute '{path}' should have type '{expected}'")));
+    }
+    if kind == "app" {
+        let program = cursor.need(evaluation, "program")?;
+        let (program, references) = program.text_with_context(context, evaluation)?;
+        return Ok(App { program, needs: references.iter().map(needed).collect() });
+    }
+    let drv = cursor.derivation(context, evaluation)?;
+    let out = cursor.need(evaluation, "outPath")?.string(evaluation)?;
+    let output = cursor.need(evaluation, "outputName")?.string(evaluation)?;
+    let meta = cursor.attr(evaluation, "meta")?;
+    let main = match meta {
+        Some(meta) => meta.attr(evaluation, "mainProgram")?,
+        None => None,
+    };
+    let main = match main {
+        Some(main) => Some(main),
+        None => cursor.attr(evaluation, "pname")?,
+    };
+    let main = match main {
+        Some(main) => main.string(evaluation)?,
+        None => {
+            let name = cursor.need(evaluation, "name")?.string(evaluation)?;
+            String::from_utf8_lossy(split_package_name(name.as_bytes()).0).into_owned()
+        }
+    };
+    let needs = vec![DerivedPath::built(drv, OutputsSpec::single(&output))];
+    Ok(App { program: format!("{out}/bin/{main}").into_bytes(), needs })
+}
+
+/// What is built for an element of a context.
+fn needed(element: &ContextElem) -> DerivedPath {
+    match element {
+        ContextElem::Opaque(path) => DerivedPath::Opaque(path.clone()),
+        ContextElem::DrvDeep(path) => DerivedPath::built(path.clone(), OutputsSpec::All),
+        ContextElem::Built { drv, output } => {
+            DerivedPath::Built { drv: drv.clone(), outputs: OutputsSpec::single(output) }
+        }
+    }
+}
+
+/// What an app or a derivation runs.
+fn app(evaluation: &mut Evaluation, value: Value) -> CliResult<App> {
     let not_one = || CliError::failed("the value is neither an app nor a derivation");
     let value = evaluation.run(|vm| vm.force(value))?;
     let attrs = value.as_attrs().ok_or_else(not_one)?;
     let Some(kind) = attribute(attrs, "type") else { return Err(not_one()) };
     let kind = string(evaluation, kind, "while evaluating the type of an app")?.program;
-    let expected = match path.first().map(String::as_str) {
-        Some("apps" | "defaultApp") => Some("app"),
-        Some(_) => Some("derivation"),
-        None => None,
-    };
-    if let Some(expected) = expected.filter(|expected| kind != expected.as_bytes()) {
-        return Err(CliError::failed(format!(
-            "attribute '{}' should have type '{expected}'",
-            path.join(".")
-        )));
-    }
     match &kind[..] {
         b"app" => {
             let missing = || CliError::failed("attribute 'program' of the app is missing");

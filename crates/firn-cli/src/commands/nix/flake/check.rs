@@ -361,7 +361,7 @@ impl Checker<'_> {
             let Some(closure) = value.as_closure() else {
                 return error(format!("overlay is not a function, but {} instead", type_phrase(value)));
             };
-            let argument = closure.next().0.map(|name| name.to_string()).unwrap_or_default();
+            let argument = closure.next().2.map(|name| name.to_string()).unwrap_or_default();
             let named = argument == "_" || argument.strip_prefix('_').unwrap_or(&argument) == "final";
             match closure.formals().is_some() || !named {
                 true => error("overlay does not take an argument named 'final'"),
