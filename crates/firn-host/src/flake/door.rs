@@ -3,7 +3,6 @@
 use super::read;
 use crate::fetch::fetch_error;
 use crate::{StoreHost, eval_error};
-use firn_core::StorePath;
 use firn_core::flake_ref::{Attr, FlakeRef, Input};
 use firn_eval::{ErrorKind, EvalError, EvalHost, HostError, Pos, TraceKind};
 use firn_flake::{ConfigValue, Failure, FetchedTree, FlakeHost, FlakeSpec, InputPath, Registries};
@@ -59,11 +58,16 @@ impl Door<'_> {
                 let below =
                     shown.strip_prefix(self.host.store_dir().as_str()).map(|below| below.trim_matches('/'));
                 let name = below.and_then(|below| below.split('/').next()).unwrap_or_default();
-                // As it is said of names of store paths elsewhere.
-                Err(match StorePath::from_base_name(name) {
-                    Err(bad) if !name.is_empty() => Trouble::new(bad.to_string(), 1),
-                    _ => Trouble::new(error.to_string(), 1),
-                })
+                // A hash and a dash are the least that names of store paths have.
+                let is_short = !name.is_empty() && name.len() < 33;
+                Err(Trouble::new(
+                    match is_short {
+                        true => format!("'{name}' is too short to be a valid store path"),
+                        false => error.to_string(),
+                    },
+                    1,
+                ))
+            })
             }
         }
     }
