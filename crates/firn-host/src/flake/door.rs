@@ -60,14 +60,11 @@ impl Door<'_> {
                 let name = below.and_then(|below| below.split('/').next()).unwrap_or_default();
                 // A hash and a dash are the least that names of store paths have.
                 let is_short = !name.is_empty() && name.len() < 33;
-                Err(Trouble::new(
-                    match is_short {
-                        true => format!("'{name}' is too short to be a valid store path"),
-                        false => error.to_string(),
-                    },
-                    1,
-                ))
-            })
+                let message = match is_short {
+                    true => format!("'{name}' is too short to be a valid store path"),
+                    false => error.to_string(),
+                };
+                Err(Trouble::new(message, 1))
             }
         }
     }
