@@ -60,9 +60,15 @@ impl SingleDerivedPath {
 
     /// `path^output^…`.
     pub fn render(&self, dir: &StoreDir) -> String {
+        self.render_with(dir, '^')
+    }
+
+    fn render_with(&self, dir: &StoreDir, separator: char) -> String {
         match self {
             SingleDerivedPath::Opaque(path) => dir.display(path),
-            SingleDerivedPath::Built { drv, output } => format!("{}^{output}", drv.render(dir)),
+            SingleDerivedPath::Built { drv, output } => {
+                format!("{}{separator}{output}", drv.render_with(dir, separator))
+            }
         }
     }
 }
@@ -88,11 +94,14 @@ impl DerivedPath {
         }
     }
 
-    /// `path` or `drv!outputs`, the form of the worker protocol and of older command lines.
+    /// `path` or `drv!outputs` (`drv!output!outputs` and so on), the form of the worker protocol and of older command
+    /// lines.
     pub fn render_legacy(&self, dir: &StoreDir) -> String {
         match self {
             DerivedPath::Opaque(path) => dir.display(path),
-            DerivedPath::Built { drv, outputs } => format!("{}!{}", drv.render(dir), outputs.render()),
+            DerivedPath::Built { drv, outputs } => {
+                format!("{}!{}", drv.render_with(dir, '!'), outputs.render())
+            }
         }
     }
 
@@ -109,5 +118,28 @@ impl DerivedPath {
             drv = SingleDerivedPath::Built { drv: Arc::new(drv), output: output.to_owned() };
         }
         Ok(DerivedPath::Built { drv: Arc::new(drv), outputs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, legacy: &str) {
+        let dir = StoreDir::default();
+        let path = DerivedPath::parse(&dir, text, '^').unwrap();
+        assert_eq!(path.render(&dir), text);
+        assert_eq!(path.render_legacy(&dir), legacy);
+        assert_eq!(DerivedPath::parse(&dir, legacy, '!').unwrap(), path);
+    }
+
+    #[test]
+    fn both_forms() {
+        let drv = format!("/nix/store/{}-x.drv", "a".repeat(32));
+        check(&drv, &drv);
+        check(&format!("{drv}^*"), &format!("{drv}!*"));
+        check(&format!("{drv}^out^dev,out"), &format!("{drv}!out!dev,out"));
+        check(&format!("{drv}^out^out^*"), &format!("{drv}!out!out!*"));
     }
 }

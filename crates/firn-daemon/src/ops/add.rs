@@ -154,6 +154,8 @@ pub(super) async fn nar(session: &mut Session) -> OpResult<()> {
     let unchecked = session.input.bool().await?;
     info.ultimate &= session.trusted;
     let check = !(unchecked && session.trusted);
+    // Replacing what is valid takes it away from others for a moment.
+    let repair = repair && session.trusted;
     session.start()?;
     let added = if session.version.has(23) {
         let mut source = FramedReader::new(&mut session.input);
@@ -187,6 +189,8 @@ pub(super) async fn multiple(session: &mut Session) -> OpResult<()> {
     let repair = session.input.bool().await?;
     let unchecked = session.input.bool().await?;
     let check = !(unchecked && session.trusted);
+    // Replacing what is valid takes it away from others for a moment.
+    let repair = repair && session.trusted;
     session.start()?;
     let mut source = FramedReader::new(&mut session.input);
     let added = add_each(&*store, &mut source, repair, check).await;

@@ -11,6 +11,7 @@ mod downloads;
 mod faults;
 mod limits;
 mod outputs;
+mod raw_protocol;
 mod recursive;
 
 /// A program that is none of Nix's, started in the world's working directory.
