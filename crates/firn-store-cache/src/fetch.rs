@@ -1,6 +1,7 @@
 //! Archives on their way out of a cache: downloaded, decompressed and passed on as one stream.
 
 use crate::files::Files;
+use bytes::Bytes;
 use firn_archive::Method;
 use firn_core::NarInfo;
 use firn_http::pipe::{self, PieceSink, PipeSender, PipeWriter};
@@ -14,6 +15,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 /// Compressed bytes, and plain ones, that may be under way.
 const IN_FLIGHT: usize = 1 << 20;
 
+/// Largest file that is fetched before the first byte of it is passed on. What breaks off then is fetched again, also
+/// from servers that do not give parts of files.
+const SMALL: u64 = 1 << 20;
+
 /// Writes the archive that `info` speaks of to `sink`. `shown` is its store path.
 pub(crate) async fn archive(
     files: &dyn Files,
@@ -23,9 +28,16 @@ pub(crate) async fn archive(
 ) -> StoreResult<()> {
     let method =
         Method::parse(&info.compression).map_err(|e| StoreError::Other(format!("'{shown}': {e}")))?;
+    let whole = match info.file_size {
+        Some(size) if size <= SMALL => match files.get(&info.url).await? {
+            None => return found(files, info, false),
+            got => got,
+        },
+        _ => None,
+    };
     if method == Method::None {
         let mut sink = Bounded { sink, left: info.info.nar_size };
-        return found(files, info, files.stream(&info.url, &mut sink).await?);
+        return found(files, info, send(files, info, whole, &mut sink).await?);
     }
     let (raw, reader) = pipe::pipe(IN_FLIGHT);
     let (out, mut plain) = pipe::pipe(IN_FLIGHT);
@@ -33,7 +45,7 @@ pub(crate) async fn archive(
     let work = tokio::task::spawn_blocking(move || decompress(method, reader, out, limit));
     let feed = async move {
         let mut raw = PieceSink::new(raw);
-        files.stream(&info.url, &mut raw).await
+        send(files, info, whole, &mut raw).await
     };
     let mut failed = None;
     let drain = async {
@@ -62,6 +74,22 @@ pub(crate) async fn archive(
         )));
     }
     found(files, info, fed?)
+}
+
+/// Writes the file that `info` speaks of, or what was fetched of it, to `sink`; `false` if it is not there.
+async fn send(
+    files: &dyn Files,
+    info: &NarInfo,
+    whole: Option<Bytes>,
+    sink: NarSink<'_>,
+) -> StoreResult<bool> {
+    match whole {
+        None => files.stream(&info.url, sink).await,
+        Some(bytes) => {
+            sink.write_all(&bytes).await.map_err(NarError::Write)?;
+            Ok(true)
+        }
+    }
 }
 
 fn found(files: &dyn Files, info: &NarInfo, found: bool) -> StoreResult<()> {

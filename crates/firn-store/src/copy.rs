@@ -258,7 +258,13 @@ async fn copy_one(
                     "NAR for '{shown}' fetched from '{source}' is incomplete"
                 )));
             }
-            added
+            match added {
+                // What breaks the format does so somewhere.
+                Err(StoreError::Nar(
+                    error @ (firn_nar::NarError::Bad(_) | firn_nar::NarError::TooDeep(_)),
+                )) => Err(StoreError::Corrupt(format!("NAR for '{shown}' fetched from '{source}': {error}"))),
+                added => added,
+            }
         }
         // The destination went away first: what it says is the cause.
         (Err(StoreError::Nar(firn_nar::NarError::Write(_))), added) => added,

@@ -48,11 +48,11 @@ pub fn cache(uri: &str, disk_cache: Option<&Path>) -> CacheStore {
     store
 }
 
-/// A store with a large file, and a text that refers to it.
+/// A store with a large file (above what a cache fetches whole before it passes it on), and a text that refers to it.
 pub async fn filled() -> (MemoryStore, StorePath, StorePath) {
     let store = MemoryStore::default();
     let none = BTreeSet::new();
-    let large: Vec<u8> = (0..200_000u32).flat_map(|n| (n.wrapping_mul(n) % 8191).to_le_bytes()).collect();
+    let large: Vec<u8> = (0..400_000u32).flat_map(|n| (n.wrapping_mul(n) % 8191).to_le_bytes()).collect();
     let source = AddSource::Bytes(&large);
     let added = store
         .add_to_store("large", source, CaMethod::NixArchive, HashAlgo::Sha256, &none, false)

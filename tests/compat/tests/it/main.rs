@@ -1,6 +1,7 @@
 //! What scripts look at: exit codes, standard output, messages.
 
 mod attributes;
+mod bad_caches;
 mod bad_input;
 mod caches;
 mod channels;
