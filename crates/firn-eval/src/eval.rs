@@ -211,11 +211,17 @@ impl Vm {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn variable(&mut self, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
         let word = frame.get(slot);
-        if !word.is_thunk() {
-            return if word.is_unset() { self.unbound(pos) } else { Ok(word) };
+        if word.is_thunk() || word.is_unset() { self.pending_variable(word, frame, slot, pos) } else { Ok(word) }
+    }
+
+    /// A variable that is not evaluated yet, or was not when it was looked at last.
+    #[inline(never)]
+    fn pending_variable(&mut self, word: Value, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
+        if word.is_unset() {
+            return self.unbound(pos);
         }
         let value = self.force_at(word, pos)?;
         // The slot forgets the thunk, but not where a function came from: functions are compared by the thunk.
@@ -314,6 +320,18 @@ impl Vm {
     #[inline(never)]
     fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
         let base = self.eval_inline(&select.base, env)?;
+        // Nearly always it is one name of a set, which is there and evaluated.
+        if let ([Step::Static { name, cache }], Some(attrs)) = (select.path, base.as_attrs()) {
+            if let Some(found) = attrs.find_cached(*name, cache) {
+                let value = match found.as_thunk() {
+                    None => Some(found),
+                    Some(thunk) => thunk.result(),
+                };
+                if value.is_some() {
+                    return Ok(value);
+                }
+            }
+        }
         self.select_in(base, select, env)
     }
 
