@@ -1,7 +1,8 @@
 //! Expressions made at random, and what firn and Nix make of them: the same value, or both an error.
 //!
 //! `FIRN_FUZZ_CASES` says how many (2,000), `FIRN_FUZZ_SEED` where to begin, `FIRN_FUZZ_REFERENCE` the words of a command
-//! before `nix-instantiate` that runs another Nix than that in `PATH`.
+//! before `nix-instantiate` that runs another Nix than that in `PATH`. With `FIRN_FUZZ_MESSAGES=1`, for the version that firn
+//! equals, also what errors say is the same: message, places, and notes.
 
 use crate::grammar::Grammar;
 use firn_testkit::{World, has_reference};
@@ -27,6 +28,14 @@ struct Evaluator<'a> {
 enum Outcome {
     Value(String),
     Error(String),
+}
+
+impl Outcome {
+    fn shown(&self) -> &str {
+        match self {
+            Outcome::Value(text) | Outcome::Error(text) => text,
+        }
+    }
 }
 
 impl Evaluator<'_> {
@@ -59,7 +68,9 @@ impl Evaluator<'_> {
         let said = String::from_utf8_lossy(&output.stderr);
         let mut marks = said.lines().filter_map(|line| line.strip_prefix("trace: ")?.strip_prefix(MARK));
         let last = marks.next_back().and_then(|number| number.trim().parse().ok());
-        Err((last.unwrap_or_else(|| panic!("nothing was evaluated: {said}")), said.into_owned()))
+        let mut error: Vec<&str> = said.lines().filter(|line| !line.starts_with("trace: ")).collect();
+        error.retain(|line| !line.trim().is_empty());
+        Err((last.unwrap_or_else(|| panic!("nothing was evaluated: {said}")), error.join("\n")))
     }
 
     /// What becomes of each.
@@ -102,8 +113,10 @@ fn generated_expressions_have_the_same_values() {
     let other = std::env::var("FIRN_FUZZ_REFERENCE").unwrap_or_default();
     let mut words: Vec<String> = other.split_whitespace().map(str::to_owned).collect();
     words.push("nix-instantiate".to_owned());
-    let ours = Evaluator { world: &world, words: vec![firn], file: "ours.nix" };
-    let theirs = Evaluator { world: &world, words, file: "theirs.nix" };
+    let messages = setting("FIRN_FUZZ_MESSAGES", 0) != 0;
+    // Messages name the file.
+    let ours = Evaluator { world: &world, words: vec![firn], file: "cases.nix" };
+    let theirs = Evaluator { world: &world, words, file: "cases.nix" };
     let cases = setting("FIRN_FUZZ_CASES", 2_000);
     let seed = setting("FIRN_FUZZ_SEED", 1);
     let mut grammar = Grammar::new(seed);
@@ -117,11 +130,15 @@ fn generated_expressions_have_the_same_values() {
             errors += u64::from(matches!(theirs, Outcome::Error(_)));
             let same = match (&ours, &theirs) {
                 (Outcome::Value(a), Outcome::Value(b)) => same(a, b, other.is_empty()),
-                (Outcome::Error(_), Outcome::Error(_)) => true,
+                (Outcome::Error(a), Outcome::Error(b)) => !messages || a == b,
                 _ => false,
             };
             if !same {
-                differences.push(format!("{expression}\n  firn: {ours:?}\n  Nix:  {theirs:?}"));
+                differences.push(format!(
+                    "{expression}\n  firn: {}\n  Nix:  {}",
+                    ours.shown(),
+                    theirs.shown()
+                ));
             }
         }
         assert!(differences.len() < 20, "{}", differences.join("\n\n"));
