@@ -1,12 +1,20 @@
 //! The debugger's prompt: `--debugger` lets evaluation stop here at errors and breakpoints.
 
+use crate::context::Context;
+use crate::error::{CliError, CliResult};
+use crate::repl::{Done, Failure, HELP, Line, Lines, Machine, Tools};
 use firn_eval::{
-    DebugAction, DebugFrame, DebugShell, DebugStop, EvalError, Place, PrintOptions, Sym, Value, Vm,
-    code_excerpt, print_value, render_error, type_phrase,
+    Attrs, DebugAction, DebugFrame, DebugShell, DebugStop, EvalResult, Place, Pos, Sym, Value, Vm,
+    code_excerpt, render_error,
 };
-use firn_store::activity::{Logger, Verbosity};
+use firn_host::StoreHost;
+use firn_store::activity::Verbosity;
+use std::cell::{Cell, RefCell};
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::rc::Rc;
 use std::sync::Arc;
 
 const RED: &str = "\x1b[31;1m";
@@ -15,19 +23,8 @@ const BLUE: &str = "\x1b[34;1m";
 const MAGENTA: &str = "\x1b[35;1m";
 const NORMAL: &str = "\x1b[0m";
 
-const HELP: &str = "The following commands are available:
-
-  <expr>                       Evaluate and print expression
-  <x> = <expr>                 Bind expression to variable
-  :a, :add <expr>              Add attributes from resulting set to scope
-  :p, :print <expr>            Evaluate and print expression recursively
-                               Strings are printed directly, without escaping.
-  :q, :quit                    End evaluation
-  :t <expr>                    Describe result of evaluation
-  :te, :trace-enable [bool]    Enable, disable or toggle showing traces for
-                               errors
-  :?, :help                    Brings up this help menu
-
+/// What `:?` prints besides the commands of any prompt.
+const DEBUG_HELP: &str = "
         Debug mode commands
   :env             Show env stack
   :bt, :backtrace  Show trace stack
@@ -39,19 +36,38 @@ const HELP: &str = "The following commands are available:
 
 /// The prompt, from one stop to the next.
 pub struct Prompt {
-    logger: Arc<dyn Logger>,
+    /// Opens stores of its own: the one of evaluation is at work.
+    context: Context,
+    host: Arc<StoreHost>,
+    auto_args: Attrs,
     show_trace: bool,
     current_dir: Vec<u8>,
     greeted: bool,
+    /// Files that were loaded at the prompt, and the names that the last one had.
+    files: Vec<Vec<u8>>,
+    last_loaded: Option<Attrs>,
 }
 
 impl Prompt {
-    pub fn new(logger: Arc<dyn Logger>, show_trace: bool, current_dir: Vec<u8>) -> Prompt {
-        Prompt { logger, show_trace, current_dir, greeted: false }
+    pub fn new(context: &Context, host: Arc<StoreHost>, auto_args: Attrs, current_dir: Vec<u8>) -> Prompt {
+        let settings = Arc::unwrap_or_clone(context.settings.shared());
+        let show_trace = settings.show_trace;
+        let context = Context::for_connection(&context.program, settings, Arc::clone(&context.logger));
+        auto_args.value().keep();
+        Prompt {
+            context,
+            host,
+            auto_args,
+            show_trace,
+            current_dir,
+            greeted: false,
+            files: Vec::new(),
+            last_loaded: None,
+        }
     }
 
     fn error(&self, text: impl AsRef<[u8]>) {
-        self.logger.log(Verbosity::Error, text.as_ref());
+        self.context.logger.log(Verbosity::Error, text.as_ref());
     }
 
     fn announce(&mut self, vm: &Vm, stop: &DebugStop) {
@@ -78,29 +94,94 @@ impl Prompt {
 impl DebugShell for Prompt {
     fn stop(&mut self, vm: &mut Vm, stop: &DebugStop) -> DebugAction {
         self.announce(vm, stop);
-        self.logger.pause();
-        let mut session = Session { prompt: self, frame: 0, names: Vec::new() };
-        let action = session.run(vm);
-        self.logger.resume();
-        action
+        self.context.logger.pause();
+        let machine = Rc::new(Stopped {
+            vm: RefCell::new(vm),
+            frame: Cell::new(0),
+            names: RefCell::default(),
+            dir: self.current_dir.clone(),
+            host: Arc::clone(&self.host),
+        });
+        let action = Session { prompt: self, machine: &machine }.run();
+        self.context.logger.resume();
+        match action {
+            Ok(action) => action,
+            Err(error) => {
+                self.error(format!("{RED}error:{NORMAL} {error}"));
+                DebugAction::Quit
+            }
+        }
     }
 }
 
-/// What a line led to.
-enum Next {
-    Again,
-    /// The line is the beginning of something longer.
-    More,
-    Leave(DebugAction),
+/// The evaluator that stands still.
+struct Stopped<'a> {
+    vm: RefCell<&'a mut Vm>,
+    /// The frame that expressions are evaluated in, 0 being the innermost.
+    frame: Cell<usize>,
+    /// Names that were bound at the prompt. Nothing is collected while there is a debugger.
+    names: RefCell<Vec<(Sym, Value)>>,
+    /// What paths are relative to.
+    dir: Vec<u8>,
+    host: Arc<StoreHost>,
+}
+
+impl Machine for Stopped<'_> {
+    fn with<T>(&self, f: impl FnOnce(&mut Vm) -> T) -> T {
+        f(&mut self.vm.borrow_mut())
+    }
+
+    fn eval(&self, text: &str) -> EvalResult<Value> {
+        let names = self.names.borrow();
+        self.with(|vm| {
+            let value = vm.debug_eval(self.frame.get(), text.as_bytes(), &self.dir, &names)?;
+            vm.force(value)
+        })
+    }
+
+    fn names(&self) -> Vec<Sym> {
+        let scopes = self.with(|vm| vm.debug_scopes(self.frame.get()));
+        let inner = scopes
+            .into_iter()
+            .flat_map(|scope| scope.names.into_iter().chain(scope.with.into_iter().flatten()));
+        self.names.borrow().iter().map(|(name, _)| *name).chain(inner).collect()
+    }
+
+    fn flush(&self) -> CliResult<()> {
+        self.host.flush().map_err(CliError::Store)
+    }
 }
 
 /// One stop.
-struct Session<'a> {
+struct Session<'a, 'v> {
     prompt: &'a mut Prompt,
-    /// The frame that expressions are evaluated in, 0 being the innermost.
-    frame: usize,
-    /// Names that were bound at the prompt.
-    names: Vec<(Sym, Value)>,
+    machine: &'a Rc<Stopped<'v>>,
+}
+
+/// Lines of an editor on a terminal; elsewhere with a prompt, as scripts know it.
+enum Input<'v> {
+    Editor(Lines<Rc<Stopped<'v>>>),
+    Plain,
+}
+
+impl Input<'_> {
+    fn next(&mut self, goes_on: bool) -> CliResult<Line> {
+        let Self::Plain = self else {
+            let Self::Editor(lines) = self else { return Ok(Line::End) };
+            return lines.next(goes_on);
+        };
+        print(if goes_on { "        > " } else { "nix-repl> " });
+        let mut line = Vec::new();
+        match std::io::stdin().lock().read_until(b'\n', &mut line) {
+            Ok(n) if n > 0 => {}
+            _ => return Ok(Line::End),
+        }
+        let line = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
+        if !std::io::stdin().is_terminal() {
+            print(&format!("{line}\n"));
+        }
+        Ok(Line::Text(line))
+    }
 }
 
 fn print(text: &str) {
@@ -108,163 +189,194 @@ fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-impl Session<'_> {
-    fn run(&mut self, vm: &mut Vm) -> DebugAction {
+impl<'v> Session<'_, 'v> {
+    fn run(&mut self) -> CliResult<DebugAction> {
+        let history =
+            self.prompt.context.settings.dirs.data_home.as_ref().map(|dir| dir.join("repl-history"));
+        let mut lines = match std::io::stdin().is_terminal() && std::io::stdout().is_terminal() {
+            true => Input::Editor(Lines::new(Rc::clone(self.machine), history)?),
+            false => Input::Plain,
+        };
         let mut input = String::new();
         loop {
-            print(if input.is_empty() { "nix-repl> " } else { "        > " });
-            let mut line = Vec::new();
-            match std::io::stdin().lock().read_until(b'\n', &mut line) {
-                Ok(n) if n > 0 => {}
-                _ => {
+            match lines.next(!input.is_empty())? {
+                Line::End => {
                     print("\n");
-                    return DebugAction::Quit;
+                    return Ok(DebugAction::Quit);
                 }
-            }
-            let line = String::from_utf8_lossy(&line).trim_end_matches('\n').to_owned();
-            if !std::io::stdin().is_terminal() {
-                print(&format!("{line}\n"));
-            }
-            input.push_str(&line);
-            match self.line(vm, input.trim()) {
-                Next::Leave(action) => return action,
-                Next::More => input.push('\n'),
-                Next::Again => {
+                Line::Cancelled => {
                     input.clear();
-                    print("\n");
+                    continue;
+                }
+                Line::Text(line) => input.push_str(&line),
+            }
+            let text = input.trim().to_owned();
+            if self.goes_on(&text) {
+                input.push('\n');
+                continue;
+            }
+            input.clear();
+            match self.line(&text) {
+                Ok(Some(action)) => return Ok(action),
+                Ok(None) => {}
+                Err(Failure::Command(error)) => {
+                    error.report(&self.prompt.context.program, &*self.prompt.context.logger)
+                }
+                Err(Failure::Evaluation(error)) => {
+                    let show_trace = self.prompt.show_trace;
+                    let text = self.machine.with(|vm| render_error(&error, &**vm.host(), show_trace));
+                    self.prompt.error(text);
                 }
             }
+            print("\n");
         }
     }
 
-    fn line(&mut self, vm: &mut Vm, line: &str) -> Next {
-        let (command, arg) = match line.starts_with(':') {
-            true => line.split_once(char::is_whitespace).unwrap_or((line, "")),
-            false => ("", line),
-        };
-        let arg = arg.trim();
+    /// Whether the line is the beginning of something longer.
+    fn goes_on(&self, text: &str) -> bool {
+        let (command, expression) = split_command(text);
+        let takes_text = [":l", ":load", ":lf", ":load-flake", ":te", ":trace-enable", ":st"];
+        !expression.is_empty()
+            && !takes_text.contains(&command)
+            && self.machine.with(|vm| vm.is_incomplete(expression.as_bytes()))
+    }
+
+    /// Does a line; answers with what is to be done when the prompt is left.
+    fn line(&mut self, text: &str) -> Done<Option<DebugAction>> {
+        let (command, arg) = split_command(text);
         match command {
-            "" if arg.is_empty() => return Next::Again,
-            "" => return self.expression(vm, arg),
-            ":?" | ":help" => print(HELP),
-            ":bt" | ":backtrace" => {
+            "" => self.expression(arg)?,
+            ":?" | ":help" => print(&format!("{HELP}{DEBUG_HELP}")),
+            ":bt" | ":backtrace" => self.machine.with(|vm| {
                 for index in 0..vm.debug_frames() {
-                    self.show_frame(vm, index);
+                    show_frame(vm, index);
                 }
-            }
-            ":env" => print(&scopes(vm, self.frame)),
-            ":st" => {
-                if let Ok(index) = arg.parse() {
-                    self.frame = index;
-                }
-                if self.frame < vm.debug_frames() {
-                    self.show_frame(vm, self.frame);
-                    print("\n");
-                    print(&scopes(vm, self.frame));
-                }
-            }
-            ":s" | ":step" => return Next::Leave(DebugAction::Step),
-            ":c" | ":continue" => return Next::Leave(DebugAction::Continue),
-            ":q" | ":quit" => return Next::Leave(DebugAction::Quit),
-            ":te" | ":trace-enable" => self.trace_enable(arg),
+            }),
+            ":env" => print(&self.machine.with(|vm| scopes(vm, self.machine.frame.get()))),
+            ":st" => self.choose_frame(arg),
+            ":s" | ":step" => return Ok(Some(DebugAction::Step)),
+            ":c" | ":continue" => return Ok(Some(DebugAction::Continue)),
+            ":q" | ":quit" => return Ok(Some(DebugAction::Quit)),
+            ":te" | ":trace-enable" => self.trace_enable(arg)?,
             ":a" | ":add" => {
-                return self.with_value(vm, arg, |session, vm, value| {
-                    let value = vm.force(value)?;
-                    let Some(attrs) = value.as_attrs() else {
-                        let kind = type_phrase(value);
-                        let message = format!("expected a set but found {kind}");
-                        return Err(EvalError::new(firn_eval::ErrorKind::Type, message));
-                    };
-                    let before = session.names.len();
-                    session.names.extend(attrs.sorted());
-                    print(&format!("Added {} variables.\n", session.names.len() - before));
-                    Ok(())
-                });
+                let value = self.machine.eval(arg)?;
+                self.add(value)?;
             }
-            ":t" => {
-                return self.with_value(vm, arg, |_, vm, value| {
-                    print(&format!("{}\n", type_phrase(vm.force(value)?)));
-                    Ok(())
-                });
+            ":l" | ":load" => {
+                let path = [&self.prompt.current_dir[..], b"/", arg.as_bytes()].concat();
+                let path = if arg.starts_with('/') { arg.as_bytes().to_vec() } else { path };
+                self.prompt.files.retain(|known| *known != path);
+                self.prompt.files.push(path.clone());
+                self.load(&path)?;
             }
-            ":p" | ":print" => {
-                return self.with_value(vm, arg, |_, vm, value| {
-                    let value = vm.force(value)?;
-                    let text = match value.as_str() {
-                        Some(text) => text.as_bytes().to_vec(),
-                        None => print_value(vm, value, &PrintOptions::unambiguous(true))?,
-                    };
-                    print(&format!("{}\n", String::from_utf8_lossy(&text)));
-                    Ok(())
-                });
+            ":ll" | ":last-loaded" => self.tools().show_names(self.prompt.last_loaded)?,
+            ":r" | ":reload" => self.reload()?,
+            ":e" | ":edit" => {
+                self.tools().edit(arg)?;
+                self.reload()?;
             }
-            other => self.prompt.error(format!("{RED}error:{NORMAL} unknown command '{other}'")),
+            _ => match self.tools().command(command, arg) {
+                Some(done) => done?,
+                None => return Err(CliError::failed(format!("unknown command '{command}'")).into()),
+            },
         }
-        Next::Again
+        Ok(None)
     }
 
-    fn trace_enable(&mut self, arg: &str) {
+    fn tools(&self) -> Tools<'_, Stopped<'v>> {
+        Tools { context: &self.prompt.context, machine: self.machine }
+    }
+
+    fn choose_frame(&self, arg: &str) {
+        if let Ok(index) = arg.parse() {
+            self.machine.frame.set(index);
+        }
+        let frame = self.machine.frame.get();
+        self.machine.with(|vm| {
+            if frame < vm.debug_frames() {
+                show_frame(vm, frame);
+                print("\n");
+                print(&scopes(vm, frame));
+            }
+        });
+    }
+
+    fn trace_enable(&mut self, arg: &str) -> Done {
         let on = match arg {
             "true" => true,
             "false" => false,
             "" => !self.prompt.show_trace,
-            _ => {
-                let text = format!("{RED}error:{NORMAL} unexpected argument '{arg}' to :trace-enable");
-                return self.prompt.error(text);
-            }
+            _ => return Err(CliError::failed(format!("unexpected argument '{arg}' to :trace-enable")).into()),
         };
         self.prompt.show_trace = on;
         print(if on { "showing error traces\n" } else { "not showing error traces\n" });
+        Ok(())
     }
 
-    fn eval(&self, vm: &mut Vm, text: &str) -> Result<Value, EvalError> {
-        vm.debug_eval(self.frame, text.as_bytes(), &self.prompt.current_dir, &self.names)
+    /// Makes the attributes of a value names.
+    fn add(&mut self, value: Value) -> Done {
+        let what = "while evaluating an attribute set to be merged in the global scope";
+        let attrs = self.machine.with(|vm| vm.force_attrs(value, Pos::NONE, what))?;
+        self.machine.names.borrow_mut().extend(attrs.sorted());
+        self.prompt.last_loaded = Some(attrs);
+        print(&format!("Added {} variables.\n", attrs.len()));
+        Ok(())
     }
 
-    /// Evaluates `text` and does something with the value.
-    fn with_value(
-        &mut self,
-        vm: &mut Vm,
-        text: &str,
-        f: impl FnOnce(&mut Self, &mut Vm, Value) -> Result<(), EvalError>,
-    ) -> Next {
-        match self.eval(vm, text).and_then(|value| f(self, vm, value)) {
-            Ok(()) => Next::Again,
-            Err(error) if is_incomplete(&error) => Next::More,
-            Err(error) => {
-                self.prompt.error(render_error(&error, &**vm.host(), self.prompt.show_trace));
-                Next::Again
-            }
+    fn load(&mut self, path: &[u8]) -> Done {
+        let args = self.prompt.auto_args;
+        let value = self.machine.with(|vm| {
+            let value = vm.eval_main_file(&firn_eval::canonical_path(path))?;
+            vm.auto_call(args, value)
+        })?;
+        self.add(value)
+    }
+
+    /// Loads all files again that were loaded.
+    fn reload(&mut self) -> Done {
+        for path in self.prompt.files.clone() {
+            let shown = Path::new(std::ffi::OsStr::from_bytes(&path)).display().to_string();
+            print(&format!("Loading \"{shown}\"...\n"));
+            self.load(&path)?;
         }
+        Ok(())
     }
 
     /// An expression, or names to bind.
-    fn expression(&mut self, vm: &mut Vm, text: &str) -> Next {
-        for end in ["", ";"] {
-            // The comment sign may be part of the line.
-            let Ok(set) = self.eval(vm, &format!("{{ {text}{end}\n}}")) else { continue };
+    fn expression(&mut self, text: &str) -> Done {
+        if text.is_empty() {
+            return Ok(());
+        }
+        if self.machine.with(|vm| vm.is_bindings(text.as_bytes())) {
+            let set = self.machine.eval(&format!("{{ {text}\n}}"));
+            let set = set.or_else(|_| self.machine.eval(&format!("{{ {text};\n}}")))?;
             if let Some(attrs) = set.as_attrs() {
-                self.names.extend(attrs.sorted());
-                return Next::Again;
+                self.machine.names.borrow_mut().extend(attrs.sorted());
             }
+            return Ok(());
         }
-        self.with_value(vm, text, |_, vm, value| {
-            let options = PrintOptions { max_depth: 1, ..PrintOptions::unambiguous(true) };
-            let text = print_value(vm, value, &options)?;
-            print(&format!("{}\n", String::from_utf8_lossy(&text)));
-            Ok(())
-        })
+        let value = self.machine.eval(text)?;
+        self.tools().show(value)
     }
+}
 
-    fn show_frame(&self, vm: &mut Vm, index: usize) {
-        let Some(frame) = vm.debug_frame(index) else { return };
-        let place = frame.pos.place(&**vm.host());
-        let mut text = format!("\n{BLUE}{index}{NORMAL}: {}", described(&frame));
-        if let Some(place) = place {
-            let _ = write!(text, "{}", shown_place(vm, &frame, &place));
-        }
-        print(&text);
+/// A command and what follows it; no command for an expression.
+fn split_command(text: &str) -> (&str, &str) {
+    let (command, arg) = match text.starts_with(':') {
+        true => text.split_once(char::is_whitespace).unwrap_or((text, "")),
+        false => ("", text),
+    };
+    (command, arg.trim())
+}
+
+fn show_frame(vm: &mut Vm, index: usize) {
+    let Some(frame) = vm.debug_frame(index) else { return };
+    let place = frame.pos.place(&**vm.host());
+    let mut text = format!("\n{BLUE}{index}{NORMAL}: {}", described(&frame));
+    if let Some(place) = place {
+        let _ = write!(text, "{}", shown_place(vm, &frame, &place));
     }
+    print(&text);
 }
 
 fn described(frame: &DebugFrame) -> String {
@@ -281,11 +393,6 @@ fn shown_place(vm: &Vm, frame: &DebugFrame, place: &Place) -> String {
         Some(lines) => format!("{}\n{}\n", place.display(), String::from_utf8_lossy(&lines)),
         None => place.display(),
     }
-}
-
-/// Whether an expression only lacks its end.
-fn is_incomplete(error: &EvalError) -> bool {
-    error.kind() == firn_eval::ErrorKind::Syntax && error.message().contains("unexpected end of file")
 }
 
 /// The names in scope of a frame, level by level.

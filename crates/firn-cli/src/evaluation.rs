@@ -177,7 +177,7 @@ impl Evaluation {
         };
         set_collector_limits();
         let mut vm = Vm::new(dyn_host, eval_settings);
-        watch(context, args, &mut vm, &current_dir)?;
+        watch(context, &mut vm)?;
         let mut evaluation = Evaluation {
             vm,
             host,
@@ -189,6 +189,11 @@ impl Evaluation {
             queue,
         };
         evaluation.auto_args = evaluation.auto_args(args, &arguments_dir)?;
+        if args.debugger {
+            let host = Arc::clone(&evaluation.host);
+            let prompt = Prompt::new(context, host, evaluation.auto_args, evaluation.current_dir.clone());
+            evaluation.vm.attach_debugger(Box::new(prompt));
+        }
         Ok(evaluation)
     }
 
@@ -378,8 +383,8 @@ impl Drop for Evaluation {
     }
 }
 
-/// Profilers and the debugger, as far as they are on.
-fn watch(context: &Context, args: &EvalArgs, vm: &mut Vm, current_dir: &[u8]) -> CliResult<()> {
+/// Profilers, as far as they are on.
+fn watch(context: &Context, vm: &mut Vm) -> CliResult<()> {
     let settings = &context.settings;
     let logger = Arc::clone(&context.logger);
     if settings.trace_function_calls {
@@ -395,9 +400,6 @@ fn watch(context: &Context, args: &EvalArgs, vm: &mut Vm, current_dir: &[u8]) ->
     }
     if statistics::counts_calls() {
         vm.count_calls();
-    }
-    if args.debugger {
-        vm.attach_debugger(Box::new(Prompt::new(logger, settings.show_trace, current_dir.to_vec())));
     }
     Ok(())
 }

@@ -214,7 +214,11 @@ impl Vm {
     #[inline(always)]
     fn variable(&mut self, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
         let word = frame.get(slot);
-        if word.is_thunk() || word.is_unset() { self.pending_variable(word, frame, slot, pos) } else { Ok(word) }
+        if word.is_thunk() || word.is_unset() {
+            self.pending_variable(word, frame, slot, pos)
+        } else {
+            Ok(word)
+        }
     }
 
     /// A variable that is not evaluated yet, or was not when it was looked at last.

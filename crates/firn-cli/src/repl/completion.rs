@@ -1,8 +1,6 @@
 //! Completing what is typed: commands, names in scope, attributes and files.
 
-use super::session::Scope;
-use firn_eval::Vm;
-use std::cell::RefCell;
+use super::tools::Machine;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -14,22 +12,21 @@ pub trait Completer {
     fn is_incomplete(&self, text: &str) -> bool;
 }
 
-/// Completion in a scope that others change.
-pub struct InScope {
-    pub vm: Rc<RefCell<crate::evaluation::Evaluation>>,
-    pub scope: Rc<RefCell<Scope>>,
-}
-
 /// All commands, by their short and long names.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: [&str; 32] = [
     ":?",
     ":a",
     ":add",
     ":b",
+    ":backtrace",
     ":bl",
+    ":bt",
+    ":c",
+    ":continue",
     ":doc",
     ":e",
     ":edit",
+    ":env",
     ":help",
     ":i",
     ":l",
@@ -44,12 +41,14 @@ const COMMANDS: [&str; 25] = [
     ":quit",
     ":reload",
     ":sh",
+    ":st",
+    ":step",
     ":t",
     ":trace-enable",
     ":u",
 ];
 
-impl Completer for InScope {
+impl<M: Machine> Completer for Rc<M> {
     fn complete(&self, line: &str) -> (usize, Vec<String>) {
         let start = line.rfind(|c: char| " \n\r\t(){}[]".contains(c)).map_or(0, |at| at + 1);
         let word = &line[start..];
@@ -61,8 +60,8 @@ impl Completer for InScope {
             files(word)
         } else {
             match word.rsplit_once('.') {
-                Some((expression, name)) => self.attributes(expression, name),
-                None => self.names(word),
+                Some((expression, name)) => attributes(&**self, expression, name),
+                None => names(&**self, word),
             }
         };
         (start, words)
@@ -73,42 +72,25 @@ impl Completer for InScope {
             Some(command) => command.split_once(char::is_whitespace).map_or("", |(_, arg)| arg),
             None => text,
         };
-        if text.trim().is_empty() {
-            return false;
-        }
-        let (Ok(mut evaluation), Ok(scope)) = (self.vm.try_borrow_mut(), self.scope.try_borrow()) else {
-            return false;
-        };
-        scope.is_incomplete(&mut evaluation.vm, text)
+        !text.trim().is_empty() && self.with(|vm| vm.is_incomplete(text.as_bytes()))
     }
 }
 
-impl InScope {
-    fn names(&self, word: &str) -> Vec<String> {
-        let (Ok(evaluation), Ok(scope)) = (self.vm.try_borrow(), self.scope.try_borrow()) else {
-            return Vec::new();
-        };
-        let mut names: Vec<String> =
-            scope.names().chain(evaluation.vm.debug_globals()).map(|name| name.to_string()).collect();
-        names.retain(|name| name.starts_with(word));
-        names.sort();
-        names.dedup();
-        names
-    }
+fn names(machine: &impl Machine, word: &str) -> Vec<String> {
+    let mut names: Vec<String> = machine.names().iter().map(|name| name.to_string()).collect();
+    names.extend(machine.with(|vm| vm.debug_globals()).iter().map(|name| name.to_string()));
+    names.retain(|name| name.starts_with(word));
+    names.sort();
+    names.dedup();
+    names
+}
 
-    /// Attributes of the set that `expression` stands for; evaluating it may take a moment, and must not fail.
-    fn attributes(&self, expression: &str, word: &str) -> Vec<String> {
-        let (Ok(mut evaluation), Ok(scope)) = (self.vm.try_borrow_mut(), self.scope.try_borrow()) else {
-            return Vec::new();
-        };
-        let vm: &mut Vm = &mut evaluation.vm;
-        let Ok(value) = scope.eval(vm, expression).and_then(|value| vm.force(value)) else {
-            return Vec::new();
-        };
-        let Some(attrs) = value.as_attrs() else { return Vec::new() };
-        let names = attrs.sorted().map(|(name, _)| name.to_string());
-        names.filter(|name| name.starts_with(word)).map(|name| format!("{expression}.{name}")).collect()
-    }
+/// Attributes of the set that `expression` stands for; evaluating it may take a moment, and must not fail.
+fn attributes(machine: &impl Machine, expression: &str, word: &str) -> Vec<String> {
+    let Ok(value) = machine.eval(expression) else { return Vec::new() };
+    let Some(attrs) = value.as_attrs() else { return Vec::new() };
+    let names = attrs.sorted().map(|(name, _)| name.to_string());
+    names.filter(|name| name.starts_with(word)).map(|name| format!("{expression}.{name}")).collect()
 }
 
 /// Files and folders that begin like `word`.

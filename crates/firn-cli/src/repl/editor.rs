@@ -24,7 +24,7 @@ pub enum Line {
 }
 
 /// A source of lines.
-pub enum Lines<C: Completer + 'static> {
+pub enum Lines<C: Completer> {
     Terminal { editor: Box<Editor<Assistant<C>, rustyline::history::FileHistory>>, history: Option<PathBuf> },
     Plain { echo: bool },
 }
@@ -33,7 +33,7 @@ pub enum Lines<C: Completer + 'static> {
 #[derive(Helper, Hinter)]
 pub struct Assistant<C: Completer>(C);
 
-impl<C: Completer + 'static> Lines<C> {
+impl<C: Completer> Lines<C> {
     /// Lines of the standard input. `history` is kept between runs.
     pub fn new(completer: C, history: Option<PathBuf>) -> CliResult<Self> {
         if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
@@ -84,7 +84,7 @@ impl<C: Completer + 'static> Lines<C> {
     }
 }
 
-impl<C: Completer + 'static> Drop for Lines<C> {
+impl<C: Completer> Drop for Lines<C> {
     fn drop(&mut self) {
         let Self::Terminal { editor, history: Some(history) } = self else { return };
         // A history that cannot be kept is no reason to complain at the end.

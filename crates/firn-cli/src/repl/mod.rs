@@ -6,5 +6,9 @@ mod editor;
 mod help;
 mod highlight;
 mod session;
+mod tools;
 
-pub use session::Repl;
+pub use editor::{Line, Lines};
+pub use help::HELP;
+pub use session::{Done, Failure, Repl};
+pub use tools::{Machine, Tools};

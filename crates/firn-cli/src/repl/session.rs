@@ -1,18 +1,17 @@
 //! What a session knows, and how a line is dealt with.
 
-use super::completion::InScope;
 use super::editor::{Line, Lines};
+use super::tools::{Machine, Tools};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use crate::installables::InstallableArgs;
-use firn_eval::{Attrs, EvalError, EvalResult, PrintOptions, Sym, Value, Vm, print_value, render_error};
+use firn_eval::{Attrs, EvalError, EvalResult, Sym, Value, Vm, render_error};
 use firn_flake::LockFlags;
 use firn_store::activity::Verbosity;
 use std::cell::{RefCell, RefMut};
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -25,16 +24,8 @@ pub struct Scope {
 }
 
 impl Scope {
-    pub fn names(&self) -> impl Iterator<Item = Sym> {
-        self.names.iter().map(|(name, _)| *name)
-    }
-
-    pub fn eval(&self, vm: &mut Vm, text: &str) -> EvalResult<Value> {
+    fn eval(&self, vm: &mut Vm, text: &str) -> EvalResult<Value> {
         vm.eval_with_names(text.as_bytes(), &self.dir, &self.names)
-    }
-
-    pub fn is_incomplete(&self, vm: &mut Vm, text: &str) -> bool {
-        vm.is_incomplete(text.as_bytes())
     }
 
     /// Adds the attributes of a set; they hide what had their names before.
@@ -43,6 +34,32 @@ impl Scope {
         let new: HashSet<Sym> = attrs.sorted().map(|(name, _)| name).collect();
         self.names.retain(|(name, _)| !new.contains(name));
         self.names.extend(attrs.sorted());
+    }
+}
+
+/// An evaluator, and a scope that lines change.
+pub struct InScope {
+    evaluation: Rc<RefCell<Evaluation>>,
+    scope: Rc<RefCell<Scope>>,
+}
+
+impl Machine for InScope {
+    fn with<T>(&self, f: impl FnOnce(&mut Vm) -> T) -> T {
+        f(&mut self.evaluation.borrow_mut().vm)
+    }
+
+    fn eval(&self, text: &str) -> EvalResult<Value> {
+        let mut evaluation = self.evaluation.borrow_mut();
+        let value = self.scope.borrow().eval(&mut evaluation.vm, text)?;
+        Ok(evaluation.vm.force(value)?.keep())
+    }
+
+    fn names(&self) -> Vec<Sym> {
+        self.scope.borrow().names.iter().map(|(name, _)| *name).collect()
+    }
+
+    fn flush(&self) -> CliResult<()> {
+        self.evaluation.borrow().flush()
     }
 }
 
@@ -84,7 +101,8 @@ pub struct Repl<'a> {
     what: InstallableArgs,
     installables: Vec<OsString>,
     evaluation: Rc<RefCell<Evaluation>>,
-    pub(super) scope: Rc<RefCell<Scope>>,
+    scope: Rc<RefCell<Scope>>,
+    machine: Rc<InScope>,
     files: Vec<OsString>,
     flakes: Vec<String>,
     pub(super) last_loaded: Option<Attrs>,
@@ -96,12 +114,16 @@ impl<'a> Repl<'a> {
     pub fn new(context: &'a Context, what: InstallableArgs, installables: Vec<OsString>) -> CliResult<Self> {
         let evaluation = Evaluation::new(context, &what.eval, false)?;
         let dir = evaluation.current_dir().to_vec();
+        let evaluation = Rc::new(RefCell::new(evaluation));
+        let scope = Rc::new(RefCell::new(Scope { names: Vec::new(), dir }));
+        let machine = InScope { evaluation: Rc::clone(&evaluation), scope: Rc::clone(&scope) };
         Ok(Self {
             context,
             what,
             installables,
-            evaluation: Rc::new(RefCell::new(evaluation)),
-            scope: Rc::new(RefCell::new(Scope { names: Vec::new(), dir })),
+            evaluation,
+            scope,
+            machine: Rc::new(machine),
             files: Vec::new(),
             flakes: Vec::new(),
             last_loaded: None,
@@ -118,9 +140,8 @@ impl<'a> Repl<'a> {
         }
         crate::builds::stay_after_signals();
         interrupt_on_signals(self.context)?;
-        let completer = InScope { vm: Rc::clone(&self.evaluation), scope: Rc::clone(&self.scope) };
         let history = self.context.settings.dirs.data_home.as_ref().map(|dir| dir.join("repl-history"));
-        let mut lines = Lines::new(completer, history)?;
+        let mut lines = Lines::new(Rc::clone(&self.machine), history)?;
         let mut input = String::new();
         loop {
             // Not after the line was read: Ctrl-C may have come since.
@@ -183,8 +204,7 @@ impl<'a> Repl<'a> {
             return Ok(Next::Again);
         }
         let value = self.eval(text)?;
-        let shown = self.show(value, 1)?;
-        self.print(&format!("{shown}\n"))?;
+        self.tools().show(value)?;
         Ok(Next::Again)
     }
 
@@ -196,21 +216,11 @@ impl<'a> Repl<'a> {
 
     /// The value of an expression, evaluated.
     pub(super) fn eval(&self, text: &str) -> Done<Value> {
-        let mut evaluation = self.vm();
-        let value = self.scope.borrow().eval(&mut evaluation.vm, text)?;
-        Ok(evaluation.vm.force(value)?.keep())
+        Ok(self.machine.eval(text)?)
     }
 
-    /// A value as the prompt shows it, down to a depth.
-    pub(super) fn show(&self, value: Value, max_depth: usize) -> Done<String> {
-        let options = PrintOptions {
-            max_depth,
-            indent: 2,
-            colour: std::io::stdout().is_terminal(),
-            ..PrintOptions::unambiguous(true)
-        };
-        let text = print_value(&mut self.vm().vm, value, &options)?;
-        Ok(String::from_utf8_lossy(&text).into_owned())
+    pub(super) fn tools(&self) -> Tools<'_, InScope> {
+        Tools { context: self.context, machine: &self.machine }
     }
 
     pub(super) fn print(&self, text: &str) -> CliResult<()> {

@@ -72,7 +72,7 @@ fn statistics() {
 /// Runs `nix eval --debugger` with `input` typed; answers with the exit code and what was printed on both streams,
 /// without colours.
 fn debug(flags: &[&str], expression: &str, input: &str) -> (Option<i32>, String) {
-    let world = World::new();
+    let world = World::new().conf("sandbox = false");
     let mut command = world.command("nix");
     command.args(["eval", "--debugger"]).args(flags).args(["--expr", expression]);
     let mut child = command
@@ -135,6 +135,38 @@ fn the_debugger_stops_at_errors() {
     let (code, text) = debug(&[], "1 + nothing", "");
     assert_eq!(code, Some(1));
     assert!(!text.contains("nix-repl>"), "{text}");
+}
+
+#[test]
+fn the_debugger_has_the_commands_of_the_prompt() {
+    let file = std::env::temp_dir().join(format!("firn-debugger-{}.nix", std::process::id()));
+    std::fs::write(&file, "{ loaded = 7; twice = x: x * 2; }").expect("the file is written");
+    let shown = file.display();
+    let input = format!(
+        ":l {shown}\nloaded + y\ntwice y\n:ll\n:doc builtins.head\n:b 1\n:b derivation {{ name = \"d\"; system = builtins.currentSystem; builder = \"/bin/sh\"; args = [ \"-c\" \"echo ${{toString y}} > $out\" ]; }}\n\"{{\nx\"\n:r\nloaded\n:?\n:q\n"
+    );
+    let (code, text) = debug(
+        &["--impure"],
+        FAILING.replace("f { y = 40; }", "let y = 40; in f { inherit y; }").as_str(),
+        &input,
+    );
+    std::fs::remove_file(&file).expect("the file is there");
+    assert_eq!(code, Some(1));
+    contains(
+        &text,
+        &[
+            &format!("nix-repl> :l {shown}\nAdded 2 variables.\n\n"),
+            "nix-repl> loaded + y\n47\n\n",
+            "nix-repl> twice y\n80\n\n",
+            "nix-repl> :ll\nloaded\ntwice\n\n",
+            "The first element of *list*.",
+            "error: expression does not evaluate to a derivation, so I can't build it",
+            "This derivation produced the following outputs:\n  out -> ",
+            "        > x\"\n\"{\\nx\"\n\n",
+            &format!("nix-repl> :r\nLoading \"{shown}\"...\nAdded 2 variables.\n\nnix-repl> loaded\n7\n\n"),
+            ":bt, :backtrace  Show trace stack\n",
+        ],
+    );
 }
 
 #[test]
