@@ -9,8 +9,8 @@ use crate::evaluation::Evaluation;
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_eval::{Attrs, Coerce, ErrorKind, EvalError, EvalResult, Pos, Sym, TraceKind, Value, type_phrase};
 use firn_flake::LockFlags;
-use firn_store::BuildMode;
 use firn_store::activity::{Activity, ActivityType, Verbosity};
+use firn_store::{BuildMode, BuildStatus};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 
@@ -448,7 +448,9 @@ impl Checker<'_> {
         let _activity = self.activity(&format!("running {} flake checks", missing.len()));
         let results = self.context.block_on(builder.build_paths(&missing, BuildMode::Normal))??;
         let store = self.context.store()?;
-        for result in results.iter().filter(|result| !result.status.is_success()) {
+        // What was cut short by another failure is none of its own.
+        let failed = |status: BuildStatus| !status.is_success() && status != BuildStatus::Cancelled;
+        for result in results.iter().filter(|result| failed(result.status)) {
             let shown = result.path.render(store.store_dir());
             let drv = match &result.path {
                 DerivedPath::Built { drv, .. } => drv.base(),
