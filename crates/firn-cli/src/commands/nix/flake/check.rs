@@ -448,9 +448,14 @@ impl Checker<'_> {
         let _activity = self.activity(&format!("running {} flake checks", missing.len()));
         let results = self.context.block_on(builder.build_paths(&missing, BuildMode::Normal))??;
         let store = self.context.store()?;
-        // What was cut short by another failure is none of its own.
-        let failed = |status: BuildStatus| !status.is_success() && status != BuildStatus::Cancelled;
-        for result in results.iter().filter(|result| failed(result.status)) {
+        let mut failed: Vec<_> = results.iter().filter(|result| !result.status.is_success()).collect();
+        // What was not begun or not finished because of another one is not what is wrong.
+        let is_consequence =
+            |status: BuildStatus| matches!(status, BuildStatus::Cancelled | BuildStatus::DependencyFailed);
+        if failed.iter().any(|result| !is_consequence(result.status)) {
+            failed.retain(|result| !is_consequence(result.status));
+        }
+        for result in failed {
             let shown = result.path.render(store.store_dir());
             let drv = match &result.path {
                 DerivedPath::Built { drv, .. } => drv.base(),
