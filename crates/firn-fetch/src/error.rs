@@ -19,7 +19,7 @@ pub enum FetchError {
     Store(#[from] StoreError),
     #[error("unpacking '{url}': {source}")]
     Unpack { url: String, source: ArchiveError },
-    #[error("{operation} '{}': {source}", path.display())]
+    #[error("{operation} '{}': {}", path.display(), reason(source))]
     Io { operation: &'static str, path: PathBuf, source: std::io::Error },
     #[error("fetcher cache '{}': {message}", path.display())]
     Cache { path: PathBuf, message: String },
@@ -40,6 +40,15 @@ pub enum FetchError {
     /// The text is the whole message.
     #[error("{0}")]
     Other(String),
+}
+
+/// What went wrong, without the system's number for it.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
 }
 
 impl FetchError {

@@ -11,12 +11,21 @@ use thiserror::Error;
 /// A reference, and what came after `#`.
 pub type ParsedArgument = (FlakeRef, Vec<u8>);
 
+/// What went wrong, without the system's number for it.
+fn reason(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
 /// Why text is no reference.
 #[derive(Debug, Error)]
 pub enum ReferenceError {
     #[error(transparent)]
     Form(#[from] FlakeRefError),
-    #[error("getting status of \"{}\": {source}", path.display())]
+    #[error("getting status of \"{}\": {}", path.display(), reason(source))]
     Status { path: PathBuf, source: std::io::Error },
     #[error("{0}")]
     Other(String),

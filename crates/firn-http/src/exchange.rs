@@ -44,6 +44,19 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The cause of all causes, which is what users can do something about.
+fn last_cause(error: &dyn std::error::Error) -> String {
+    let mut last = error;
+    while let Some(cause) = last.source() {
+        last = cause;
+    }
+    let text = last.to_string();
+    match text.rfind(" (os error ") {
+        Some(end) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
 pub(crate) fn failed(request: &Request, what: &str) -> String {
     format!("unable to {} '{}': {what}", request.method.verb(), request.url)
 }
@@ -66,7 +79,7 @@ pub(crate) fn transport_error(request: &Request, error: &reqwest::Error) -> Http
     } else {
         "Failure when receiving data from the peer"
     };
-    HttpError::new(kind, failed(request, &format!("{summary}: {details}")))
+    HttpError::new(kind, failed(request, &format!("{summary}: {}", last_cause(error))))
 }
 
 /// Sends a request and waits for the head of the answer.
