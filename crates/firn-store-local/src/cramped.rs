@@ -35,6 +35,13 @@ pub(crate) fn read<T>(
     database: &Path,
     f: impl FnOnce(&Connection) -> rusqlite::Result<T>,
 ) -> rusqlite::Result<T> {
+    // Each would keep the shared lock that it begins with while it waits for all others to give up theirs: they come
+    // in one at a time. The folder is nothing that SQLite locks.
+    let _turn = database.parent().and_then(|folder| {
+        let folder = std::fs::File::open(folder).ok()?;
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).ok()?;
+        Some(folder)
+    });
     let flags = OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_READ_WRITE;
     let connection = Connection::open_with_flags(database, flags)?;
     connection.busy_timeout(Duration::from_secs(60 * 60))?;
