@@ -29,5 +29,6 @@ mod repairing;
 mod repl;
 mod shell_memory;
 mod shells;
+mod store_bad_input;
 mod takeover;
 mod together;
