@@ -107,7 +107,10 @@ fn what_most_wait_for_begins_first() {
     assert!(place("z0") < 5, "{order:?}");
     // Nobody waits for the last of them.
     assert!(place("z2") < 30, "{order:?}");
-    // One after the other, names decide.
+    // One after the other, names decide; two at a time are with the executor, which has one place for them.
     let order = begun(1);
-    assert_eq!(order.first().map(String::as_str), Some("a10"));
+    let first = order.iter().position(|name| name == "a10");
+    assert!(first.is_some_and(|place| place < 2), "{order:?}");
+    let last = order.iter().position(|name| name == "z3");
+    assert_eq!(last, Some(order.len() - 1), "{order:?}");
 }
