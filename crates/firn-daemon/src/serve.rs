@@ -11,7 +11,9 @@ use firn_derivation::Derivation;
 use firn_settings::Settings;
 use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
 use firn_store::export::import_paths;
-use firn_store::{BuildMode, ClosureOptions, NarStream, StoreError, compute_fs_closure};
+use firn_store::{
+    BuildMode, BuildResult, BuildStatus, ClosureOptions, NarStream, StoreError, compute_fs_closure,
+};
 use firn_wire::serve::{
     BuildOptions, Command, Version, read_client_magic, read_client_version, server_greeting,
     write_build_result, write_path_info,
@@ -19,6 +21,7 @@ use firn_wire::serve::{
 use firn_wire::values::parse_path_with_outputs;
 use firn_wire::worker;
 use firn_wire::{Message, WireError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_util::io::SyncIoBridge;
 
@@ -155,7 +158,11 @@ impl Server {
                     .to_owned();
                 let drv = self.input.derivation(&dir, &name).await?;
                 let stores = self.build_stores().await?;
-                let result = stores.build.build_derivation(&path, &drv, BuildMode::Normal).await?;
+                let result = match stores.build.build_derivation(&path, &drv, BuildMode::Normal).await {
+                    Ok(result) => result,
+                    // What a store refuses is an answer; without one the client would think that we died.
+                    Err(error) => failed(DerivedPath::Opaque(path), &error),
+                };
                 let ids = self.ids.of(&*store, &drv).await?;
                 write_build_result(&mut reply, &to_wire(&result, &ids), self.version);
             }
@@ -213,6 +220,20 @@ impl Server {
         self.input = input;
         result?;
         Ok(())
+    }
+}
+
+/// The result of a build that was not begun.
+fn failed(path: DerivedPath, error: &StoreError) -> BuildResult {
+    BuildResult {
+        path,
+        status: BuildStatus::MiscFailure,
+        error: crate::tunnel::error_text(error),
+        outputs: BTreeMap::new(),
+        times_built: 0,
+        start_time: 0,
+        stop_time: 0,
+        cpu: None,
     }
 }
 

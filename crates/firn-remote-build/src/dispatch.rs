@@ -74,6 +74,9 @@ const ASIDE: Duration = Duration::from_secs(60);
 /// Slots and locks that others hold are looked at again after so long.
 const POLL: Duration = Duration::from_millis(500);
 
+/// How long a machine's last words are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(50);
+
 /// How often a build is begun again when machines break off.
 const ATTEMPTS: u32 = 5;
 
@@ -179,10 +182,13 @@ impl Executor for RemoteExecutor {
         }
         let mut waiting = None;
         let mut lost = 0;
+        // Whether the last machine that was lost will not think better of it.
+        let mut refused = false;
         loop {
             match this.pick(&demand).await? {
                 Pick::Unsuitable => {
-                    if lost > 0 && lost < ATTEMPTS && !could_here && this.has_aside(&demand) {
+                    let may_come_back = lost > 0 && lost < ATTEMPTS && !refused;
+                    if may_come_back && !could_here && this.has_aside(&demand) {
                         // Nobody else can do it: the machine may come back.
                         pause(cancel, Duration::from_secs(5)).await?;
                         this.readmit(&demand);
@@ -198,6 +204,7 @@ impl Executor for RemoteExecutor {
                         Attempt::Done(result) => return result,
                         Attempt::Lost(why) => {
                             lost += 1;
+                            refused = is_refusal(&why);
                             this.put_aside(machine);
                             this.logger.error(&format!("cannot build on '{uri}': {why}"));
                             if lost >= ATTEMPTS {
@@ -236,6 +243,13 @@ impl Executor for RemoteExecutor {
             }
         }
     }
+}
+
+/// Whether a machine does not let us in, or does not serve us: trying again gives the same.
+fn is_refusal(why: &str) -> bool {
+    ["Permission denied", "Host key verification failed", "error: you are not privileged"]
+        .iter()
+        .any(|sign| why.contains(sign))
 }
 
 async fn pause(cancel: &CancellationToken, time: Duration) -> Result<(), BuildFailure> {
@@ -392,14 +406,23 @@ impl Shared {
             () = cancel.cancelled() => None,
         };
         observer.stopped();
-        connection.current.set(None);
+        let log = connection.current.get();
+        if !matches!(attempt, Some(Err(StoreError::ConnectionLost(_)))) {
+            connection.current.set(None);
+        }
         let attempt = match attempt {
             // Dropping the connection ends the build there.
             None => {
                 drop(connection);
                 Attempt::Done(Err(cancelled()))
             }
-            Some(Err(error @ StoreError::ConnectionLost(_))) => Attempt::Lost(error.to_string()),
+            Some(Err(error @ StoreError::ConnectionLost(_))) => {
+                // What comes on another stream may be a little late.
+                tokio::time::sleep(LAST_WORDS).await;
+                let said = log.and_then(|log| log.last_error());
+                let said = said.map(|said| format!(": {said}")).unwrap_or_default();
+                Attempt::Lost(format!("{error}{said}"))
+            }
             Some(Err(error)) => {
                 self.give_back(&slot, connection);
                 let drv = self.store.store_dir().display(&request.drv_path);

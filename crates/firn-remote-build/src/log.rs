@@ -114,6 +114,13 @@ impl BuildLog {
         self.limit > 0 && self.state.lock().size > self.limit
     }
 
+    /// The last line, if it is a program's error: of the one that served us, when it went away.
+    pub fn last_error(&self) -> Option<String> {
+        let state = self.state.lock();
+        let line = state.tail.back()?;
+        line.starts_with(b"error: ").then(|| String::from_utf8_lossy(line).into_owned())
+    }
+
     /// `Last N log lines`, for an error; empty if there are none.
     pub fn tail(&self) -> String {
         let state = self.state.lock();

@@ -5,13 +5,14 @@ use crate::connection::{Connection, Handshake};
 use crate::error::{Failure, Outcome};
 use firn_core::{StoreDir, StorePath};
 use firn_store::StoreResult;
-use firn_store::activity::Logger;
+use firn_store::activity::{Logger, SilentLogger};
 use firn_wire::Message;
 use firn_wire::worker::{ClientOptions, Op};
 use parking_lot::Mutex;
 use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -23,6 +24,8 @@ pub(crate) struct Pool {
     options: Option<ClientOptions>,
     max_age: Duration,
     limit: Arc<Semaphore>,
+    /// Whether a connection was told the settings, and what the daemon thinks of them was shown.
+    told: Arc<AtomicBool>,
     state: Mutex<State>,
 }
 
@@ -47,7 +50,8 @@ impl Pool {
     ) -> Pool {
         let limit = Arc::new(Semaphore::new(max_connections.max(1)));
         let connector = Arc::from(connector);
-        Pool { connector, uri, dir, options, max_age, limit, state: Mutex::default() }
+        let told = Arc::default();
+        Pool { connector, uri, dir, options, max_age, limit, told, state: Mutex::default() }
     }
 
     /// Another pool of connections to the same store.
@@ -59,6 +63,7 @@ impl Pool {
             options: self.options.clone(),
             max_age: self.max_age,
             limit: Arc::new(Semaphore::new(1)),
+            told: Arc::clone(&self.told),
             state: Mutex::default(),
         }
     }
@@ -99,7 +104,10 @@ impl Pool {
             let mut message = Message::new();
             message.num(Op::SetOptions);
             options.write(&mut message);
-            connection.exchange(&message, logger).await?;
+            // It warns of the same settings on each connection; once is enough.
+            let listens: &dyn Logger =
+                if self.told.swap(true, Ordering::Relaxed) { &SilentLogger } else { logger };
+            connection.exchange(&message, listens).await?;
         }
         let roots = {
             let mut state = self.state.lock();

@@ -295,6 +295,8 @@ impl<'a> Repl<'a> {
 
     /// Forgets what was read of files, so that they are read again.
     pub(super) fn read_again(&mut self) -> CliResult<()> {
+        // Trees of flakes are as they were fetched, else.
+        self.context.fetcher()?.forget();
         let new = Evaluation::new(self.context, &self.what.eval, false)?;
         *self.evaluation.borrow_mut() = new;
         Ok(())

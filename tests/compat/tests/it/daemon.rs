@@ -239,3 +239,19 @@ fn two_hundred_clients_at_once() {
         assert!(client.wait().unwrap().success());
     }
 }
+
+/// A client has several connections to the daemon; what this says of settings is shown for one of them.
+#[test]
+fn ignored_settings_are_warned_of_once() {
+    let world = World::new().conf("sandbox = false\nexperimental-features = daemon-trust-override");
+    let _daemon = world.start_daemon(Make::Firn, &["--force-untrusted"]);
+    world.write("file", "text");
+    world.write("x.nix", EXPRESSION);
+    let args = ["--no-out-link", "--option", "build-users-group", "nobody", "x.nix"];
+    let said = world.client(Make::Firn, None, "nix-build", &args).success().stderr_text();
+    assert_eq!(
+        said.matches("ignoring the client-specified setting 'build-users-group'").count(),
+        1,
+        "{said}"
+    );
+}

@@ -8,6 +8,7 @@ mod channels;
 mod command_line;
 mod comparing;
 mod daemon;
+mod daemon_memory;
 mod evaluation_access;
 mod evaluation_builds;
 mod evaluation_cores;

@@ -1,7 +1,7 @@
 //! `nix repl`: with lines from a pipe, and on a terminal.
 
 use firn_testkit::{Terminal, World};
-use std::io::Write;
+use std::io::{BufRead, Write};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -67,6 +67,28 @@ fn commands() {
     check(":q\n1 + 1", "");
     check(":lf nothing", "error: experimental Nix feature 'flakes' is disabled");
     check(":r\none", "error: undefined variable 'one'");
+}
+
+#[test]
+fn a_flake_that_has_changed_is_loaded_again() {
+    let world = World::new().conf("experimental-features = nix-command flakes");
+    let flake = |text: &str| {
+        world.write("flake.nix", &format!("{{ outputs = {{ self }}: {{ what = \"{text}\"; }}; }}"));
+    };
+    flake("before");
+    let mut command = world.command("nix");
+    command.args(["repl", "."]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("the program starts");
+    let mut prompt = child.stdin.take().expect("a pipe");
+    let mut lines = std::io::BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut wait_for = |text: &str| lines.by_ref().map_while(Result::ok).any(|line| line.contains(text));
+    prompt.write_all(b"what\n").unwrap();
+    assert!(wait_for("\"before\""));
+    flake("after");
+    prompt.write_all(b":r\nwhat\n").unwrap();
+    drop(prompt);
+    assert!(wait_for("\"after\""));
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

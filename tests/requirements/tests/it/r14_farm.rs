@@ -179,6 +179,8 @@ fn client_command(here: &World, client: Make) -> Command {
     for (name, value) in plain.get_envs() {
         command.arg(format!("{}={}", name.to_string_lossy(), value.unwrap_or_default().to_string_lossy()));
     }
+    // Not ours, which stand first in the path of tests.
+    command.arg("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
     command.args(["sh", "-c", "cd \"$0\" && exec nix-build \"$@\""]).arg(here.work_dir());
     command.stdin(Stdio::null());
     command

@@ -112,6 +112,29 @@ fn a_machine_that_cannot_be_reached_is_left_aside() {
 
 /// A build hook is a program that the one that builds asks for machines: theirs under us, and ours under them.
 #[test]
+fn a_machine_that_refuses_is_asked_once() {
+    let Some(mut farm) = Farm::new() else { return };
+    // The daemon there does not trust who serves us.
+    farm.there = farm.there.conf("experimental-features = daemon-trust-override");
+    let _daemon = farm.there.start_daemon(Make::Firn, &["--force-untrusted"]);
+    let sshd = farm.there.start_sshd(Make::Firn, Some("NIX_REMOTE=daemon nix-store --serve --write"));
+    let options = World::ssh_options(&farm.there, &sshd);
+    let (good, _, said) = farm.build(Make::Firn, "ssh://root@127.0.0.1", &options, "untrusted");
+    assert!(!good);
+    let text =
+        "-untrusted-b.drv' on 'ssh://root@127.0.0.1' failed: you are not privileged to build input-addressed";
+    assert_eq!(said.matches(text).count(), 1, "{said}");
+    // It does not let us in.
+    std::fs::write(farm.there.path("ssh/authorized_keys"), "").unwrap();
+    let started = std::time::Instant::now();
+    let (good, _, said) = farm.build(Make::Firn, "ssh-ng://root@127.0.0.1", &options, "shut");
+    assert!(!good);
+    assert!(said.contains("Permission denied"), "{said}");
+    assert!(said.contains("local builds are disabled (max-jobs = 0)"), "{said}");
+    assert!(started.elapsed().as_secs() < 5, "it was waited for");
+}
+
+#[test]
 fn hooks_of_either_make_under_the_other() {
     let Some(farm) = Farm::new() else { return };
     if !has_reference() {

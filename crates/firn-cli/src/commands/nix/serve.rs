@@ -10,6 +10,9 @@ use firn_store::activity::Verbosity;
 use firn_store_cache::config::secret_key;
 use firn_store_cache::serve::{ServeConfig, Server};
 use std::ffi::OsString;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +35,17 @@ impl Default for Serve {
 fn number<N: FromStr>(flag: &str, values: &mut Values) -> CliResult<N> {
     let text = values.next_text(flag)?;
     text.parse().map_err(|_| CliError::usage(format!("flag '{flag}' needs a number, got '{text}'")))
+}
+
+/// Tells the service manager that clients can come, as units with `Type=notify` wait for.
+fn tell_systemd() {
+    let Some(name) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let address = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    };
+    // Nobody can be told that this went wrong; the manager will notice.
+    let _ = address.and_then(|address| UnixDatagram::unbound()?.send_to_addr(b"READY=1\n", &address));
 }
 
 impl FlagSink for Serve {
@@ -89,6 +103,7 @@ impl NixCommand for Serve {
             let address = server.address().map_err(failed)?;
             let text = format!("serving store '{uri}' at http://{address}/");
             context.logger.log(Verbosity::Error, text.as_bytes());
+            tell_systemd();
             let stop = CancellationToken::new();
             let stopper = stop.clone();
             let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
