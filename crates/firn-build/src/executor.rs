@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use firn_core::StorePath;
 use firn_derivation::{DerivationOptions, DerivationType};
 use firn_sandbox::Spawner;
-use firn_scheduler::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots};
+use firn_scheduler::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Place, Slot, Slots};
 use firn_store::activity::{Activity, ActivityType, Logger, Verbosity};
 use firn_store::{BuildMode, BuildStatus, BuildTarget};
 use rustix::event::EventfdFlags;
@@ -17,6 +17,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 /// How long a lock that somebody else holds is waited for before it is tried again: first, and at most.
@@ -136,6 +137,7 @@ impl LocalExecutor {
         kind: DerivationType,
         observer: &dyn BuildObserver,
         cancel: &dyn AsFd,
+        turn: &Turn,
     ) -> Result<BuildSuccess, BuildFailure> {
         let known = self.prepare(request)?;
         let start_time = now();
@@ -159,6 +161,7 @@ impl LocalExecutor {
             kind,
             observer,
             cancel: cancel.as_fd(),
+            turn,
             known: &known,
         };
         let (outputs, cpu) = job.run()?;
@@ -174,7 +177,7 @@ impl Executor for LocalExecutor {
     async fn build(
         &self,
         request: BuildRequest,
-        slots: &Slots,
+        place: Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {
@@ -187,22 +190,22 @@ impl Executor for LocalExecutor {
             self.logger.warn(warning);
         }
         let kind = request.drv.derivation_type().map_err(BuildFailure::other)?;
-        if let Some(failure) = self.rejection(&request, &options, slots) {
+        if let Some(failure) = self.rejection(&request, &options, place.slots()) {
             return Err(failure);
         }
         let lock_paths = self.lock_paths(&request)?;
         let mut waiting = None;
         let mut pause = LOCK_POLL.0;
         // A slot is held while building only, so that waiting for another process does not keep others from it.
-        let (_locks, _permit) = loop {
-            let permit = tokio::select! {
+        let (_locks, slot) = loop {
+            let slot = tokio::select! {
                 () = cancel.cancelled() => return Err(cancelled()),
-                permit = slots.acquire() => permit,
+                slot = place.slot() => slot,
             };
             if let Some(locks) = self.target.try_lock_outputs(&lock_paths).map_err(BuildFailure::other)? {
-                break (locks, permit);
+                break (locks, Arc::new(slot));
             }
-            drop(permit);
+            drop(slot);
             waiting.get_or_insert_with(|| {
                 let blocked = Blocked::new(observer);
                 let paths: Vec<String> = lock_paths.iter().map(|p| format!("'{}'", p.display())).collect();
@@ -224,8 +227,10 @@ impl Executor for LocalExecutor {
         let executor = self.clone();
         let observer = Arc::clone(observer);
         let theirs = Arc::clone(&event);
+        let turn = Turn { slot: Arc::clone(&slot), cancel: cancel.clone(), runtime: Handle::current() };
+        // The slot is held until the failure, if it is one, is handed on: nobody whose turn is later fails before.
         let mut task = tokio::task::spawn_blocking(move || {
-            executor.build_locked(&request, &options, kind, &*observer, &*theirs)
+            executor.build_locked(&request, &options, kind, &*observer, &*theirs, &turn)
         });
         let result = tokio::select! {
             result = &mut task => result,
@@ -236,6 +241,30 @@ impl Executor for LocalExecutor {
             }
         };
         result.unwrap_or_else(|e| Err(BuildFailure::other(format!("a build ended unexpectedly: {e}"))))
+    }
+}
+
+/// When a build's builder may start, for its thread.
+pub(crate) struct Turn {
+    slot: Arc<Slot>,
+    cancel: CancellationToken,
+    runtime: Handle,
+}
+
+impl Turn {
+    /// Waits for it; blocks.
+    pub fn wait(&self) -> Result<(), BuildFailure> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = self.cancel.cancelled() => Err(cancelled()),
+                () = self.slot.turn() => Ok(()),
+            }
+        })
+    }
+
+    /// Gives it to the next one.
+    pub fn pass(&self) {
+        self.slot.started();
     }
 }
 

@@ -4,6 +4,7 @@ use crate::builtins;
 use crate::cgroup::Cgroup;
 use crate::config::{BuildConfig, ExternalBuilder};
 use crate::environment::Surroundings;
+use crate::executor::Turn;
 use crate::external;
 use crate::log::{LogFile, LogLines, Shown};
 use crate::nested::{self, BuildScope, Nested};
@@ -46,6 +47,8 @@ pub(crate) struct Job<'a> {
     pub observer: &'a dyn BuildObserver,
     /// Becomes readable when the build is to be ended.
     pub cancel: BorrowedFd<'a>,
+    /// Builders start in the order in which builds were handed over.
+    pub turn: &'a Turn,
     /// Outputs with their final paths and whether they are valid.
     pub known: &'a BTreeMap<String, (Option<StorePath>, bool)>,
 }
@@ -153,6 +156,7 @@ impl Job<'_> {
                 return Ok(Some(lock));
             }
             waiting.get_or_insert_with(|| {
+                self.turn.pass();
                 let text = format!("waiting for a free build user ID for '{}'", paint(self.drv_text()));
                 Activity::start(self.logger, Verbosity::Warn, ActivityType::BuildWaiting, &text, &[], 0)
             });
@@ -332,6 +336,7 @@ impl Job<'_> {
             Verbosity::Chatty,
             format!("executing builder '{}'", String::from_utf8_lossy(&drv.builder)).as_bytes(),
         );
+        self.turn.wait()?;
         let sandbox = self.spawner.spawn(&spec).and_then(|mut sandbox| {
             sandbox.wait_started()?;
             Ok(sandbox)
@@ -372,6 +377,9 @@ impl Job<'_> {
         let text = format!("{what} '{drv}'");
         let activity = Activity::start(self.logger, Verbosity::Info, ActivityType::Build, &text, &fields, 0);
         self.observer.started();
+        if started.sandbox.runs() {
+            self.turn.pass();
+        }
         let mut file = match self.config.keep_build_log {
             true => {
                 let (path, compress) =

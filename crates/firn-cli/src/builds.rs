@@ -8,7 +8,7 @@ use firn_build::{BuildConfig, LocalExecutor, SandboxMode, SandboxPath};
 use firn_core::signature::SecretKey;
 use firn_sandbox::users::UidRange;
 use firn_scheduler::{
-    BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Scheduler, SchedulerConfig, Slots,
+    BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Place, Scheduler, SchedulerConfig,
     Substituter,
 };
 use firn_settings::{ExperimentalFeature, Settings};
@@ -71,7 +71,7 @@ impl Executor for CannotBuild {
     async fn build(
         &self,
         _: BuildRequest,
-        _: &Slots,
+        _: Place,
         _: &Arc<dyn BuildObserver>,
         _: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {

@@ -7,7 +7,7 @@ use crate::transfer::{Upload, Uploads, fetch_outputs};
 use async_trait::async_trait;
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DerivationType};
-use firn_scheduler::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots};
+use firn_scheduler::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Place, Slots};
 use firn_store::activity::{Activity, ActivityType, Field, Logger, Verbosity};
 use firn_store::{
     BuildMode, BuildResult, BuildStatus, BuildStore, BuildTarget, ClosureOptions, CopyOptions, Store,
@@ -158,17 +158,17 @@ impl Executor for RemoteExecutor {
     async fn build(
         &self,
         request: BuildRequest,
-        slots: &Slots,
+        place: Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {
         let this = &self.shared;
-        let here = || this.inner.build(request.clone(), slots, observer, cancel);
+        let here = |place| this.inner.build(request.clone(), place, observer, cancel);
         // What is checked or repaired is checked and repaired in this store.
         if request.mode != BuildMode::Normal {
-            return here().await;
+            return here(place).await;
         }
-        let Ok(options) = request.drv.options(this.store.store_dir()) else { return here().await };
+        let Ok(options) = request.drv.options(this.store.store_dir()) else { return here(place).await };
         let demand = Demand {
             system: match request.drv.is_builtin() {
                 true => "builtin".to_owned(),
@@ -176,10 +176,12 @@ impl Executor for RemoteExecutor {
             },
             features: options.required_features(&request.drv),
         };
-        let could_here = this.config.could_build(&demand, &request.drv, slots);
+        let could_here = this.config.could_build(&demand, &request.drv, place.slots());
         if could_here && options.prefer_local_build {
-            return here().await;
+            return here(place).await;
         }
+        // Those behind it may go to other machines, or have to build here.
+        place.step_aside();
         let mut waiting = None;
         let mut lost = 0;
         // Whether the last machine that was lost will not think better of it.
@@ -195,7 +197,7 @@ impl Executor for RemoteExecutor {
                         continue;
                     }
                     this.say_unsuitable(&request, &demand, could_here);
-                    return here().await;
+                    return here(place).await;
                 }
                 Pick::Slot(slot) => {
                     let uri = this.machines[slot.machine].uri.clone();
@@ -220,7 +222,7 @@ impl Executor for RemoteExecutor {
                     let dir = this.store.store_dir();
                     let free_here = async {
                         match could_here {
-                            true => drop(slots.acquire().await),
+                            true => drop(place.slot().await),
                             false => std::future::pending().await,
                         }
                     };
@@ -228,7 +230,7 @@ impl Executor for RemoteExecutor {
                         biased;
                         () = cancel.cancelled() => return Err(cancelled()),
                         // A free slot here is as good.
-                        () = free_here => return here().await,
+                        () = free_here => return here(place).await,
                         () = this.freed.notified() => {}
                         () = tokio::time::sleep(POLL) => {
                             waiting.get_or_insert_with(|| {
@@ -239,6 +241,7 @@ impl Executor for RemoteExecutor {
                             });
                         }
                     }
+                    place.step_aside();
                 }
             }
         }

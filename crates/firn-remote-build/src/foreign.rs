@@ -2,7 +2,7 @@
 
 use crate::log::BuildLog;
 use async_trait::async_trait;
-use firn_scheduler::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots};
+use firn_scheduler::{BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Place};
 use firn_store::activity::{Activity, ActivityType, Field, Logger, ResultType, Verbosity};
 use firn_store::{BuildMode, BuildStatus, BuildTarget};
 use firn_wire::Message;
@@ -244,20 +244,21 @@ impl Executor for HookExecutor {
     async fn build(
         &self,
         request: BuildRequest,
-        slots: &Slots,
+        place: Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {
         let known = request.drv.output_paths(self.target.store_dir()).map_err(BuildFailure::other)?;
         let floating = known.values().any(Option::is_none);
         if request.mode != BuildMode::Normal || floating {
-            return self.inner.build(request, slots, observer, cancel).await;
+            return self.inner.build(request, place, observer, cancel).await;
         }
+        place.step_aside();
         let paths =
             known.values().flatten().map(|p| self.target.real_store_dir().join(p.base_name())).collect();
         loop {
             if self.state.off.load(Ordering::Relaxed) {
-                return self.inner.build(request, slots, observer, cancel).await;
+                return self.inner.build(request, place, observer, cancel).await;
             }
             // The hook registers outputs by itself, so they must be locked before it is asked.
             let locks = self.target.try_lock_outputs(&paths).map_err(BuildFailure::other)?;
@@ -282,7 +283,7 @@ impl Executor for HookExecutor {
                         cpu: None,
                     });
                 }
-                reply = self.ask(&request, slots.available() > 0).await?;
+                reply = self.ask(&request, place.slots().available() > 0).await?;
             }
             match reply {
                 Reply::Accept(hook) => {
@@ -298,7 +299,7 @@ impl Executor for HookExecutor {
                 }
                 Reply::Decline => {
                     drop(locks);
-                    return self.inner.build(request, slots, observer, cancel).await;
+                    return self.inner.build(request, place, observer, cancel).await;
                 }
                 Reply::Postpone => {
                     drop(locks);

@@ -102,6 +102,8 @@ pub(crate) enum Report {
     NoNamespaces(String),
     /// The environment is set up; the builder is about to run.
     Started,
+    /// The builder was executed.
+    Runs,
     /// With the processor time of all processes of the build that were waited for.
     Exited(ExitStatus, CpuTimes),
     /// A request was carried out, or why not.

@@ -64,6 +64,7 @@ impl Spawner {
             control,
             log: Some(log),
             status: None,
+            runs: false,
             silent_since: None,
             warnings: Vec::new(),
             cpu: None,
@@ -194,6 +195,8 @@ pub struct Sandbox {
     control: UnixStream,
     log: Option<OwnedFd>,
     status: Option<ExitStatus>,
+    /// Whether the builder itself was seen running.
+    runs: bool,
     /// When the builder's output ended.
     silent_since: Option<Instant>,
     warnings: Vec<String>,
@@ -203,12 +206,24 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Waits until the builder is about to run, or tells why it cannot.
+    /// Waits until the builder runs, or ended already, or could not be executed, which its output says; tells why it
+    /// could not be set up.
     pub fn wait_started(&mut self) -> Result<(), SandboxError> {
+        let mut started = false;
         loop {
             match receive(&self.control).map_err(SandboxError::io("reading from the build's init"))? {
                 None => return Err(SandboxError::Silent),
-                Some(Report::Started) => return Ok(()),
+                Some(Report::Started) => started = true,
+                Some(Report::Runs) if started => {
+                    self.runs = true;
+                    return Ok(());
+                }
+                // The process ended before it could execute anything; its end is reported next.
+                Some(Report::Runs) => {}
+                Some(Report::Exited(status, cpu)) if started => {
+                    (self.status, self.cpu) = (Some(status), Some(cpu));
+                    return Ok(());
+                }
                 Some(Report::Mounted(_)) => {}
                 Some(Report::Warning(text)) => self.warnings.push(text),
                 Some(Report::Failed(text)) => return Err(SandboxError::Setup(text)),
@@ -218,6 +233,11 @@ impl Sandbox {
                 }
             }
         }
+    }
+
+    /// Whether the builder was executed, as far as is known since [`Sandbox::wait_started`].
+    pub fn runs(&self) -> bool {
+        self.runs
     }
 
     /// What the init warned of so far.
@@ -347,7 +367,7 @@ impl Sandbox {
             Some(Report::Warning(text)) => self.warnings.push(text),
             Some(Report::Failed(text)) => return Err(SandboxError::Setup(text)),
             Some(Report::NoNamespaces(text)) => return Err(SandboxError::NoNamespaces(text)),
-            Some(Report::Started) => {}
+            Some(Report::Started | Report::Runs) => {}
             None => {
                 // Somebody killed the init; the kernel killed the builder with it.
                 self.status = Some(ExitStatus::Signal(libc::SIGKILL));

@@ -1,12 +1,12 @@
 //! What carries out one build.
 
+use crate::slots::{Place, Slots};
 use async_trait::async_trait;
 use firn_core::{ContentAddress, StorePath};
 use firn_derivation::Derivation;
 use firn_store::{BuildMode, BuildStatus, CpuTimes, Realisation, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 /// A derivation whose inputs are all valid.
@@ -52,34 +52,6 @@ impl BuildFailure {
     }
 }
 
-/// How many builds run at once on this machine.
-#[derive(Debug, Clone)]
-pub struct Slots {
-    count: u32,
-    free: Arc<Semaphore>,
-}
-
-impl Slots {
-    pub fn new(count: u32) -> Slots {
-        Slots { count, free: Arc::new(Semaphore::new(count as usize)) }
-    }
-
-    /// The setting `max-jobs`; with 0 no build runs on this machine.
-    pub fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// How many are free at the moment.
-    pub fn available(&self) -> usize {
-        self.free.available_permits()
-    }
-
-    /// Waits for a slot. It is free again when the permit is dropped.
-    pub async fn acquire(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.free).acquire_owned().await.ok()
-    }
-}
-
 /// Whom an executor tells when the builder starts and ends, for the count of running builds.
 pub trait BuildObserver: Send + Sync {
     fn started(&self);
@@ -93,7 +65,8 @@ pub trait BuildObserver: Send + Sync {
 /// Builds derivations.
 ///
 /// 1. An executor takes the locks of the outputs, so that no two processes build the same; finds out whether they
-///    became valid meanwhile; and takes a slot only for as long as a build runs.
+///    became valid meanwhile; and takes a slot only for as long as a build runs. While it waits for anything else than a
+///    slot, it steps aside in the line.
 /// 2. When `cancel` fires, it kills the build and returns.
 #[async_trait]
 pub trait Executor: Send + Sync {
@@ -106,7 +79,7 @@ pub trait Executor: Send + Sync {
     async fn build(
         &self,
         request: BuildRequest,
-        slots: &Slots,
+        place: Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure>;

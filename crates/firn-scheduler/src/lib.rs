@@ -18,12 +18,14 @@ mod repair;
 mod run;
 pub mod scheduler;
 mod single;
+pub mod slots;
 pub mod status;
 pub mod substitute;
 
 pub use executor::{
-    BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Slots, Substituted, Substituter,
+    BuildFailure, BuildObserver, BuildRequest, BuildSuccess, Executor, Substituted, Substituter,
 };
 pub use scheduler::{Scheduler, SchedulerConfig};
+pub use slots::{Place, Slot, Slots};
 pub use status::ExitFlags;
 pub use substitute::{StoreSubstituter, SubstitutionConfig};

@@ -581,11 +581,11 @@ impl<'a> Run<'a> {
         self.graph.get_mut(id).state = State::Running;
         self.ready.begun += 1;
         let executor = Arc::clone(&self.scheduler.executor);
-        let slots = self.scheduler.slots.clone();
+        let place = self.scheduler.slots.line_up();
         let observer: Arc<dyn BuildObserver> = self.progress.clone();
         let cancel = self.cancel.clone();
         self.jobs.spawn(async move {
-            let result = executor.build(request, &slots, &observer, &cancel).await;
+            let result = executor.build(request, place, &observer, &cancel).await;
             drop(told);
             (id, Job::Built(result, resolved))
         });

@@ -1,6 +1,7 @@
 //! The scheduler as a [`BuildStore`].
 
-use crate::executor::{Executor, Slots, Substituter};
+use crate::executor::{Executor, Substituter};
+use crate::slots::Slots;
 use crate::missing;
 use crate::run::Run;
 use crate::status::ExitFlags;

@@ -54,8 +54,8 @@ pub(crate) async fn build(
         &[],
         0,
     )));
-    let built =
-        scheduler.executor.build(request, &scheduler.slots, &observer, &scheduler.cancel.child_token()).await;
+    let place = scheduler.slots.line_up();
+    let built = scheduler.executor.build(request, place, &observer, &scheduler.cancel.child_token()).await;
     match built {
         Ok(success) => {
             result.status = success.status;

@@ -13,20 +13,30 @@ use nix::sys::personality::{self, Persona};
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+
+/// What the builder's process has from its init.
+pub(super) struct Descriptors<'a> {
+    /// Where reports go.
+    pub control: &'a UnixStream,
+    /// Readable when the init has done its part.
+    pub sync: OwnedFd,
+    /// Closed when the builder is executed.
+    pub ran: OwnedFd,
+}
 
 /// Does everything and ends as the builder, or with status 1.
 pub(super) fn run(
     spec: &SandboxSpec,
     user_namespace: bool,
-    control: &UnixStream,
-    sync: OwnedFd,
+    fds: Descriptors<'_>,
     builtins: BuiltinRunner<'_>,
 ) -> ! {
-    if let Err(error) = set_up(spec, user_namespace, control, sync) {
+    let Descriptors { control, sync, ran } = fds;
+    if let Err(error) = set_up(spec, user_namespace, control, sync, &ran) {
         let _ = send(control, &error.report());
         exit_now(1);
     }
@@ -37,11 +47,13 @@ pub(super) fn run(
                 Err(error) => error,
                 Ok(never) => match never {},
             };
+            let _ = rustix::io::write(&ran, b"0");
             eprintln!("error: executing '{}': {}", String::from_utf8_lossy(path), os_message(&error));
             exit_now(1);
         }
         Program::Builtin { name, payload } => {
             let _ = send(control, &Report::Started);
+            drop(ran);
             let call = BuiltinCall { name: name.clone(), payload: payload.clone() };
             let result =
                 std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builtins(&call, &spec.env)));
@@ -57,7 +69,13 @@ pub(super) fn run(
     }
 }
 
-fn set_up(spec: &SandboxSpec, user_namespace: bool, control: &UnixStream, sync: OwnedFd) -> SetupResult<()> {
+fn set_up(
+    spec: &SandboxSpec,
+    user_namespace: bool,
+    control: &UnixStream,
+    sync: OwnedFd,
+    ran: &OwnedFd,
+) -> SetupResult<()> {
     let mut go = [0];
     match rustix::io::read(&sync, &mut go) {
         Ok(1) => {}
@@ -95,7 +113,7 @@ fn set_up(spec: &SandboxSpec, user_namespace: bool, control: &UnixStream, sync: 
         let _ = send(control, &Report::Warning(warning));
     }
     set_personality(spec);
-    close_others(control)?;
+    close_others(&[control.as_fd(), ran.as_fd()])?;
     // No core dumps; programs may ask for them again.
     let _ = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, libc::RLIM_INFINITY)
         .or_else(|_| {
@@ -287,10 +305,8 @@ fn set_personality(spec: &SandboxSpec) {
 }
 
 /// Closes all but the standard descriptors and the one for reports, which closes when the builder is executed.
-fn close_others(control: &UnixStream) -> SetupResult<()> {
+fn close_others(keep: &[BorrowedFd<'_>]) -> SetupResult<()> {
     use std::os::fd::AsRawFd;
-    let keep = u32::try_from(control.as_raw_fd())
-        .map_err(|_| SetupError::Failed("the report descriptor is gone".into()))?;
     let close = |from: u32, to: u32| -> SetupResult<()> {
         if from > to {
             return Ok(());
@@ -302,8 +318,14 @@ fn close_others(control: &UnixStream) -> SetupResult<()> {
         }
         Ok(())
     };
-    close(3, keep.saturating_sub(1))?;
-    close(keep.saturating_add(1), u32::MAX)
+    let mut keep: Vec<u32> = keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    keep.sort_unstable();
+    let mut from = 3;
+    for fd in keep {
+        close(from, fd.saturating_sub(1))?;
+        from = fd.saturating_add(1);
+    }
+    close(from, u32::MAX)
 }
 
 fn become_user(spec: &SandboxSpec, user_namespace: bool) -> SetupResult<()> {

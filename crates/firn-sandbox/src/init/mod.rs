@@ -146,17 +146,24 @@ fn supervise(control: &UnixStream, builtins: BuiltinRunner<'_>) -> SetupResult<E
         }
     }
 
-    let (sync_read, sync_write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-        .map_err(SetupError::os("creating a pipe"))?;
+    let pipe = || {
+        rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(SetupError::os("creating a pipe"))
+    };
+    let (sync_read, sync_write) = pipe()?;
+    // Closed when the builder is executed; a byte comes before that when it cannot be.
+    let (ran_read, ran_write) = pipe()?;
     let (cloned, user_namespace) = clone_with_fallback(&spec)?;
     let pid = match cloned {
         Cloned::Child => {
             drop(sync_write);
-            child::run(&spec, user_namespace, control, sync_read, builtins);
+            drop(ran_read);
+            let fds = child::Descriptors { control, sync: sync_read, ran: ran_write };
+            child::run(&spec, user_namespace, fds, builtins);
         }
         Cloned::Parent(pid) => pid,
     };
     drop(sync_read);
+    drop(ran_write);
     let growing = match spec.isolation.as_ref().and_then(|isolation| isolation.grows.as_ref()) {
         Some(_) => Some(grow::Growing::of(pid, user_namespace)?),
         None => None,
@@ -169,7 +176,7 @@ fn supervise(control: &UnixStream, builtins: BuiltinRunner<'_>) -> SetupResult<E
         let _ = wait(pid);
         return Err(error);
     }
-    let status = wait_or_kill(pid, control, growing.as_ref())?;
+    let status = wait_or_kill(pid, control, ran_read, growing.as_ref())?;
     if spec.isolation.is_none() {
         leftovers::kill_group(pid);
     }
@@ -237,22 +244,33 @@ pub(crate) fn ids_inside(user: Option<&BuildUser>) -> (u32, u32) {
     }
 }
 
-/// Waits for the builder to end; kills it when the caller hangs up.
-fn wait_or_kill(pid: Pid, control: &UnixStream, growing: Option<&grow::Growing>) -> SetupResult<ExitStatus> {
+/// Waits for the builder to run and to end; kills it when the caller hangs up.
+fn wait_or_kill(
+    pid: Pid,
+    control: &UnixStream,
+    ran: OwnedFd,
+    growing: Option<&grow::Growing>,
+) -> SetupResult<ExitStatus> {
     let process = rustix::process::pidfd_open(pid, PidfdFlags::empty())
         .map_err(SetupError::os("following the build's process"))?;
     let mut hung_up = false;
+    let mut ran = Some(ran);
     loop {
-        let ended = {
+        let (ended, runs) = {
             let mut fds = vec![PollFd::new(&process, PollFlags::IN)];
             if !hung_up {
                 fds.push(PollFd::from_borrowed_fd(control.as_fd(), PollFlags::IN));
+            }
+            let ran_at = fds.len();
+            if let Some(ran) = &ran {
+                fds.push(PollFd::new(ran, PollFlags::IN));
             }
             match poll(&mut fds, None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(e) => return Err(SetupError::os("waiting for the build's process")(e)),
             }
             let seen = |i: usize| fds.get(i).is_some_and(|fd| !fd.revents().is_empty());
+            let runs = seen(ran_at);
             if !hung_up && seen(1) {
                 match (receive::<MountRequest>(control), growing) {
                     (Ok(Some(request)), Some(growing)) => {
@@ -264,8 +282,14 @@ fn wait_or_kill(pid: Pid, control: &UnixStream, growing: Option<&grow::Growing>)
                     }
                 }
             }
-            seen(0)
+            (seen(0), runs)
         };
+        if runs
+            && let Some(ran) = ran.take()
+            && matches!(rustix::io::read(&ran, &mut [0]), Ok(0))
+        {
+            let _ = send(control, &Report::Runs);
+        }
         if ended {
             return wait(pid);
         }
