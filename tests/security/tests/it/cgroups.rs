@@ -57,6 +57,29 @@ fn a_build_is_in_one_of_its_own_and_nothing_outlives_it() {
     assert!(left(&mount).iter().all(|path| !path.ends_with(name)), "{name}");
 }
 
+/// What it took is what everything in it took, also what nobody waited for.
+#[test]
+fn processor_time_is_that_of_the_cgroup() {
+    if mounted().is_none() || !can_sandbox() {
+        return;
+    }
+    for sandbox in ["sandbox = false", "sandbox = true"] {
+        let world = world(sandbox);
+        world.expression(
+            r#"make "busy" ''
+              setsid sh -c 'i=0; while [ $i -lt 400000 ]; do i=$((i+1)); done; echo > $out' &
+              while [ ! -e $out ]; do sleep 0.05; done
+            ''"#,
+        );
+        let told = world.run("nix", &["build", "-f", ".", "--no-link", "--json"]).success().stdout_text();
+        let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+        let user = told[0]["cpuUser"].as_f64().unwrap_or_default();
+        assert!((0.1..60.0).contains(&user), "{told}");
+        let system = told[0]["cpuSystem"].as_f64();
+        assert!(system.is_some_and(|time| time > 0.0), "{told}");
+    }
+}
+
 #[test]
 fn a_range_of_users() {
     if mounted().is_none() || !can_sandbox() {
