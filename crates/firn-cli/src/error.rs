@@ -6,7 +6,7 @@
 use firn_profile::ProfileError;
 use firn_settings::SettingsError;
 use firn_store::StoreError;
-use firn_store::activity::{Logger, Verbosity};
+use firn_store::activity::{Logger, Report, ReportPlace, Verbosity};
 use std::fmt::Write;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -35,10 +35,19 @@ pub enum CliError {
     Failed { message: String, status: u8 },
     /// A message that brings its own layout (`error:`, positions, trace), as the evaluator renders it.
     #[error("{}", String::from_utf8_lossy(text))]
-    Rendered { text: Vec<u8>, status: u8, usage: bool },
+    Rendered { text: Vec<u8>, status: u8, usage: bool, parts: Box<ErrorParts> },
     /// Everything was said already.
     #[error("exit with status {0}")]
     Exit(u8),
+}
+
+/// An error of an expression, in parts.
+#[derive(Debug)]
+pub struct ErrorParts {
+    pub message: Vec<u8>,
+    pub place: Option<ReportPlace>,
+    /// Empty where it was not asked for.
+    pub trace: Vec<(Vec<u8>, Option<ReportPlace>)>,
 }
 
 impl CliError {
@@ -76,8 +85,14 @@ impl CliError {
     pub fn report(&self, program: &str, logger: &dyn Logger) {
         let text = match self {
             Self::Exit(_) => return,
-            Self::Rendered { text, .. } => {
-                logger.log(Verbosity::Error, text.trim_ascii_end());
+            Self::Rendered { text, parts, .. } => {
+                logger.report(&Report {
+                    level: Verbosity::Error,
+                    text: text.trim_ascii_end(),
+                    message: &parts.message,
+                    place: parts.place.clone(),
+                    trace: &parts.trace,
+                });
                 String::new()
             }
             Self::Usage { message, suggestions } | Self::Suggesting { message, suggestions } => {

@@ -4,14 +4,14 @@
 use crate::args::{AutoArg, EvalArgs};
 use crate::context::Context;
 use crate::debugger::Prompt;
-use crate::error::{CliError, CliResult, os_message};
+use crate::error::{CliError, CliResult, ErrorParts, os_message};
 use crate::flakes;
 use crate::statistics;
 use crate::stores;
 use firn_core::flake_ref::FlakeRef;
 use firn_eval::{
     Attrs, AttrsBuilder, ErrorKind, EvalError, EvalHost, EvalSettings, FetchRequest, LintLevel, Lints,
-    Origin, SearchPathEntry, Sym, Value, Vm, render_error,
+    Origin, Place, SearchPathEntry, Sym, Value, Vm, error_steps, render_error, shown_place,
 };
 use firn_flake::{LockFlags, LockedFlake};
 use firn_host::{
@@ -19,7 +19,7 @@ use firn_host::{
     StoreHost,
 };
 use firn_settings::EvalProfiler;
-use firn_store::activity::Logger;
+use firn_store::activity::{Logger, ReportPlace};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -253,7 +253,20 @@ impl Evaluation {
             _ => 1,
         };
         let usage = error.kind() == ErrorKind::Usage;
-        CliError::Rendered { usage, text: render_error(&error, &**self.vm.host(), self.show_trace), status }
+        let host = &**self.vm.host();
+        let place = |place: Option<Place>| {
+            let shown =
+                |place: Place| ReportPlace { file: place.display(), line: place.line, column: place.column };
+            place.map(shown)
+        };
+        let steps = if self.show_trace { error_steps(&error, host) } else { Vec::new() };
+        let parts = ErrorParts {
+            message: error.message_bytes().to_vec(),
+            place: place(shown_place(error.pos(), host)),
+            trace: steps.into_iter().map(|(text, at)| (text, place(at))).collect(),
+        };
+        let text = render_error(&error, host, self.show_trace);
+        CliError::Rendered { usage, text, status, parts: Box::new(parts) }
     }
 
     /// Runs something on the machine.
@@ -319,8 +332,14 @@ impl Evaluation {
         Ok(self.host.store_dir().display(&path).into_bytes())
     }
 
-    /// The value of a file argument.
+    /// The value of a file argument, as that of a file that is imported.
     pub fn file(&mut self, arg: &Path) -> CliResult<Value> {
+        let path = self.file_argument(arg)?;
+        self.run(|vm| vm.eval_file(&firn_eval::canonical_path(&path)))
+    }
+
+    /// The same for the older programs, which do not tell that they evaluate it.
+    pub fn main_file(&mut self, arg: &Path) -> CliResult<Value> {
         let path = self.file_argument(arg)?;
         self.run(|vm| vm.eval_main_file(&firn_eval::canonical_path(&path)))
     }

@@ -163,6 +163,14 @@ pub trait EvalHost: Send + Sync {
     fn warn_from_expression(&self, message: &[u8]) {
         self.warn(&format!("evaluation warning: {}", String::from_utf8_lossy(message)));
     }
+    /// Whether [`EvalHost::evaluating_file`] is to be called: files are then evaluated in the language's order only.
+    fn tells_of_files(&self) -> bool {
+        false
+    }
+    /// A file is about to be parsed and evaluated.
+    fn evaluating_file(&self, path: &[u8]) {
+        let _ = path;
+    }
     /// Prints the text of `builtins.trace`.
     fn trace(&self, message: &str);
 

@@ -54,7 +54,7 @@ pub use host::{
     HostResult, PathFilter,
 };
 pub use package::{PackageOutputs, while_querying};
-pub use render::{code_excerpt, render_error};
+pub use render::{code_excerpt, error_steps, render_error, shown_place};
 pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};

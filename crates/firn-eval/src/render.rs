@@ -70,15 +70,27 @@ fn indent(first: &str, rest: &str, text: &[u8]) -> Vec<u8> {
     out
 }
 
+/// A place as messages name it.
+pub fn shown_place(pos: Pos, host: &dyn EvalHost) -> Option<Place> {
+    let mut place = pos.place(host)?;
+    if let Origin::Path(path) = &mut place.origin
+        && let Some(shown) = host.shown_path(path)
+    {
+        *path = shown;
+    }
+    Some(place)
+}
+
+/// The steps that led to an error, the last one first.
+pub fn error_steps(error: &EvalError, host: &dyn EvalHost) -> Vec<(Vec<u8>, Option<Place>)> {
+    let traces = error.traces().into_iter().rev();
+    let steps = traces.map(|trace| (text_of(&trace), shown_place(trace.pos, host)));
+    steps.filter(|(text, _)| !text.is_empty()).collect()
+}
+
 fn print_place(out: &mut Vec<u8>, margin: &str, pos: Pos, host: &dyn EvalHost) -> bool {
-    let Some(place) = pos.place(host) else { return false };
-    let shown = match &place.origin {
-        Origin::Path(path) => {
-            host.shown_path(path).map(|path| Place { origin: Origin::Path(path), ..place.clone() })
-        }
-        _ => None,
-    };
-    let _ = write!(out, "{margin}{BLUE}at {MAGENTA}{}{NORMAL}:", shown.as_ref().unwrap_or(&place).display());
+    let (Some(place), Some(shown)) = (pos.place(host), shown_place(pos, host)) else { return false };
+    let _ = write!(out, "{margin}{BLUE}at {MAGENTA}{}{NORMAL}:", shown.display());
     if let Some(lines) = code_excerpt(pos, host, &place) {
         out.extend_from_slice(&lines);
         out.push(b'\n');

@@ -371,6 +371,14 @@ impl EvalHost for AccessHost {
         self.inner.warn_from_expression(message);
     }
 
+    fn tells_of_files(&self) -> bool {
+        self.inner.tells_of_files()
+    }
+
+    fn evaluating_file(&self, path: &[u8]) {
+        self.inner.evaluating_file(path);
+    }
+
     fn trace(&self, message: &str) {
         self.inner.trace(message);
     }

@@ -29,7 +29,7 @@ use firn_eval::{
     FlakeSources, HostError, HostResult,
 };
 use firn_fetch::Fetcher;
-use firn_store::activity::{Logger, Verbosity};
+use firn_store::activity::{Logger, Report, ReportPlace, Verbosity};
 use firn_store::copy::{CopyOptions, copy_paths};
 use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, compute_fs_closure};
 use parking_lot::Mutex;
@@ -407,7 +407,24 @@ impl EvalHost for StoreHost {
             }
             text.extend_from_slice(line);
         }
-        self.parts.logger.log(Verbosity::Warn, &text);
+        self.parts.logger.report(&Report {
+            level: Verbosity::Warn,
+            text: &text,
+            message,
+            // Warnings do not say where.
+            place: Some(ReportPlace { file: "«none»:0".to_owned(), line: 0, column: 0 }),
+            trace: &[],
+        });
+    }
+
+    fn tells_of_files(&self) -> bool {
+        self.parts.logger.verbosity() >= Verbosity::Talkative
+    }
+
+    fn evaluating_file(&self, path: &[u8]) {
+        let shown = self.shown_path(path);
+        let text = [b"evaluating file '", shown.as_deref().unwrap_or(path), b"'"].concat();
+        self.parts.logger.log(Verbosity::Talkative, &text);
     }
 
     fn trace(&self, message: &str) {

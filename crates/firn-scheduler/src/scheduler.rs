@@ -1,9 +1,9 @@
 //! The scheduler as a [`BuildStore`].
 
 use crate::executor::{Executor, Substituter};
-use crate::slots::Slots;
 use crate::missing;
 use crate::run::Run;
+use crate::slots::Slots;
 use crate::status::ExitFlags;
 use async_trait::async_trait;
 use firn_core::signature::SecretKey;

@@ -229,10 +229,37 @@ pub trait Logger: Send + Sync {
         self.log(Verbosity::Error, error_layout(message).as_bytes());
     }
 
+    /// A message that says where in an expression something is wrong, and how evaluation came there.
+    fn report(&self, report: &Report<'_>) {
+        self.log(report.level, report.text);
+    }
+
     /// `warning: message`.
     fn warn(&self, message: &str) {
         self.log(Verbosity::Warn, format!("\x1b[35;1mwarning:\x1b[0m {message}").as_bytes());
     }
+}
+
+/// A place in an expression.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportPlace {
+    /// With line and column, as messages have it.
+    pub file: String,
+    pub line: u32,
+    pub column: u32,
+}
+
+/// An error or a warning, whole and in its parts.
+#[derive(Debug)]
+pub struct Report<'a> {
+    pub level: Verbosity,
+    /// All of it, laid out for people.
+    pub text: &'a [u8],
+    /// What is wrong, as it is.
+    pub message: &'a [u8],
+    pub place: Option<ReportPlace>,
+    /// Which steps led there, the last one first; none where they are not asked for.
+    pub trace: &'a [(Vec<u8>, Option<ReportPlace>)],
 }
 
 /// An error as it is shown: `error: ` in bold red, further lines under the first letter of the message.

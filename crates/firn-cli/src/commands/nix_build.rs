@@ -153,7 +153,7 @@ fn evaluate(context: &Context, flags: &Flags) -> CliResult<Vec<Wanted>> {
             let Some(evaluation) = evaluation.as_mut() else { continue };
             values.push(match flags.from_args {
                 true => evaluation.expression(arg.as_encoded_bytes())?,
-                false => evaluation.file(Path::new(arg))?,
+                false => evaluation.main_file(Path::new(arg))?,
             });
         }
     }

@@ -136,7 +136,7 @@ pub fn main(start: Start) -> CliResult<u8> {
         let value = if flags.from_args {
             evaluation.expression(arg.as_encoded_bytes())?
         } else {
-            evaluation.file(Path::new(arg))?
+            evaluation.main_file(Path::new(arg))?
         };
         process(&context, &mut evaluation, &flags, value, &mut roots)?;
     }

@@ -1,7 +1,9 @@
 //! One JSON object a line: `--log-format internal-json` (each line after `@nix `) and `json-log-path`.
 
 use super::write_stderr;
-use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity, error_layout};
+use firn_store::activity::{
+    ActivityId, ActivityStart, Field, Logger, Report, ReportPlace, ResultType, Verbosity, error_layout,
+};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::fs::File;
@@ -66,6 +68,12 @@ fn with_fields(mut value: Value, fields: &[Field]) -> Value {
     value
 }
 
+fn add_place(value: &mut Value, place: Option<&ReportPlace>) {
+    value["file"] = json!(place.map(|place| &place.file));
+    value["line"] = json!(place.map(|place| place.line));
+    value["column"] = json!(place.map(|place| place.column));
+}
+
 impl Logger for JsonLogger {
     fn verbosity(&self) -> Verbosity {
         self.verbosity
@@ -91,6 +99,28 @@ impl Logger for JsonLogger {
             "msg": error_layout(message),
             "raw_msg": message.trim_end(),
         }));
+    }
+
+    fn report(&self, report: &Report<'_>) {
+        if report.level > self.verbosity {
+            return;
+        }
+        let mut value = json!({
+            "action": "msg",
+            "level": report.level as u8,
+            "msg": String::from_utf8_lossy(report.text),
+            "raw_msg": String::from_utf8_lossy(report.message),
+        });
+        add_place(&mut value, report.place.as_ref());
+        if !report.trace.is_empty() {
+            let step = |(text, place): &(Vec<u8>, Option<ReportPlace>)| {
+                let mut step = json!({ "raw_msg": String::from_utf8_lossy(text) });
+                add_place(&mut step, place.as_ref());
+                step
+            };
+            value["trace"] = report.trace.iter().map(step).collect();
+        }
+        self.write(&value);
     }
 
     fn start(&self, activity: &ActivityStart<'_>) {

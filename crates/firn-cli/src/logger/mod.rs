@@ -9,7 +9,9 @@ mod tree;
 mod waiting;
 
 use crate::args::LogFormat;
-use firn_store::activity::{ActivityId, ActivityStart, Announced, Field, Logger, ResultType, Verbosity};
+use firn_store::activity::{
+    ActivityId, ActivityStart, Announced, Field, Logger, Report, ResultType, Verbosity,
+};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
@@ -76,6 +78,10 @@ impl Logger for Tee {
     fn error(&self, message: &str) {
         self.0.error(message);
         self.1.error(message);
+    }
+    fn report(&self, report: &Report<'_>) {
+        self.0.report(report);
+        self.1.report(report);
     }
     fn start(&self, activity: &ActivityStart<'_>) {
         self.0.start(activity);

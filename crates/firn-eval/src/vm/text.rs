@@ -239,6 +239,7 @@ impl Vm {
         let value = match self.shared.imports.get(&file) {
             Some(value) => value,
             None => {
+                self.tell_of_file(&file)?;
                 let code = self.compile_file(&file, &[])?;
                 let env = Env::new(None, code.frame_size as usize);
                 Thunk::new(&code.body, env).value()
@@ -251,6 +252,14 @@ impl Vm {
             let text = format!("while evaluating the file '{}':", String::from_utf8_lossy(&shown));
             e.trace(Pos::NONE, TraceKind::Text(text.into()))
         })
+    }
+
+    fn tell_of_file(&self, path: &[u8]) -> EvalResult<()> {
+        if self.host.tells_of_files() {
+            self.in_turn()?;
+            self.host.evaluating_file(path);
+        }
+        Ok(())
     }
 
     /// The value of a file named on the command line: as [`Vm::eval_file`], but errors do not say which file.
@@ -271,6 +280,7 @@ impl Vm {
     pub(crate) fn eval_file_scoped(&mut self, path: &[u8], scope: Attrs) -> EvalResult<Value> {
         let file = self.resolve_file(path)?;
         let syms: Vec<Sym> = scope.shape().syms().to_vec();
+        self.tell_of_file(path)?;
         let code = self.compile_file(&file, &syms)?;
         let env = Env::new(None, code.frame_size as usize);
         for i in 0..syms.len() {

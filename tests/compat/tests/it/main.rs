@@ -20,6 +20,7 @@ mod full_disk;
 mod generated;
 mod grammar;
 mod json_log;
+mod json_messages;
 mod manual;
 mod nix_build_command;
 mod nix_env_queries;
