@@ -563,6 +563,11 @@ impl Vm {
             (1, Some(only)) => return Ok(only),
             _ => {}
         }
+        if let [first, second] = lists {
+            if let Some(grown) = second.as_list().and_then(|more| first.append(more)) {
+                return Ok(grown);
+            }
+        }
         let mut out = crate::value::ListBuilder::new(total);
         for list in lists.iter().filter_map(|v| v.as_list()) {
             for item in list.iter() {

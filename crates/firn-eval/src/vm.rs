@@ -514,10 +514,13 @@ impl Vm {
     #[inline]
     pub(crate) fn update_at(&mut self, a: Attrs, b: Attrs, last: &AtomicU32) -> Attrs {
         self.stats.updates += 1;
-        let (left, right) = (a.shape(), b.shape());
-        if right.len() == 0 {
+        if b.is_empty() {
             return a;
         }
+        if let Some(layered) = a.with_layer(b) {
+            return layered;
+        }
+        let (left, right) = (a.shape(), b.shape());
         if left.len() == 0 {
             return b;
         }

@@ -35,8 +35,9 @@ impl ByteSet {
 
     /// The only member, if there is just one.
     pub fn single(&self) -> Option<u8> {
-        let mut members = (0..=255).filter(|byte| self.contains(*byte));
-        members.next().filter(|_| members.next().is_none())
+        let members: u32 = self.0.iter().map(|word| word.count_ones()).sum();
+        let word = self.0.iter().position(|word| *word != 0).filter(|_| members == 1)?;
+        u8::try_from(word * 64 + self.0[word].trailing_zeros() as usize).ok()
     }
 }
 

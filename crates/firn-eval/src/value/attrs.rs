@@ -1,6 +1,7 @@
 //! Attribute sets.
 
 use super::heap::{self, Class};
+use super::layers::LAYERED;
 use super::positions::Positions;
 use super::word::{ATTRS, Value};
 use crate::shape::{FROM_RIGHT, Shape, UpdatePlan};
@@ -22,11 +23,11 @@ impl PlaceCache {
 const ABSENT: usize = 0xffff;
 
 /// The words of a set before its values: shape and positions.
-const HEAD: usize = 2;
+pub(super) const HEAD: usize = 2;
 
-/// An attribute set: its shape and one value for each of the shape's keys.
+/// An attribute set: its shape and one value for each of the shape's keys, or layers that amount to one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Attrs(NonNull<u64>);
+pub struct Attrs(pub(super) NonNull<u64>);
 
 // SAFETY: sets are never freed, and their values are read and written atomically.
 unsafe impl Send for Attrs {}
@@ -58,9 +59,19 @@ impl Attrs {
     }
 
     #[inline]
+    pub(super) fn head(self) -> &'static AtomicU64 {
+        // SAFETY: sets have a first word and live for ever.
+        unsafe { AtomicU64::from_ptr(self.0.as_ptr()) }
+    }
+
+    #[inline]
     pub fn shape(self) -> &'static Shape {
-        // SAFETY: the first word of a set is its shape, which lives for ever.
-        unsafe { &*(self.0.read() as *const Shape) }
+        let mut head = self.head().load(Ordering::Relaxed);
+        if head & LAYERED != 0 {
+            head = self.flatten().head().load(Ordering::Relaxed);
+        }
+        // SAFETY: the first word of a flat set is its shape, which lives for ever.
+        unsafe { &*(head as *const Shape) }
     }
 
     #[inline]
@@ -74,9 +85,10 @@ impl Attrs {
 
     #[inline]
     fn slot(self, index: usize) -> &'static AtomicU64 {
-        assert!(index < self.len(), "set index out of range");
+        let flat = self.flat();
+        assert!(index < flat.len(), "set index out of range");
         // SAFETY: in range, and sets live for ever.
-        unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(HEAD + index)) }
+        unsafe { AtomicU64::from_ptr(flat.0.as_ptr().add(HEAD + index)) }
     }
 
     #[inline]
@@ -92,14 +104,17 @@ impl Attrs {
 
     #[inline]
     pub fn find(self, name: Sym) -> Option<Value> {
+        if self.is_layered() {
+            return self.find_in_layers(name).unwrap_or_else(|flat| flat.find(name));
+        }
         self.shape().find(name).map(|i| self.get(i))
     }
 
     /// As [`Attrs::find`], trying first where the name was the last time.
     #[inline]
     pub fn find_cached(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
-        // SAFETY: the first word of a set is its shape's address.
-        let shape = unsafe { self.0.read() };
+        // The address of the shape, unless the set is layers; no cache holds an address like that.
+        let shape = self.head().load(Ordering::Relaxed);
         let known = cache.0.load(Ordering::Relaxed);
         if known >> 16 != shape {
             return self.find_slowly(name, cache);
@@ -118,6 +133,9 @@ impl Attrs {
 
     #[inline(never)]
     fn find_slowly(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
+        if self.is_layered() {
+            return self.find_in_layers(name).unwrap_or_else(|flat| flat.find_cached(name, cache));
+        }
         let shape = self.shape();
         let place = shape.find(name);
         let number = place.unwrap_or(ABSENT);
@@ -130,6 +148,7 @@ impl Attrs {
     /// The values of `a // b` as the plan for their shapes says.
     #[inline]
     pub fn gather(plan: &'static UpdatePlan, a: Attrs, b: Attrs) -> Attrs {
+        let (a, b) = (a.flat(), b.flat());
         assert!(a.shape().id == plan.left && b.shape().id == plan.right, "plan for other shapes");
         let positions = Positions::update(plan, a.positions(), b.positions());
         let object = heap::alloc(Class::Traced, HEAD + plan.gather.len());
@@ -150,8 +169,8 @@ impl Attrs {
     /// Where the attributes were written.
     #[inline]
     pub fn positions(self) -> Positions {
-        // SAFETY: the second word of a set is what `Positions::word` gave.
-        unsafe { Positions::from_word(self.0.add(1).read()) }
+        // SAFETY: the second word of a flat set is what `Positions::word` gave.
+        unsafe { Positions::from_word(self.flat().0.add(1).read()) }
     }
 
     /// Where the attribute at that place of the shape was written.

@@ -13,7 +13,9 @@
 
 mod attrs;
 mod env;
+mod grown;
 mod heap;
+mod layers;
 mod names;
 mod objects;
 mod positions;

@@ -1,6 +1,7 @@
 //! Strings, sets, lists, functions and paths.
 
 use super::env::Env;
+use super::grown::GROWN;
 use super::heap::{self, Class};
 use super::word::{BOX_PATH, BOXED, FUN, LIST, STR, Value};
 use crate::context::Context;
@@ -151,7 +152,9 @@ impl List {
     #[inline]
     pub(super) unsafe fn from_object(object: NonNull<u64>) -> List {
         // SAFETY: a list object is a pointer and a length.
-        unsafe { List { elements: object.read() as *const Value, len: object.add(1).read() as usize } }
+        unsafe {
+            List { elements: object.read() as *const Value, len: (object.add(1).read() & !GROWN) as usize }
+        }
     }
 
     #[inline]
