@@ -268,7 +268,8 @@ impl Vm {
             env = Env::new(Some(env), size as usize);
         }
         for (i, value) in bindings.values.iter().enumerate() {
-            let value = self.delay(value, env);
+            // Nobody sees a variable itself.
+            let value = self.delay_argument(value, env);
             env.set(bindings.first + i as u32, value);
         }
         env

@@ -350,6 +350,7 @@ impl Vm {
         self.stats.thunks_forced += 1;
         let result = match work {
             Suspended::Code(expr, env) => self.eval(expr, env),
+            Suspended::Apply(function, argument) => self.call(function, &[argument], pos),
             Suspended::Native(what, payload) => self.run_native(what, payload.as_slice(), pos),
         };
         match result {

@@ -7,11 +7,13 @@ use std::io::Write;
 
 /// Size of the buffer in bytes; contents are read straight into it.
 const BUFFER: usize = 256 * 1024;
+/// Its size at first: most archives are of one small file.
+const FIRST_BUFFER: usize = 8 * 1024;
 
 /// Builds one archive. The caller gives entries of a directory in ascending byte order.
 pub struct NarWriter<W> {
     out: W,
-    buffer: Box<[u8]>,
+    buffer: Vec<u8>,
     filled: usize,
     /// The last name written in each open directory.
     names: Vec<Vec<u8>>,
@@ -23,7 +25,7 @@ impl<W: Write> NarWriter<W> {
     pub fn new(out: W) -> NarWriter<W> {
         let mut writer = NarWriter {
             out,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: vec![0; FIRST_BUFFER],
             filled: 0,
             names: Vec::new(),
             written: 0,
@@ -56,7 +58,7 @@ impl<W: Write> NarWriter<W> {
             let room = self.buffer.len() - self.filled;
             // A piece of reasonable size each time, unless the file ends before.
             if room == 0 || (room < 16 * 1024 && left > room as u64) {
-                self.flush_buffer()?;
+                self.make_room()?;
                 continue;
             }
             let want = usize::try_from(left).map_or(room, |left| left.min(room));
@@ -164,9 +166,10 @@ impl<W: Write> NarWriter<W> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) -> NarResult<()> {
-        if bytes.len() > self.buffer.len() - self.filled {
-            self.flush_buffer()?;
-            if bytes.len() > self.buffer.len() {
+        while bytes.len() > self.buffer.len() - self.filled {
+            if self.filled > 0 || self.buffer.len() < BUFFER {
+                self.make_room()?;
+            } else {
                 self.written += bytes.len() as u64;
                 return self.out.write_all(bytes).map_err(NarError::Write);
             }
@@ -174,6 +177,15 @@ impl<W: Write> NarWriter<W> {
         self.buffer[self.filled..self.filled + bytes.len()].copy_from_slice(bytes);
         self.filled += bytes.len();
         Ok(())
+    }
+
+    /// Makes the buffer larger or empties it.
+    fn make_room(&mut self) -> NarResult<()> {
+        if self.buffer.len() < BUFFER {
+            self.buffer.resize(BUFFER, 0);
+            return Ok(());
+        }
+        self.flush_buffer()
     }
 
     fn flush_buffer(&mut self) -> NarResult<()> {

@@ -65,7 +65,11 @@ fn substring(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn string_length(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the argument passed to builtins.stringLength";
-    let (text, _) = vm.coerce(args[0], INTERPOLATE, pos, what)?;
+    let value = vm.force_at(args[0], pos)?;
+    if let Some(text) = value.as_str() {
+        return Ok(Value::int(text.len() as i64));
+    }
+    let (text, _) = vm.coerce(value, INTERPOLATE, pos, what)?;
     Ok(Value::int(text.len() as i64))
 }
 

@@ -1,6 +1,7 @@
-//! Names as strings, each made once.
+//! Names and single characters as strings, each made once.
 
 use super::word::Value;
+use crate::context::Context;
 use firn_syntax::Sym;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,29 @@ const CHUNKS: usize = 20;
 /// The words of the strings, by the numbers of the symbols; 0 for those that nobody asked for.
 static NAMES: [OnceLock<Box<[AtomicU64]>>; CHUNKS] = [const { OnceLock::new() }; CHUNKS];
 
+/// The strings of one byte.
+static CHARACTERS: [AtomicU64; 256] = [const { AtomicU64::new(0) }; 256];
+
 impl Value {
+    /// A string of one byte without context, which lives as long as the process. Texts are taken apart into millions
+    /// of them.
+    pub(super) fn character(byte: u8) -> Value {
+        let place = &CHARACTERS[usize::from(byte)];
+        match place.load(Ordering::Acquire) {
+            0 => {
+                let value = Value::str_parts(&[&[byte]], Context::EMPTY).keep();
+                // Threads may make it at the same time: all get the same one.
+                match place.compare_exchange(0, value.word(), Ordering::AcqRel, Ordering::Acquire) {
+                    Ok(_) => value,
+                    // SAFETY: what is stored is a kept value's word.
+                    Err(word) => unsafe { Value::from_word(word) },
+                }
+            }
+            // SAFETY: as above.
+            word => unsafe { Value::from_word(word) },
+        }
+    }
+
     /// The name as a string without context, which lives as long as the process.
     pub fn name(sym: Sym) -> Value {
         let n = u64::from(sym.index()) + (1 << FIRST_BITS);

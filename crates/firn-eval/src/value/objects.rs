@@ -77,6 +77,9 @@ impl Value {
     }
 
     pub fn str_with(bytes: &[u8], context: Context) -> Value {
+        if let ([byte], true) = (bytes, context.is_empty()) {
+            return Value::character(*byte);
+        }
         Value::str_parts(&[bytes], context)
     }
 

@@ -41,6 +41,31 @@ fn thunks_are_claimed_once() {
 }
 
 #[test]
+fn applications_of_functions_are_suspended_again() {
+    let (function, argument) = (Value::partial(&NOTHING, &[]), Value::str(b"argument"));
+    let thunk = Thunk::apply(function, argument);
+    for _ in 0..2 {
+        assert_eq!(thunk.applied_function(), Some(function));
+        let Some(work @ Suspended::Apply(f, a)) = thunk.claim(1) else { panic!("not claimed") };
+        assert_eq!((f, a), (function, argument));
+        assert!(thunk.claim(2).is_none() && thunk.applied_function().is_none());
+        thunk.restore(work);
+    }
+}
+
+static NOTHING: crate::expr::PrimOp =
+    crate::expr::PrimOp { name: "nothing", arity: 1, run: |_, args, _| Ok(args[0]), eager: &[] };
+
+#[test]
+fn single_characters_are_made_once() {
+    for byte in 0..=255u8 {
+        let (a, b) = (Value::str(&[byte]), Value::str(&[byte]));
+        assert_eq!(a, b);
+        assert_eq!(a.as_str().map(|s| s.as_bytes()), Some(&[byte][..]));
+    }
+}
+
+#[test]
 fn value_vec_grows() {
     let mut v = ValueVec::default();
     v.extend((0..100).map(Value::int));

@@ -2,7 +2,7 @@
 
 use super::env::Env;
 use super::heap::{self, Class};
-use super::word::{THUNK, Value};
+use super::word::{FUN, THUNK, Value};
 use crate::error::EvalError;
 use crate::expr::Expr;
 use std::ptr::NonNull;
@@ -21,6 +21,8 @@ const NATIVE: u64 = 1;
 const CLAIMED: u64 = 2;
 const DONE: u64 = 3;
 const FAILED: u64 = 4;
+/// Of the address of a function that is to be applied to the body's value.
+const APPLY: u64 = 5;
 
 /// With [`CLAIMED`]: somebody waits for it.
 const WAITED: u64 = 8;
@@ -47,6 +49,8 @@ pub enum Native {
 #[derive(Clone, Copy)]
 pub enum Suspended {
     Code(&'static Expr, Env),
+    /// The application of a function to one argument.
+    Apply(Value, Value),
     Native(Native, Payload),
 }
 
@@ -132,8 +136,18 @@ impl Thunk {
     }
 
     /// The lazy application of `f` to one argument.
+    #[inline]
     pub fn apply(f: Value, arg: Value) -> Thunk {
-        Thunk::native(Native::Apply, &[f, arg])
+        if !f.is_fun() {
+            return Thunk::native(Native::Apply, &[f, arg]);
+        }
+        let object = heap::alloc(Class::Traced, 2);
+        // SAFETY: two fresh words; functions are objects, whose addresses leave room for the state.
+        unsafe {
+            object.write(f.object().as_ptr() as u64 | APPLY);
+            object.add(1).write(arg.word());
+        }
+        Thunk(object)
     }
 
     #[inline]
@@ -182,6 +196,9 @@ impl Thunk {
     #[cold]
     pub fn applied_function(self) -> Option<Value> {
         let head = self.head().load(Ordering::Acquire);
+        if head & STATE == APPLY {
+            return function_at(head);
+        }
         if head & STATE != NATIVE || self.body().load(Ordering::Relaxed) != Native::Apply as u64 {
             return None;
         }
@@ -199,7 +216,7 @@ impl Thunk {
     #[inline]
     pub fn claim(self, owner: Owner) -> Option<Suspended> {
         let head = self.head().load(Ordering::Acquire);
-        if head & STATE > NATIVE {
+        if !matches!(head & STATE, CODE | NATIVE | APPLY) {
             return None;
         }
         let body = self.body().load(Ordering::Relaxed);
@@ -208,6 +225,11 @@ impl Thunk {
             self.head().store(claimed, Ordering::Relaxed);
         } else if self.head().compare_exchange(head, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return None;
+        }
+        if head & STATE == APPLY {
+            // SAFETY: `apply` wrote a value's word.
+            let argument = unsafe { Value::from_word(body) };
+            return function_at(head).map(|function| Suspended::Apply(function, argument));
         }
         let address = (head & !STATE) as *mut u64;
         // SAFETY: suspended thunks hold a frame and an expression, or a payload and a kind, as `new` and
@@ -243,6 +265,8 @@ impl Thunk {
         self.set_head(match work {
             Suspended::Code(_, env) => env.0.as_ptr() as u64 | CODE,
             Suspended::Native(_, payload) => payload.0.as_ptr() as u64 | NATIVE,
+            // SAFETY: it is the function that the head held before.
+            Suspended::Apply(function, _) => unsafe { function.object().as_ptr() as u64 | APPLY },
         });
     }
 
@@ -262,4 +286,11 @@ impl Thunk {
         self.body().store(error as *const EvalError as u64, Ordering::Relaxed);
         self.set_head(FAILED);
     }
+}
+
+/// The function whose address a head of the state [`APPLY`] holds.
+#[inline]
+fn function_at(head: u64) -> Option<Value> {
+    // SAFETY: `apply` wrote the address of a function.
+    NonNull::new((head & !STATE) as *mut u64).map(|object| unsafe { Value::from_object(object, FUN) })
 }
