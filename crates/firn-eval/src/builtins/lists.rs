@@ -4,7 +4,7 @@ use super::{Entry, entry};
 use crate::attrs::{AttrsBuilder, Groups};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
 use crate::source::Pos;
-use crate::value::{Fun, ListBuilder, Thunk, Value, ValueVec};
+use crate::value::{ListBuilder, Thunk, Value, ValueVec};
 use crate::vm::Vm;
 use firn_syntax::sym;
 
@@ -22,7 +22,7 @@ pub(super) const TABLE: &[Entry] = &[
     entry("any", 2, any),
     entry("all", 2, all),
     entry("genList", 2, gen_list),
-    entry("sort", 2, sort),
+    entry("sort", 2, super::sort::sort),
     entry("partition", 2, partition),
     entry("groupBy", 2, group_by),
 ];
@@ -203,78 +203,6 @@ fn gen_list(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     Ok(out.finish())
 }
 
-fn sort(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let list = vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.sort")?;
-    if list.is_empty() {
-        return Ok(Value::EMPTY_LIST);
-    }
-    let f = vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.sort")?;
-    let mut items = ValueVec::with_capacity(list.len());
-    for item in list.iter() {
-        vm.force_at(item, pos)?;
-        items.push(item);
-    }
-    let native = matches!(f.as_fun(), Some(Fun::PrimOp(op)) if op.name == "lessThan");
-    let what = "while evaluating the return value of the sorting function passed to builtins.sort";
-    merge_sort(items.as_mut_slice(), &mut |a, b| {
-        if native {
-            return vm.less_than(a, b, pos, "while evaluating the ordering function passed to builtins.sort");
-        }
-        let less = vm.call(f, &[a, b], pos)?;
-        vm.force_bool(less, pos, what)
-    })?;
-    Ok(items.to_list())
-}
-
-/// A stable sort that bears any comparator: one that contradicts itself gives some order, never a panic.
-fn merge_sort(
-    items: &mut [Value],
-    less: &mut impl FnMut(Value, Value) -> EvalResult<bool>,
-) -> EvalResult<()> {
-    const RUN: usize = 8;
-    for run in items.chunks_mut(RUN) {
-        for i in 1..run.len() {
-            let mut j = i;
-            while j > 0 && less(run[j], run[j - 1])? {
-                run.swap(j, j - 1);
-                j -= 1;
-            }
-        }
-    }
-    let len = items.len();
-    let mut scratch = ValueVec::with_capacity(len);
-    scratch.extend(items.iter().copied());
-    let mut width = RUN;
-    while width < len {
-        let to = scratch.as_mut_slice();
-        let mut start = 0;
-        while start < len {
-            let (middle, end) = ((start + width).min(len), (start + 2 * width).min(len));
-            let (mut i, mut j) = (start, middle);
-            for slot in &mut to[start..end] {
-                let right = if i >= middle {
-                    true
-                } else if j >= end {
-                    false
-                } else {
-                    less(items[j], items[i])?
-                };
-                if right {
-                    *slot = items[j];
-                    j += 1;
-                } else {
-                    *slot = items[i];
-                    i += 1;
-                }
-            }
-            start = end;
-        }
-        items.copy_from_slice(scratch.as_slice());
-        width *= 2;
-    }
-    Ok(())
-}
-
 fn partition(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let f =
         vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.partition")?;
@@ -313,19 +241,4 @@ fn group_by(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let mut attrs = AttrsBuilder::new();
     groups.each(|name, members| attrs.push(name, members));
     Ok(attrs.finish())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sorts_and_bears_nonsense() {
-        let mut items: Vec<Value> = (0..100).map(|i| Value::int((i * 37) % 100)).collect();
-        let mut less = |a: Value, b: Value| Ok(a.as_int() < b.as_int());
-        assert!(merge_sort(&mut items, &mut less).is_ok());
-        assert!(items.iter().enumerate().all(|(i, v)| v.as_int() == Some(i as i64)));
-        let mut always = |_, _| Ok(true);
-        assert!(merge_sort(&mut items, &mut always).is_ok());
-    }
 }

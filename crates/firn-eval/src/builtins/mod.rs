@@ -18,6 +18,7 @@ mod names;
 mod path_import;
 mod regex;
 mod sets;
+mod sort;
 mod store;
 mod strings;
 mod types;
