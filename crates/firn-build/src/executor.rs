@@ -177,7 +177,7 @@ impl Executor for LocalExecutor {
     async fn build(
         &self,
         request: BuildRequest,
-        place: Place,
+        place: &Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {
@@ -228,7 +228,6 @@ impl Executor for LocalExecutor {
         let observer = Arc::clone(observer);
         let theirs = Arc::clone(&event);
         let turn = Turn { slot: Arc::clone(&slot), cancel: cancel.clone(), runtime: Handle::current() };
-        // The slot is held until the failure, if it is one, is handed on: nobody whose turn is later fails before.
         let mut task = tokio::task::spawn_blocking(move || {
             executor.build_locked(&request, &options, kind, &*observer, &*theirs, &turn)
         });
@@ -240,7 +239,13 @@ impl Executor for LocalExecutor {
                 task.await
             }
         };
-        result.unwrap_or_else(|e| Err(BuildFailure::other(format!("a build ended unexpectedly: {e}"))))
+        let result =
+            result.unwrap_or_else(|e| Err(BuildFailure::other(format!("a build ended unexpectedly: {e}"))));
+        // Nobody whose turn is later may fail before this failure is known.
+        if let (Err(_), Some(slot)) = (&result, Arc::into_inner(slot)) {
+            place.keep(slot);
+        }
+        result
     }
 }
 

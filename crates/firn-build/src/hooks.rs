@@ -100,7 +100,7 @@ pub fn post_build(
     if status.success() {
         return Ok(());
     }
-    Err(BuildFailure::other(format!("program '{}' failed with {}", paint(hook), exit_text(status))))
+    Err(BuildFailure::other(format!("program {} failed with {}", quote(Path::new(hook)), exit_text(status))))
 }
 
 fn exit_text(status: std::process::ExitStatus) -> String {

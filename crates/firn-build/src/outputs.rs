@@ -158,6 +158,16 @@ impl Registration<'_> {
         }
     }
 
+    /// A message in which outputs are called as elsewhere: they are reached through descriptors.
+    fn named(&self, message: &str) -> String {
+        let mut message = message.to_owned();
+        for planned in self.planned.values() {
+            let (actual, shown) = self.actual(&planned.scratch);
+            message = message.replace(&*actual.to_string_lossy(), &shown.to_string_lossy());
+        }
+        message
+    }
+
     /// Looks at all outputs, makes them canonical and scans them.
     fn find(&self) -> Result<Vec<Found>, BuildFailure> {
         let mut candidates = self.input_paths.clone();
@@ -194,7 +204,7 @@ impl Registration<'_> {
             trees.push(OutputTree { path: actual.clone(), uid_range });
             stats.push((name.clone(), actual, mode, meta.is_file()));
         }
-        self.target.canonicalise_outputs(&trees).map_err(|e| rejected(e.to_string()))?;
+        self.target.canonicalise_outputs(&trees).map_err(|e| rejected(self.named(&e.to_string())))?;
         let mut found = Vec::with_capacity(stats.len());
         for (name, actual, mode, is_file) in stats {
             let (references, hash, size) = scan_and_hash(&actual, &candidates)?;

@@ -71,7 +71,7 @@ impl Executor for CannotBuild {
     async fn build(
         &self,
         _: BuildRequest,
-        _: Place,
+        _: &Place,
         _: &Arc<dyn BuildObserver>,
         _: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {

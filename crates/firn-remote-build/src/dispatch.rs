@@ -158,17 +158,17 @@ impl Executor for RemoteExecutor {
     async fn build(
         &self,
         request: BuildRequest,
-        place: Place,
+        place: &Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {
         let this = &self.shared;
-        let here = |place| this.inner.build(request.clone(), place, observer, cancel);
+        let here = || this.inner.build(request.clone(), place, observer, cancel);
         // What is checked or repaired is checked and repaired in this store.
         if request.mode != BuildMode::Normal {
-            return here(place).await;
+            return here().await;
         }
-        let Ok(options) = request.drv.options(this.store.store_dir()) else { return here(place).await };
+        let Ok(options) = request.drv.options(this.store.store_dir()) else { return here().await };
         let demand = Demand {
             system: match request.drv.is_builtin() {
                 true => "builtin".to_owned(),
@@ -178,7 +178,7 @@ impl Executor for RemoteExecutor {
         };
         let could_here = this.config.could_build(&demand, &request.drv, place.slots());
         if could_here && options.prefer_local_build {
-            return here(place).await;
+            return here().await;
         }
         // Those behind it may go to other machines, or have to build here.
         place.step_aside();
@@ -197,7 +197,7 @@ impl Executor for RemoteExecutor {
                         continue;
                     }
                     this.say_unsuitable(&request, &demand, could_here);
-                    return here(place).await;
+                    return here().await;
                 }
                 Pick::Slot(slot) => {
                     let uri = this.machines[slot.machine].uri.clone();
@@ -230,7 +230,7 @@ impl Executor for RemoteExecutor {
                         biased;
                         () = cancel.cancelled() => return Err(cancelled()),
                         // A free slot here is as good.
-                        () = free_here => return here(place).await,
+                        () = free_here => return here().await,
                         () = this.freed.notified() => {}
                         () = tokio::time::sleep(POLL) => {
                             waiting.get_or_insert_with(|| {

@@ -244,7 +244,7 @@ impl Executor for HookExecutor {
     async fn build(
         &self,
         request: BuildRequest,
-        place: Place,
+        place: &Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {

@@ -66,7 +66,8 @@ pub trait BuildObserver: Send + Sync {
 ///
 /// 1. An executor takes the locks of the outputs, so that no two processes build the same; finds out whether they
 ///    became valid meanwhile; and takes a slot only for as long as a build runs. While it waits for anything else than a
-///    slot, it steps aside in the line.
+///    slot, it steps aside in the line. When a build fails, its slot is left to the place: whoever handed it over decides
+///    whether another one begins.
 /// 2. When `cancel` fires, it kills the build and returns.
 #[async_trait]
 pub trait Executor: Send + Sync {
@@ -79,7 +80,7 @@ pub trait Executor: Send + Sync {
     async fn build(
         &self,
         request: BuildRequest,
-        place: Place,
+        place: &Place,
         observer: &Arc<dyn BuildObserver>,
         cancel: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure>;

@@ -3,6 +3,7 @@
 use crate::run::Run;
 use crate::scheduler::{Outcome, Scheduler};
 use firn_core::{DerivedPath, HashAlgo, Hasher, OutputsSpec, StorePath};
+use firn_store::activity::Verbosity;
 use firn_store::export::BlockingWriter;
 use firn_store::{BuildMode, BuildStatus, ClosureOptions, StoreResult, compute_fs_closure};
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,11 +70,17 @@ pub(crate) async fn repair_closures(scheduler: &Scheduler, outcome: &mut Outcome
 
 /// Whether a valid path has the content that it was registered with.
 pub(crate) async fn is_intact(scheduler: &Scheduler, path: &StorePath) -> StoreResult<bool> {
+    let text = scheduler.store.store_dir().display(path);
+    scheduler.logger.log(Verbosity::Info, format!("checking path '{text}'...").as_bytes());
     let Some(info) = scheduler.store.query_path_info(path).await? else { return Ok(false) };
     let mut sink = BlockingWriter(Hasher::new(HashAlgo::Sha256));
     // What cannot be read is damaged too.
     let read = scheduler.store.nar_from_path(path, &mut sink).await;
-    Ok(read.is_ok() && sink.0.finish() == info.nar_hash)
+    let intact = read.is_ok() && sink.0.finish() == info.nar_hash;
+    if !intact {
+        scheduler.logger.log(Verbosity::Error, format!("path '{text}' is corrupted or missing!").as_bytes());
+    }
+    Ok(intact)
 }
 
 /// Which derivation among those that `drv` needs makes which path.

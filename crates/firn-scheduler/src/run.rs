@@ -6,6 +6,7 @@ use crate::goals::{Goal, GoalId, Graph, State, Target};
 use crate::progress::Progress;
 use crate::ready::Ready;
 use crate::scheduler::{Outcome, Scheduler};
+use crate::slots::Place;
 use crate::status::{ExitFlags, cannot_build};
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
 use firn_derivation::{Derivation, DerivationType};
@@ -37,6 +38,8 @@ pub(crate) struct Run<'a> {
     pub(crate) ready: Ready,
     /// Set when a failure ends the run.
     stop: bool,
+    /// Places of builds that failed just now, with their slots.
+    held: Vec<Place>,
     /// Ends this run's tasks; fires with the scheduler's.
     cancel: CancellationToken,
 }
@@ -44,7 +47,8 @@ pub(crate) struct Run<'a> {
 /// What a finished task tells.
 enum Job {
     /// With the derivation that was built, if that is not the goal's own.
-    Built(Result<BuildSuccess, BuildFailure>, Option<(StorePath, Arc<Derivation>)>),
+    /// And with its place in the line for slots.
+    Built(Result<BuildSuccess, BuildFailure>, Option<(StorePath, Arc<Derivation>)>, Place),
     Substituted(Result<Substituted, BuildFailure>),
 }
 
@@ -61,6 +65,7 @@ impl<'a> Run<'a> {
             progress: Arc::new(Progress::new(&scheduler.logger)),
             ready: Ready::default(),
             stop: false,
+            held: Vec::new(),
             cancel: scheduler.cancel.child_token(),
         }
     }
@@ -120,6 +125,8 @@ impl<'a> Run<'a> {
             if self.stop {
                 return Ok(());
             }
+            // Now that it is known what failures mean, others may begin in their stead.
+            self.held.clear();
             if self.begin_builds().await? {
                 continue;
             }
@@ -585,9 +592,9 @@ impl<'a> Run<'a> {
         let observer: Arc<dyn BuildObserver> = self.progress.clone();
         let cancel = self.cancel.clone();
         self.jobs.spawn(async move {
-            let result = executor.build(request, place, &observer, &cancel).await;
+            let result = executor.build(request, &place, &observer, &cancel).await;
             drop(told);
-            (id, Job::Built(result, resolved))
+            (id, Job::Built(result, resolved, place))
         });
         Ok(())
     }
@@ -597,7 +604,7 @@ impl<'a> Run<'a> {
             self.ready.begun = self.ready.begun.saturating_sub(1);
         }
         match job {
-            Job::Built(Ok(success), resolved) => {
+            Job::Built(Ok(success), resolved, _) => {
                 self.progress.add(&self.progress.done);
                 if self.mode_of(id) != BuildMode::Check {
                     if let Some((path, drv)) = &resolved {
@@ -611,7 +618,8 @@ impl<'a> Run<'a> {
                 }
                 self.settle(id, State::Succeeded(success));
             }
-            Job::Built(Err(failure), resolved) => {
+            Job::Built(Err(failure), resolved, place) => {
+                self.held.push(place);
                 self.progress.add(&self.progress.failed);
                 let failure = match resolved {
                     // The failure is that of another derivation than the one that was asked for.
@@ -731,8 +739,8 @@ impl<'a> Run<'a> {
                     .filter(|(name, _)| wanted(name))
                     .map(|(name, path)| (name.clone(), path.clone()))
                     .collect();
-                if matches!(path, DerivedPath::Built { .. }) {
-                    // Nix itself trips over times of what was not built.
+                // What was not built has no times.
+                if success.status == BuildStatus::Built {
                     (result.start_time, result.stop_time) = (success.start_time, success.stop_time);
                 }
                 result.cpu = success.cpu;

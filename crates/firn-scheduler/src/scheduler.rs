@@ -12,8 +12,8 @@ use firn_derivation::modulo::ModuloMemo;
 use firn_derivation::{Derivation, DerivationOutput};
 use firn_store::activity::Logger;
 use firn_store::{
-    BuildMode, BuildResult, BuildStore, ClosureOptions, CopyOptions, Missing, Store, StoreError, StoreResult,
-    SubstitutablePathInfo, compute_fs_closure, copy_paths,
+    BuildMode, BuildResult, BuildStatus, BuildStore, ClosureOptions, CopyOptions, Missing, Store, StoreError,
+    StoreResult, SubstitutablePathInfo, compute_fs_closure, copy_paths,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,7 +237,8 @@ fn fail_unless_all(
         [] => Ok(outcome.results),
         [only] => Err(StoreError::Build { status, message: only.error.clone() }),
         [first, others @ ..] => {
-            for other in others {
+            // Those that were not begun, or not finished because of others, did not fail by themselves.
+            for other in others.iter().filter(|other| other.status != BuildStatus::Cancelled) {
                 logger.error(&other.error);
             }
             logger.error(&first.error);

@@ -55,7 +55,7 @@ pub(crate) async fn build(
         0,
     )));
     let place = scheduler.slots.line_up();
-    let built = scheduler.executor.build(request, place, &observer, &scheduler.cancel.child_token()).await;
+    let built = scheduler.executor.build(request, &place, &observer, &scheduler.cancel.child_token()).await;
     match built {
         Ok(success) => {
             result.status = success.status;

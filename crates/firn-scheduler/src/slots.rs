@@ -73,7 +73,7 @@ impl Slots {
         queues.next += 1;
         let told = Arc::new(Notify::new());
         queues.waiting.insert(number, Arc::clone(&told));
-        Place { slots: self.clone(), number, told }
+        Place { slots: self.clone(), number, told, kept: Mutex::default() }
     }
 }
 
@@ -83,6 +83,7 @@ pub struct Place {
     slots: Slots,
     number: u64,
     told: Arc<Notify>,
+    kept: Mutex<Option<Slot>>,
 }
 
 impl Place {
@@ -93,6 +94,11 @@ impl Place {
     /// Lets those behind it pass, until it asks for a slot again. Whoever waits for something else than a slot has to.
     pub fn step_aside(&self) {
         self.slots.shared.lock().leave(self.number);
+    }
+
+    /// Keeps a slot taken for as long as this place is there.
+    pub fn keep(&self, slot: Slot) {
+        *self.kept.lock() = Some(slot);
     }
 
     /// Waits for a slot: until one is free and nobody is in front. When this is given up, the place remains.
@@ -208,6 +214,17 @@ mod tests {
         assert!(!turn(&c));
         a.started();
         assert!(turn(&a) && turn(&c));
+    }
+
+    #[test]
+    fn a_slot_that_is_kept_goes_with_the_place() {
+        let slots = Slots::new(1);
+        let [a, b] = [slots.line_up(), slots.line_up()];
+        let slot = got(&a).unwrap();
+        a.keep(slot);
+        assert!(got(&b).is_none());
+        drop(a);
+        assert!(got(&b).is_some());
     }
 
     #[tokio::test]

@@ -6,12 +6,12 @@ use std::collections::BinaryHeap;
 
 /// How many symbols choose a table together.
 const GROUP: usize = 50;
-/// The longest code; decoders take up to 20.
-const LONGEST: u8 = 17;
+/// The longest code; decoders take up to 20. Two of them are put at once.
+const LONGEST: u8 = 16;
 /// The most tables.
 const TABLES: usize = 6;
-/// How often tables are fitted to the groups that chose them; more gains less than a hundredth.
-const ROUNDS: usize = 3;
+/// So many groups are enough to fit tables to, before that is done with all of them; more gains less than a hundredth.
+const SAMPLE: usize = 1000;
 
 /// The lengths of all codes of a table.
 type Lengths = Vec<u8>;
@@ -33,7 +33,12 @@ pub(super) fn put_symbols(symbols: &[u16], frequencies: &[u32], bits: &mut Bits)
     let codes: Vec<Vec<(u32, u32)>> = tables.iter().map(|lengths| codes(lengths)).collect();
     for (group, table) in symbols.chunks(GROUP).zip(&chosen) {
         let codes = &codes[usize::from(*table)];
-        for symbol in group {
+        let (pairs, last) = group.as_chunks();
+        for [first, second] in pairs {
+            let ((a, length), (b, more)) = (codes[usize::from(*first)], codes[usize::from(*second)]);
+            bits.put(length + more, a << more | b);
+        }
+        for symbol in last {
             let (code, length) = codes[usize::from(*symbol)];
             bits.put(length, code);
         }
@@ -67,17 +72,20 @@ fn fit(symbols: &[u16], frequencies: &[u32]) -> (Vec<Lengths>, Vec<u8>) {
         _ => TABLES,
     };
     let mut tables = first_guess(frequencies, count);
-    let mut chosen = vec![0; symbols.len().div_ceil(GROUP)];
+    let groups = symbols.len().div_ceil(GROUP);
+    let mut chosen = vec![0; groups];
     // What a symbol costs in each table, side by side.
     let mut costs = vec![[0_u16; 8]; frequencies.len()];
-    for _ in 0..ROUNDS {
+    // Some of the groups tell where tables have to go.
+    let some = (groups / SAMPLE).max(1);
+    for step in [some, some, 1] {
         for (place, costs) in costs.iter_mut().enumerate() {
             for (cost, table) in costs.iter_mut().zip(&tables) {
                 *cost = table[place].into();
             }
         }
         let mut uses = vec![vec![0_u32; frequencies.len()]; count];
-        for (group, choice) in symbols.chunks(GROUP).zip(&mut chosen) {
+        for (group, choice) in symbols.chunks(GROUP).zip(&mut chosen).step_by(step) {
             let mut total = [0_u16; 8];
             for symbol in group {
                 let costs = &costs[usize::from(*symbol)];

@@ -130,3 +130,14 @@ fn of_builders_that_cannot_run_the_first_fails_first() {
         assert!(error.contains("-n0.drv"), "{error}");
     }
 }
+
+#[test]
+fn after_a_failure_nothing_else_begins() {
+    for _ in 0..10 {
+        let world = World::new();
+        let drvs =
+            [world.write(world.script("n0", "exit 3")), world.write(world.script("n1", "echo > $out"))];
+        world.try_build(&drvs, BuildMode::Normal).unwrap_err();
+        assert!(!world.said().contains("-n1.drv"), "{}", world.said());
+    }
+}

@@ -20,7 +20,7 @@ pub fn follow_links(dir: &StoreDir, arg: &OsStr) -> CliResult<StorePath> {
             return Ok(dir.split(text).map(|(path, _)| path).map_err(firn_store::StoreError::from)?);
         }
         let Ok(target) = std::fs::read_link(&path) else {
-            return Err(CliError::failed(format!("path '{}' is not in the Nix store", path.display())));
+            return Err(CliError::failed(format!("path \"{}\" is not in the Nix store", path.display())));
         };
         let parent = path.parent().unwrap_or(Path::new("/"));
         path = normalise(&parent.join(target));
