@@ -36,19 +36,26 @@ impl Coerce {
 
 /// Removes `.`, `..` and repeated slashes from an absolute path, without looking at the file system.
 pub fn canonical(path: &[u8]) -> Vec<u8> {
-    let mut out: Vec<u8> = Vec::with_capacity(path.len());
-    for part in path.split(|c| *c == b'/') {
-        match part {
+    canonical_below(b"/", path)
+}
+
+/// As [`canonical`], for a path below a folder whose own path is canonical already.
+pub fn canonical_below(dir: &[u8], path: &[u8]) -> Vec<u8> {
+    let mut out: Vec<u8> = Vec::with_capacity(dir.len() + path.len() + 1);
+    if dir != b"/" {
+        out.extend_from_slice(dir);
+    }
+    let mut start = 0;
+    for end in memchr::memchr_iter(b'/', path).chain([path.len()]) {
+        match &path[start..end] {
             b"" | b"." => {}
-            b".." => {
-                let end = out.iter().rposition(|c| *c == b'/').unwrap_or(0);
-                out.truncate(end);
-            }
-            _ => {
+            b".." => out.truncate(memchr::memrchr(b'/', &out).unwrap_or(0)),
+            part => {
                 out.push(b'/');
                 out.extend_from_slice(part);
             }
         }
+        start = end + 1;
     }
     if out.is_empty() {
         out.push(b'/');
@@ -440,6 +447,11 @@ mod tests {
     fn paths() {
         for (from, to) in [("/a/../b/./c//d", "/b/c/d"), ("/..", "/"), ("/", "/"), ("/a/b/", "/a/b")] {
             assert_eq!(canonical(from.as_bytes()), to.as_bytes());
+        }
+        for (dir, path, to) in
+            [("/a/b", "../c/./d", "/a/c/d"), ("/", "x", "/x"), ("/a", "../..", "/"), ("/a", "", "/a")]
+        {
+            assert_eq!(canonical_below(dir.as_bytes(), path.as_bytes()), to.as_bytes());
         }
         assert_eq!((dir_of(b"/a/b"), dir_of(b"/a"), base_name(b"/a/b")), (&b"/a"[..], &b"/"[..], &b"b"[..]));
     }

@@ -376,12 +376,8 @@ impl Compiler<'_> {
     }
 
     fn absolute(&self, literal: &[u8]) -> Vec<u8> {
-        let full = if literal.first() == Some(&b'/') {
-            literal.to_vec()
-        } else {
-            [self.context.dir, b"/", literal].concat()
-        };
-        keep_slash(literal, crate::coerce::canonical(&full))
+        let dir = if literal.first() == Some(&b'/') { b"/" } else { self.context.dir };
+        keep_slash(literal, crate::coerce::canonical_below(dir, literal))
     }
 
     fn path(&mut self, names: &[AttrName]) -> EvalResult<&'static [Step]> {
