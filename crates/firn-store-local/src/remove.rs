@@ -68,7 +68,6 @@ impl Removal {
                 Err(e) => Err(self.io("removing")(e)),
             };
         }
-        self.freed += u64::try_from(stat.st_size).unwrap_or(0);
         if stat.st_mode & 0o700 != 0o700 {
             let mode = Mode::from_raw_mode((stat.st_mode & 0o7777) | 0o700);
             rustix::fs::chmodat(dir, name, mode, AtFlags::empty()).map_err(self.io("changing mode of"))?;

@@ -5,6 +5,7 @@ mod file;
 use crate::store::LocalStore;
 use file::Linker;
 use firn_core::StorePath;
+use firn_store::activity::Verbosity;
 use firn_store::{StoreError, StoreResult};
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashSet;
@@ -61,9 +62,19 @@ impl LocalStore {
             let entry = entry.map_err(StoreError::io("reading directory", dir))?;
             shared.known.lock().insert(entry.ino());
         }
+        let logger = &self.inner.logger;
+        let tells = logger.verbosity() >= Verbosity::Talkative;
+        let tell = |text: String| logger.log(Verbosity::Talkative, text.as_bytes());
+        if tells {
+            tell(format!("loaded {} hash inodes", shared.known.lock().len()));
+        }
         for batch in paths.chunks(BATCH) {
             self.add_temp_roots(batch)?;
             let valid = self.valid_among(batch)?;
+            if tells {
+                let dir = &self.inner.config.store_dir;
+                valid.iter().for_each(|path| tell(format!("optimising path '{}'...", dir.display(path))));
+            }
             shared.run(valid.iter().map(|path| self.real(path)).collect())?;
         }
         Ok(shared.stats())

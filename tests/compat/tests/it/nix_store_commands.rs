@@ -72,3 +72,26 @@ fn delete_and_collect() {
     let nothing = world.run("nix-collect-garbage", &[]).success().stdout_text();
     assert!(nothing.starts_with("0 store paths deleted, "), "{nothing}");
 }
+
+/// What is freed is what files hold, not what their directories take.
+#[test]
+fn deleting_and_optimising_tell_what_they_do() {
+    let (world, path) = with_folder();
+    world.write("large/a/b/file", &"x".repeat(3 * 1024));
+    let large = world.run("nix-store", &["--add", "large"]).success().stdout_text();
+    let told = world.run("nix-store", &["--optimise", "-v"]).success().stderr_text();
+    assert!(told.contains("loaded 0 hash inodes\n"), "{told}");
+    assert!(told.contains(&format!("optimising path '{path}'...\n")), "{told}");
+    let told = world.run("nix-store", &["--delete", large.trim_end()]).success().stdout_text();
+    assert!(told.ends_with("1 store paths deleted, 3.0 KiB freed\n"), "{told}");
+}
+
+#[test]
+fn what_is_realised_for_a_question_has_no_root() {
+    let world = World::new().conf("sandbox = false");
+    let expression = r#"derivation { name = "x"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo > $out" ]; }"#;
+    let drv = world.run("nix-instantiate", &["-E", expression]).success().stdout_text();
+    let run = world.run("nix-store", &["-q", "--use-output", "--force-realise", drv.trim_end()]).success();
+    assert!(run.stderr_text().contains("warning: you did not specify '--add-root'; "), "{run:?}");
+    assert!(run.stdout_text().trim_end().ends_with("-x"), "{run:?}");
+}

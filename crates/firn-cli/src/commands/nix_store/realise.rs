@@ -64,7 +64,17 @@ pub fn force(context: &Context, path: &StorePath) -> CliResult<()> {
     let request = PathWithOutputs { path: path.clone(), outputs: BTreeSet::new() };
     let builder = context.build_store()?;
     context.block_on(builder.realise(&[request.derived_path()], BuildMode::Normal))??;
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    TOLD.call_once(|| warn_without_root(context));
     Ok(())
+}
+
+fn warn_without_root(context: &Context) {
+    if context.gc_warning {
+        context
+            .logger
+            .warn("you did not specify '--add-root'; the result might be removed by the garbage collector");
+    }
 }
 
 /// Gives results their roots, or says that they have none.
@@ -123,10 +133,8 @@ impl<'a> Roots<'a> {
         let text = PathBuf::from(store.store_dir().display(path));
         let Some(local) = store.as_local_fs() else { return Ok(text) };
         let Some(link) = &self.link else {
-            if !std::mem::replace(&mut self.warned, true) && self.context.gc_warning {
-                self.context.logger.warn(
-                    "you did not specify '--add-root'; the result might be removed by the garbage collector",
-                );
+            if !std::mem::replace(&mut self.warned, true) {
+                warn_without_root(self.context);
             }
             return Ok(text);
         };
