@@ -7,6 +7,7 @@ use crate::logger::{self, LoggerOptions};
 use crate::renewable::{CurrentSettings, Renewable};
 use crate::{args, builds, fetching, stores, version};
 use firn_core::StorePath;
+use firn_host::LazyRuntime;
 use firn_scheduler::Substituter;
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::Store;
@@ -66,7 +67,7 @@ pub struct Context {
     pub base_dir: Option<std::path::PathBuf>,
     /// Where what remote stores' programs print goes, for those that build for us; to standard error if nowhere.
     pub remote_log: Option<firn_remote_build::LineSink>,
-    runtime: OnceCell<tokio::runtime::Runtime>,
+    runtime: Arc<LazyRuntime>,
     store: Renewable<stores::Opened>,
     fetcher: OnceCell<firn_fetch::Fetcher>,
     http: OnceCell<firn_http::HttpClient>,
@@ -108,7 +109,7 @@ impl Context {
             logger,
             base_dir: None,
             remote_log: None,
-            runtime: OnceCell::new(),
+            runtime: Arc::default(),
             store: Renewable::default(),
             fetcher: OnceCell::new(),
             eval_store: OnceCell::new(),
@@ -127,7 +128,7 @@ impl Context {
             logger,
             base_dir: None,
             remote_log: None,
-            runtime: OnceCell::new(),
+            runtime: Arc::default(),
             store: Renewable::default(),
             fetcher: OnceCell::new(),
             eval_store: OnceCell::new(),
@@ -146,15 +147,12 @@ impl Context {
 
     /// The runtime for what is asynchronous, started at first use.
     pub fn runtime(&self) -> CliResult<&tokio::runtime::Runtime> {
-        if let Some(runtime) = self.runtime.get() {
-            return Ok(runtime);
-        }
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(|error| CliError::failed(format!("starting threads: {error}")))?;
-        Ok(self.runtime.get_or_init(|| runtime))
+        self.runtime.get().map_err(|error| CliError::failed(format!("starting threads: {error}")))
+    }
+
+    /// The same for others that work with our stores: connections live on the runtime that made them.
+    pub fn shared_runtime(&self) -> Arc<LazyRuntime> {
+        Arc::clone(&self.runtime)
     }
 
     /// Runs a future to its end.

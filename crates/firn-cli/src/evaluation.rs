@@ -15,8 +15,7 @@ use firn_eval::{
 };
 use firn_flake::{LockFlags, LockedFlake};
 use firn_host::{
-    Access, AccessHost, FunctionTrace, HostParts, LazyRuntime, Observations, ObservingHost, Profiler,
-    StoreHost,
+    Access, AccessHost, FunctionTrace, HostParts, Observations, ObservingHost, Profiler, StoreHost,
 };
 use firn_settings::EvalProfiler;
 use firn_store::activity::{Logger, ReportPlace};
@@ -152,7 +151,7 @@ impl Evaluation {
         let parts = HostParts {
             store: context.eval_store()?,
             build_store: context.separate_eval_store().map(|_| context.store()).transpose()?,
-            runtime: Arc::new(LazyRuntime::default()),
+            runtime: context.shared_runtime(),
             logger: Arc::clone(&context.logger),
             builder: context.make_builder()?,
             fetcher: context.fetcher()?.clone(),

@@ -13,7 +13,7 @@ use crate::s3::S3Signers;
 use crate::tls;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -32,7 +32,20 @@ pub(crate) struct Inner {
     netrc: OnceLock<Netrc>,
     clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
     permits: Option<Arc<Semaphore>>,
+    /// Servers that take many requests on one connection, which `http-connections` does not count.
+    multiplexed: Mutex<HashSet<String>>,
+    streams: Option<Arc<Semaphore>>,
     pub s3: S3Signers,
+}
+
+/// Requests that may be under way for each of `http-connections` where a server takes many on one connection; servers
+/// allow a hundred or more.
+const STREAMS: usize = 4;
+
+/// The scheme and the server of a URL.
+fn origin(url: &str) -> &str {
+    let mut slashes = url.match_indices('/').skip(2);
+    slashes.next().map_or(url, |(end, _)| &url[..end])
 }
 
 /// Connections that cannot be shared with others.
@@ -83,6 +96,8 @@ impl HttpClient {
                 netrc: OnceLock::new(),
                 clients: Mutex::default(),
                 permits: permits.map(|n| Arc::new(Semaphore::new(n))),
+                multiplexed: Mutex::default(),
+                streams: permits.map(|n| Arc::new(Semaphore::new(n.saturating_mul(STREAMS)))),
                 s3: S3Signers::default(),
             }),
         }
@@ -153,7 +168,7 @@ impl HttpClient {
         target: &mut Target<'_>,
         progress: &mut Option<Box<dyn TransferProgress>>,
     ) -> Result<Response, Failure> {
-        let _permit = self.permit().await;
+        let _permit = self.permit(&request.url).await;
         if progress.is_none() {
             let text = format!("{} '{}'", request.method.continuous(), request.url);
             *progress = self.inner.observer.start(&text, &request.url, request.parent);
@@ -162,11 +177,21 @@ impl HttpClient {
             return file::transfer(request, path, target).await;
         }
         let answer = exchange::send(self, request, &target.resume()).await?;
+        if answer.response.version() == reqwest::Version::HTTP_2 && self.inner.permits.is_some() {
+            let server = origin(answer.response.url().as_str());
+            let mut multiplexed = self.inner.multiplexed.lock();
+            if !multiplexed.contains(server) {
+                multiplexed.insert(server.to_owned());
+            }
+        }
         body::receive(self, request, answer, target, progress).await
     }
 
-    async fn permit(&self) -> Option<OwnedSemaphorePermit> {
-        let permits = self.inner.permits.as_ref()?;
+    async fn permit(&self, url: &str) -> Option<OwnedSemaphorePermit> {
+        let permits = match self.inner.multiplexed.lock().contains(origin(url)) {
+            true => self.inner.streams.as_ref()?,
+            false => self.inner.permits.as_ref()?,
+        };
         Arc::clone(permits).acquire_owned().await.ok()
     }
 

@@ -1,9 +1,12 @@
 //! Which servers are believed, and who we are to them.
 
 use crate::request::TlsIdentity;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,23 +24,27 @@ pub(crate) fn config(
 }
 
 fn trusting(ca_file: Option<&Path>, identity: Option<&TlsIdentity>) -> Result<ClientConfig, String> {
+    let trusted = match ca_file {
+        Some(file) => CertificateDer::pem_file_iter(file)
+            .and_then(|all| all.collect::<Result<Vec<_>, _>>())
+            .map_err(|e| format!("Problem with the SSL CA cert '{}': {e}", file.display()))?,
+        None => rustls_native_certs::load_native_certs().certs,
+    };
     let mut roots = RootCertStore::empty();
-    match ca_file {
-        Some(file) => {
-            let certificates = CertificateDer::pem_file_iter(file)
-                .and_then(|all| all.collect::<Result<Vec<_>, _>>())
-                .map_err(|e| format!("Problem with the SSL CA cert '{}': {e}", file.display()))?;
-            roots.add_parsable_certificates(certificates);
-        }
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
+    roots.add_parsable_certificates(trusted.iter().cloned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
-        .map_err(|e| e.to_string())?
-        .with_root_certificates(roots);
+        .map_err(|e| e.to_string())?;
+    let builder = match roots.is_empty() {
+        true => builder.with_root_certificates(roots),
+        false => {
+            let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+                .build()
+                .map_err(|e| e.to_string())?;
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Verifier { inner, trusted }))
+        }
+    };
     let Some(identity) = identity else { return Ok(builder.with_no_client_auth()) };
     let certificate = &identity.certificate;
     let chain = CertificateDer::pem_file_iter(certificate)
@@ -49,6 +56,59 @@ fn trusting(ca_file: Option<&Path>, identity: Option<&TlsIdentity>) -> Result<Cl
     builder
         .with_client_auth_cert(chain, key)
         .map_err(|e| format!("TLS client certificate '{}': {e}", certificate.display()))
+}
+
+/// Believes authorities, and servers whose own certificate is among those that are trusted: such certificates are made by
+/// hand, say of themselves that they are authorities, and are not taken from servers otherwise.
+#[derive(Debug)]
+struct Verifier {
+    inner: Arc<WebPkiServerVerifier>,
+    trusted: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let error = match self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            Ok(verified) => return Ok(verified),
+            Err(error) => error,
+        };
+        // Its dates are looked at before this.
+        let is_authority = format!("{error:?}").contains("CaUsedAsEndEntity");
+        if !is_authority || !self.trusted.contains(certificate) {
+            return Err(error);
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 /// A configuration that believes nobody.

@@ -18,6 +18,7 @@ use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -103,6 +104,8 @@ struct Shared {
 #[derive(Default)]
 struct MachineState {
     aside_until: Mutex<Option<Instant>>,
+    /// Whether it was reached before.
+    reached: AtomicBool,
     uploads: Uploads,
     /// By number of the slot.
     connections: Mutex<HashMap<u32, Connection>>,
@@ -206,7 +209,9 @@ impl Executor for RemoteExecutor {
                         Attempt::Done(result) => return result,
                         Attempt::Lost(why) => {
                             lost += 1;
-                            refused = is_refusal(&why);
+                            // One that was never there need not be waited for.
+                            refused =
+                                is_refusal(&why) || !this.states[machine].reached.load(Ordering::Relaxed);
                             this.put_aside(machine);
                             this.logger.error(&format!("cannot build on '{uri}': {why}"));
                             if lost >= ATTEMPTS {
@@ -481,6 +486,7 @@ impl Shared {
         };
         let opened = self.opener.open(machine, &logger, Arc::new(sink))?;
         opened.store.connect().await?;
+        self.states[slot.machine].reached.store(true, Ordering::Relaxed);
         Ok(Connection { machine: opened, current, logger })
     }
 

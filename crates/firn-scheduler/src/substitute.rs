@@ -8,7 +8,7 @@ use crate::executor::{BuildFailure, Substituted, Substituter};
 use async_trait::async_trait;
 use firn_core::{ContentAddress, StorePath, ValidPathInfo};
 use firn_store::activity::{Activity, ActivityType, Logger, Verbosity};
-use firn_store::copy::{CopyOptions, copy_path, shown_uri};
+use firn_store::copy::{CopyOptions, copy_path, copy_path_when, shown_uri};
 use firn_store::{
     BuildStatus, Realisation, Store, StoreError, StoreResult, SubstitutablePathInfo, SubstituterProperties,
     TrustPolicy,
@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit, oneshot};
 use tokio_util::sync::CancellationToken;
 
 /// How substitution works.
@@ -41,6 +41,8 @@ pub struct StoreSubstituter {
     config: SubstitutionConfig,
     logger: Arc<dyn Logger>,
     slots: Semaphore,
+    /// Small archives that may be asked for before what they refer to is there.
+    early: Semaphore,
     /// Paths that are being copied, so that no two requests copy the same.
     copying: Mutex<HashMap<StorePath, Arc<tokio::sync::Mutex<()>>>>,
     /// Content addresses of paths that were told.
@@ -85,6 +87,8 @@ impl Progress {
 struct Choice {
     source: usize,
     info: Arc<ValidPathInfo>,
+    /// Whether its archive is so small that it can wait in memory.
+    small: bool,
 }
 
 /// What is known of the closure of a request.
@@ -97,6 +101,15 @@ struct Plan {
     error: Option<StoreError>,
 }
 
+/// How many archives are asked for early for each that may be taken in at once.
+const EARLY: usize = 4;
+
+/// Largest file that waits in memory for what it refers to, in bytes. Caches fetch files of this size whole.
+const SMALL: u64 = 1 << 20;
+
+/// Tells a copy that was begun early that its references are there, or how one of them ended.
+type Gate = oneshot::Receiver<Option<End>>;
+
 /// How one path of a plan ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -104,6 +117,12 @@ enum End {
     /// No substituter has it, or something that it refers to.
     Absent,
     Failed,
+}
+
+/// Whether a source would fetch the path whole. Those that do not know cannot have much under way at once either.
+async fn is_small(source: &Source, path: &StorePath) -> bool {
+    let info = source.store.query_nar_info(path).await.ok().flatten();
+    info.and_then(|info| info.file_size).is_some_and(|size| size <= SMALL)
 }
 
 impl StoreSubstituter {
@@ -118,6 +137,7 @@ impl StoreSubstituter {
             stores,
             sources: OnceCell::new(),
             slots: Semaphore::new(config.jobs.max(1) as usize),
+            early: Semaphore::new(if config.jobs > 1 { config.jobs as usize * EARLY } else { 0 }),
             config,
             logger,
             copying: Mutex::default(),
@@ -268,7 +288,8 @@ impl StoreSubstituter {
                     }
                     wanted.remove(&path);
                     next.extend(info.references.iter().filter(|r| seen.insert((*r).clone())).cloned());
-                    plan.choices.insert(path, Choice { source: index, info });
+                    let small = is_small(source, &path).await;
+                    plan.choices.insert(path, Choice { source: index, info, small });
                 }
             }
             plan.absent.extend(wanted);
@@ -307,6 +328,9 @@ impl StoreSubstituter {
         let mut ready: std::collections::VecDeque<StorePath> =
             order.iter().filter(|path| waits[*path] == 0).cloned().collect();
         let mut running = FuturesUnordered::new();
+        let mut later: std::collections::VecDeque<StorePath> =
+            order.iter().filter(|path| waits[*path] > 0 && plan.choices[*path].small).cloned().collect();
+        let mut gates: HashMap<StorePath, oneshot::Sender<Option<End>>> = HashMap::new();
         loop {
             while let Some(path) = ready.pop_front() {
                 let bad = plan.choices[&path]
@@ -317,21 +341,30 @@ impl StoreSubstituter {
                     .map(|r| ends.get(r).copied().unwrap_or(End::Absent))
                     .filter(|end| *end != End::Valid)
                     .max_by_key(|end| *end == End::Failed);
-                running.push(async move {
-                    let end = match bad {
-                        Some(end) => {
-                            let dir = self.destination.store_dir();
-                            let text = format!(
-                                "some references of path '{}' could not be realised",
-                                dir.display(&path)
-                            );
-                            self.logger.log(Verbosity::Debug, text.as_bytes());
-                            end
-                        }
-                        None => self.copy(&path, &plan.choices[&path], repaired.contains(&path)).await,
-                    };
-                    (path, end)
-                });
+                if bad.is_some() {
+                    let dir = self.destination.store_dir();
+                    let text =
+                        format!("some references of path '{}' could not be realised", dir.display(&path));
+                    self.logger.log(Verbosity::Debug, text.as_bytes());
+                }
+                match gates.remove(&path) {
+                    // It was begun already, and is among those that run.
+                    Some(gate) => drop(gate.send(bad)),
+                    None => running.push(self.end_of(plan, path, repaired, bad, None)),
+                }
+            }
+            // What comes first in the order was begun first, so that nothing waits for what cannot begin.
+            while let Some(path) = later.front() {
+                let choice = &plan.choices[path];
+                let mine =
+                    waits[path] > 0 && !repaired.contains(path) && !self.copying.lock().contains_key(path);
+                if mine && choice.small {
+                    let Ok(permit) = self.early.try_acquire() else { break };
+                    let (sender, gate) = oneshot::channel();
+                    gates.insert(path.clone(), sender);
+                    running.push(self.end_of(plan, path.clone(), repaired, None, Some((gate, permit))));
+                }
+                later.pop_front();
             }
             let Some((path, end)) = running.next().await else { break };
             match end {
@@ -355,21 +388,49 @@ impl StoreSubstituter {
         Ok(ends)
     }
 
-    /// Copies one path whose references are valid, from its source or a later one.
-    async fn copy(&self, path: &StorePath, choice: &Choice, repair: bool) -> End {
+    /// Copies a path of a plan, unless it is known to be in vain.
+    async fn end_of(
+        &self,
+        plan: &Plan,
+        path: StorePath,
+        repaired: &BTreeSet<StorePath>,
+        bad: Option<End>,
+        early: Option<(Gate, SemaphorePermit<'_>)>,
+    ) -> (StorePath, End) {
+        let (gate, _permit) = early.unzip();
+        let end = match bad {
+            Some(end) => end,
+            None => self.copy(&path, &plan.choices[&path], repaired.contains(&path), gate).await,
+        };
+        (path, end)
+    }
+
+    /// Copies one path, from its source or a later one. Its references are valid, or will be when the gate opens.
+    async fn copy(&self, path: &StorePath, choice: &Choice, repair: bool, gate: Option<Gate>) -> End {
         let lock = Arc::clone(self.copying.lock().entry(path.clone()).or_default());
         let _one_at_a_time = lock.lock().await;
-        let Ok(_slot) = self.slots.acquire().await else { return End::Failed };
+        // What is early only waits; it takes a slot when it is let through.
+        let _slot = match gate {
+            None => self.slots.acquire().await.ok(),
+            Some(_) => None,
+        };
         self.progress.add(&self.logger, &self.progress.running, 1);
-        let end = self.copy_from_any(path, choice, repair).await;
+        let end = self.copy_from_any(path, choice, repair, gate).await;
         self.progress.running.fetch_sub(1, Ordering::Relaxed);
         self.copying.lock().remove(path);
         end
     }
 
-    async fn copy_from_any(&self, path: &StorePath, choice: &Choice, repair: bool) -> End {
+    async fn copy_from_any(
+        &self,
+        path: &StorePath,
+        choice: &Choice,
+        repair: bool,
+        mut gate: Option<Gate>,
+    ) -> End {
         let sources = self.sources().await;
         let mut failed = false;
+        let mut bad = End::Failed;
         for (index, source) in sources.iter().enumerate().skip(choice.source) {
             let info = match index == choice.source {
                 true => Arc::clone(&choice.info),
@@ -392,8 +453,35 @@ impl StoreSubstituter {
                 check_signatures: !source.properties.trusted,
                 ..CopyOptions::default()
             };
-            match copy_path(&*source.store, &*self.destination, &there, options, &self.logger).await {
-                Ok(()) => return End::Valid,
+            let (from, to) = (&*source.store, &*self.destination);
+            let copied = match gate.is_some() {
+                false => copy_path(from, to, &there, options, &self.logger).await.map(|()| true),
+                true => {
+                    let opened = async {
+                        match gate.take()?.await {
+                            Ok(None) => self.slots.acquire().await.ok(),
+                            Ok(Some(end)) => {
+                                bad = end;
+                                None
+                            }
+                            // The plan is given up.
+                            Err(_) => None,
+                        }
+                    };
+                    copy_path_when(from, to, &there, options, &self.logger, opened).await
+                }
+            };
+            // It failed before anything was asked for: then the next one has to wait.
+            if let Some(gate) = gate.take() {
+                match gate.await {
+                    Ok(None) => {}
+                    Ok(Some(end)) => return end,
+                    Err(_) => return End::Failed,
+                }
+            }
+            match copied {
+                Ok(true) => return End::Valid,
+                Ok(false) => return bad,
                 // Archives that were removed are to be expected.
                 Err(error @ StoreError::SubstituteGone(_)) => self.logger.warn(&error.to_string()),
                 Err(error) => {

@@ -154,7 +154,8 @@ impl CacheConfig {
 }
 
 fn method(name: &str, value: &str) -> StoreResult<Method> {
-    Method::parse(value).map_err(|e| StoreError::Other(format!("setting '{name}': {e}")))
+    Method::parse(value)
+        .map_err(|_| StoreError::Other(format!("option '{name}' has invalid value '{value}'")))
 }
 
 fn optional(name: &str, value: &str) -> StoreResult<Option<Method>> {
@@ -211,7 +212,7 @@ mod tests {
         check(File, "compression-level=-1&narinfo-compression=br&x=y", "xz None narinfo-compression,x");
         check(Http, "narinfo-compression=br&endpoint=h", "xz None endpoint");
         check(S3, "narinfo-compression=br&endpoint=h", "xz None ");
-        check(File, "compression=foo", "setting 'compression': unknown compression method 'foo'");
+        check(File, "compression=foo", "option 'compression' has invalid value 'foo'");
         check(File, "trusted=perhaps", "Boolean setting 'trusted' has invalid value 'perhaps'");
         check(
             S3,

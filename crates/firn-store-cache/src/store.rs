@@ -132,12 +132,15 @@ impl CacheStore {
 
     async fn ask(&self) -> StoreResult<CacheFacts> {
         let mut facts =
-            CacheFacts { store_dir: self.dir().as_str().to_owned(), want_mass_query: false, priority: 50 };
+            CacheFacts { store_dir: self.dir().as_str().to_owned(), want_mass_query: false, priority: 0 };
         let Some(text) = self.files().get(INFO_FILE).await? else {
             let text = format!("StoreDir: {}\n", self.dir());
             let content = Content::Bytes(text.into());
             self.files().put(INFO_FILE, content, "text/x-nix-cache-info").await.map_err(|e| {
-                StoreError::Other(format!("'{}' does not appear to be a binary cache: {e}", self.place()))
+                // The page that a server sends with its refusal is of no use here.
+                let text = e.to_string();
+                let why = text.lines().next().unwrap_or_default();
+                StoreError::Other(format!("'{}' does not appear to be a binary cache: {why}", self.place()))
             })?;
             return Ok(facts);
         };

@@ -151,9 +151,16 @@ pub(crate) async fn stderr_of(input: &mut Input, version: Version, logger: &dyn 
 }
 
 async fn greet(input: &mut Input, output: &mut Output, first: &mut Vec<u8>) -> Result<Handshake, WireError> {
-    output.write_all(&client_greeting(Version::LATEST).0).await?;
-    output.flush().await?;
+    let sent = async {
+        output.write_all(&client_greeting(Version::LATEST).0).await?;
+        output.flush().await
+    };
+    let sent = sent.await;
     input.fill_buf().await?;
+    // Who does not listen may still have said why.
+    if input.at_hand().is_empty() {
+        sent?;
+    }
     first.extend_from_slice(input.at_hand());
     let taken = input.at_hand().len();
     let version = read_server_greeting(input, Version::LATEST).await.inspect_err(|_| {

@@ -10,6 +10,7 @@ use firn_core::{
     CaMethod, DerivedPath, HashAlgo, OutputsSpec, SingleDerivedPath, StoreDir, StorePath, ValidPathInfo,
 };
 use firn_derivation::Derivation;
+use firn_store::copy::shown_uri;
 use firn_store::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, Missing, NarSink, NarSource, NarStream,
     Realisation, Store, StoreError, StoreResult, SubstituterProperties,
@@ -107,10 +108,17 @@ impl Shared {
         let mut input = WireReader::new(transport.input);
         let greeting = client_greeting(Version::LATEST);
         let greet = async {
-            output.write_all(&greeting.0).await?;
-            output.flush().await?;
+            let sent = async {
+                output.write_all(&greeting.0).await?;
+                output.flush().await
+            };
+            let sent = sent.await;
             tokio::io::AsyncBufReadExt::fill_buf(&mut input).await?;
             let first = input.at_hand().to_vec();
+            // Who does not listen may still have said why.
+            if first.is_empty() {
+                sent?;
+            }
             match read_server_greeting(&mut input, host).await {
                 Err(WireError::Invalid(message)) => Ok(Err((message, first))),
                 other => other.map(Ok),
@@ -293,7 +301,7 @@ impl ServeStore {
     }
 
     fn unsupported<T>(&self, operation: &'static str) -> StoreResult<T> {
-        Err(StoreError::Unsupported { operation, store: self.shared.config.uri.clone() })
+        Err(StoreError::Unsupported { operation, store: shown_uri(self) })
     }
 }
 

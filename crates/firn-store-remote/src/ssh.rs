@@ -129,7 +129,9 @@ impl Connector for SshConnector {
         });
         let mut child = command.spawn().map_err(|e| {
             let program = if target.is_here() { self.command.program[0].as_str() } else { "ssh" };
-            StoreError::Other(format!("unable to execute '{program}': {e}"))
+            let text = e.to_string();
+            let why = text.split(" (os error").next().unwrap_or(&text);
+            StoreError::Other(format!("unable to execute '{program}': {why}"))
         })?;
         let said = Arc::new(Mutex::new(Vec::new()));
         if let (Some(log), Some(stderr)) = (&self.log, child.stderr.take()) {

@@ -67,6 +67,11 @@ pub struct RemoteStore {
     infos: Arc<Mutex<HashMap<StorePath, Arc<ValidPathInfo>>>>,
 }
 
+/// A URI without its parameters, as errors have it.
+fn bare(uri: &str) -> &str {
+    uri.split_once('?').map_or(uri, |(bare, _)| bare)
+}
+
 /// Answers that are kept at most.
 const CACHED: usize = 1 << 16;
 
@@ -74,7 +79,7 @@ impl RemoteStore {
     pub fn new(config: RemoteConfig, connector: Box<dyn Connector>, logger: Arc<dyn Logger>) -> RemoteStore {
         let pool = Pool::new(
             connector,
-            config.uri.clone(),
+            bare(&config.uri).to_owned(),
             config.dir.clone(),
             config.options.clone(),
             config.max_connections,
@@ -146,6 +151,6 @@ impl RemoteStore {
     }
 
     fn too_old(&self, operation: &'static str) -> StoreError {
-        StoreError::Unsupported { operation, store: self.config.uri.clone() }
+        StoreError::Unsupported { operation, store: bare(&self.config.uri).to_owned() }
     }
 }

@@ -197,6 +197,24 @@ pub async fn copy_path(
     copy_one(from, to, path, &target, options, logger, 0).await
 }
 
+/// As [`copy_path`], for a path whose references are still on their way: its archive is asked for at once, and taken in
+/// when `gate` opens. What the gate gives is held until the path is added; `None` gives up, which gives `false`.
+pub async fn copy_path_when<T: Send>(
+    from: &dyn Store,
+    to: &dyn Store,
+    path: &StorePath,
+    options: CopyOptions,
+    logger: &Arc<dyn Logger>,
+    gate: impl Future<Output = Option<T>> + Send,
+) -> StoreResult<bool> {
+    let info = from
+        .query_path_info(path)
+        .await?
+        .ok_or_else(|| StoreError::InvalidPath { path: from.store_dir().display(path) })?;
+    let target = info_for(from, to, &info)?;
+    copy_gated(from, to, path, &target, options, logger, 0, gate).await
+}
+
 /// The facts of a path as the other store will have them.
 fn info_for(from: &dyn Store, to: &dyn Store, info: &ValidPathInfo) -> StoreResult<ValidPathInfo> {
     let mut info = info.clone();
@@ -230,9 +248,23 @@ async fn copy_one(
     logger: &Arc<dyn Logger>,
     parent: u64,
 ) -> StoreResult<()> {
+    copy_gated(from, to, path, target, options, logger, parent, async { Some(()) }).await.map(drop)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a copy is")]
+async fn copy_gated<T: Send>(
+    from: &dyn Store,
+    to: &dyn Store,
+    path: &StorePath,
+    target: &ValidPathInfo,
+    options: CopyOptions,
+    logger: &Arc<dyn Logger>,
+    parent: u64,
+    gate: impl Future<Output = Option<T>> + Send,
+) -> StoreResult<bool> {
     to.add_temp_root(&target.path).await?;
     if !options.repair && to.is_valid_path(&target.path).await? {
-        return Ok(());
+        return Ok(true);
     }
     let shown = from.store_dir().display(path);
     let source = shown_uri(from);
@@ -246,10 +278,12 @@ async fn copy_one(
     // The archive's reader ends with the destination, so that a source whose bytes nobody wants any more stops.
     let write = async move {
         let mut reader = reader;
-        to.add_nar(target, &mut reader, options.repair, options.check_signatures).await
+        let Some(_held) = gate.await else { return Ok(false) };
+        to.add_nar(target, &mut reader, options.repair, options.check_signatures).await.map(|()| true)
     };
     let ((sent, total), added) = tokio::join!(read, write);
     match (sent, added) {
+        (_, Ok(false)) => Ok(false),
         (Ok(()), added) => {
             if let Err(StoreError::Nar(_)) = &added
                 && total < target.nar_size

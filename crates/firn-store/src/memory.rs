@@ -1,7 +1,7 @@
 //! A store in memory, for tests and for evaluation that writes nothing.
 
 use crate::error::{StoreError, StoreResult};
-use crate::traits::{AddSource, NarSink, NarSource, Realisation, Store};
+use crate::traits::{AddSource, NarSink, NarSource, Realisation, Store, Trust};
 use async_trait::async_trait;
 use firn_core::store_path::References;
 use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, StoreDir, StorePath, ValidPathInfo};
@@ -75,6 +75,10 @@ impl Store for MemoryStore {
 
     fn uri(&self) -> String {
         "dummy://".to_owned()
+    }
+
+    async fn is_trusted(&self) -> StoreResult<Option<Trust>> {
+        Ok(Some(Trust::Trusted))
     }
 
     async fn query_path_info(&self, path: &StorePath) -> StoreResult<Option<Arc<ValidPathInfo>>> {

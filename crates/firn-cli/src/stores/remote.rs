@@ -4,6 +4,7 @@ use super::{Opened, absolute, boolean, store_dir};
 use crate::error::{CliError, CliResult};
 use firn_settings::Settings;
 use firn_store::activity::{Logger, Verbosity};
+use firn_store::uri::{StoreKind, StoreUri};
 use firn_store::{BuildStore, Store, SubstituterProperties};
 use firn_store_remote::{
     LineSink, LocalPart, MasterSlot, RemoteConfig, RemoteStore, RootKeeping, ServeConfig, ServeStore,
@@ -58,7 +59,7 @@ pub fn open_ssh_ng(
     mounted: bool,
 ) -> CliResult<Opened> {
     let scheme = if mounted { "mounted-ssh-ng" } else { "ssh-ng" };
-    let mut config = worker_config(from, format!("{scheme}://{authority}"), params, 1)?;
+    let mut config = worker_config(from, shown(scheme, authority, params), params, 1)?;
     let mut arguments = vec!["--stdio".to_owned()];
     arguments.extend(remote_store(params));
     if mounted {
@@ -80,7 +81,7 @@ pub fn open_ssh(from: &Surroundings<'_>, authority: &str, params: &Params) -> Cl
     let s = from.settings;
     let config = ServeConfig {
         dir: store_dir(s, params.get("store"))?,
-        uri: format!("ssh://{authority}"),
+        uri: shown("ssh", authority, params),
         host: connector.command.target.host.clone(),
         properties: properties(params)?,
         max_connections: number(params, "max-connections", 1)?,
@@ -100,6 +101,12 @@ pub fn open_ssh(from: &Surroundings<'_>, authority: &str, params: &Params) -> Cl
         build: Some(store),
         system_features: None,
     })
+}
+
+/// The URI with its parameters, as `nix store info` has it.
+fn shown(scheme: &str, authority: &str, params: &Params) -> String {
+    let kind = StoreKind::Specified { scheme: scheme.to_owned(), authority: authority.to_owned() };
+    StoreUri { kind, params: params.clone() }.render()
 }
 
 fn worker(store: RemoteStore) -> Opened {

@@ -176,7 +176,7 @@ impl LocalFsStore for RemoteStore {
 impl LogStore for RemoteStore {
     async fn build_log(&self, path: &StorePath) -> StoreResult<Option<Vec<u8>>> {
         let Some(local) = &self.config.local else {
-            return Err(self.too_old("getting build logs"));
+            return Err(self.too_old("getBuildLogExact"));
         };
         let drv = match path.is_derivation() {
             true => Some(path.clone()),

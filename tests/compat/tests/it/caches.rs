@@ -176,6 +176,26 @@ fn behind_tls_with_a_ca_of_our_own() {
     assert_eq!(hash(&world, &path), content);
     let log = fs::read_to_string(world.path("tmp/nginx/access")).expect("the server's log");
     assert!(log.contains(".narinfo HTTP/2.0\" 200"), "{log}");
+    // A certificate that vouches for itself is believed where it is trusted, for its own name.
+    openssl(&format!(
+        "req -x509 {key} -keyout self.key -out self.pem -subj /CN=localhost -days 2 -addext subjectAltName=DNS:localhost"
+    ));
+    let own = free_port();
+    let rules = format!(
+        "listen 127.0.0.1:{own} ssl; ssl_certificate {tmp}/self.pem; ssl_certificate_key {tmp}/self.key;"
+    );
+    fs::create_dir_all(world.path("tmp/self")).expect("a folder");
+    let _own = Served::nginx(&world.path("tmp/self"), &cache, &rules);
+    let itself = world.path("tmp/self.pem").display().to_string();
+    for (host, trusted, good) in
+        [("localhost", &itself, true), ("127.0.0.1", &itself, false), ("localhost", &ca, false)]
+    {
+        forget(&world, &path);
+        let url = format!("https://{host}:{own}");
+        let args = ["copy", "--no-check-sigs", "--from", &url, &path, "--option", "ssl-cert-file", trusted];
+        let run = world.run("nix", &args);
+        assert_eq!(run.code() == Some(0), good, "{host} {trusted}: {}", run.stderr_text());
+    }
     // The same by the variable, as a substituter.
     forget(&world, &path);
     let world = world.env("NIX_SSL_CERT_FILE", &ca);

@@ -255,3 +255,27 @@ fn ignored_settings_are_warned_of_once() {
         "{said}"
     );
 }
+
+/// What is evaluated there is built there, on the connections that evaluation made.
+#[test]
+fn evaluating_and_building_through_the_serve_protocol() {
+    let world = World::new().conf("sandbox = false");
+    world.write("file", "text");
+    world.write("x.nix", EXPRESSION);
+    for scheme in ["ssh", "ssh-ng"] {
+        let uri = format!("{scheme}://localhost?remote-store=local");
+        let built =
+            world.run("nix-build", &["--no-out-link", "--store", &uri, "x.nix"]).success().stdout_text();
+        assert!(std::path::Path::new(built.trim_end()).exists(), "{scheme}: {built}");
+        world.run("nix-store", &["--delete", built.trim_end()]).success();
+        let args = ["build", "--no-link", "--print-out-paths", "--store", &uri, "--file", "x.nix"];
+        assert_eq!(world.run("nix", &args).success().stdout_text(), built);
+        world.run("nix-store", &["--delete", built.trim_end()]).success();
+        let said = world.run("nix", &["store", "info", "--store", &uri]).success().stderr_text();
+        assert!(said.contains(&format!("Store URL: {uri}\n")), "{said}");
+    }
+    // What something else says there is told.
+    let uri = "ssh://localhost?remote-program=/bin/echo";
+    let said = world.run("nix", &["store", "info", "--store", uri]).fails(1).stderr_text();
+    assert!(said.contains("protocol mismatch from 'localhost', got '--serve --write'"), "{said}");
+}

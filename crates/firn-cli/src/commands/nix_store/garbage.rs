@@ -4,7 +4,8 @@ use super::paths::follow_links;
 use super::{Line, unknown_flag};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use firn_store::{GcAction, GcOptions, GcResults};
+use firn_store::copy::shown_uri;
+use firn_store::{GcAction, GcOptions, GcResults, Store};
 use std::collections::BTreeSet;
 
 pub fn gc(context: &Context, line: Line) -> CliResult<u8> {
@@ -64,6 +65,10 @@ pub enum Report {
     Counted,
 }
 
+fn no_garbage(store: &dyn Store) -> CliError {
+    CliError::failed(format!("Garbage collection not supported by store '{}'", shown_uri(store)))
+}
+
 /// Collects and prints what came of it, as far as it came.
 pub fn collect(context: &Context, options: &GcOptions, report: Report) -> CliResult<u8> {
     let mut results = GcResults::default();
@@ -71,7 +76,7 @@ pub fn collect(context: &Context, options: &GcOptions, report: Report) -> CliRes
     let outcome = match (context.local_store(), store.as_gc()) {
         (Ok(local), _) => local.collect(options, &mut results),
         (_, Some(gc)) => context.block_on(gc.collect_garbage(options))?.map(|all| results = all),
-        _ => Err(store.unsupported("collecting garbage")),
+        _ => return Err(no_garbage(&*store)),
     };
     match options.action {
         GcAction::ReturnDead if report == Report::Counted => {
@@ -93,7 +98,7 @@ pub fn collect(context: &Context, options: &GcOptions, report: Report) -> CliRes
 
 fn print_roots(context: &Context) -> CliResult<u8> {
     let store = context.store()?;
-    let gc = store.as_gc().ok_or_else(|| store.unsupported("finding roots"))?;
+    let gc = store.as_gc().ok_or_else(|| no_garbage(&*store))?;
     let roots = context.block_on(gc.find_roots(false))??;
     let mut lines: Vec<(String, String)> = Vec::new();
     for (target, links) in roots {
