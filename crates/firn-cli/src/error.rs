@@ -33,9 +33,10 @@ pub enum CliError {
     /// The whole message is the text.
     #[error("{message}")]
     Failed { message: String, status: u8 },
-    /// A message that brings its own layout (`error:`, positions, trace), as the evaluator renders it.
+    /// A message that brings its own layout (`error:`, positions, trace), as the evaluator renders it; `catchable` is what
+    /// `builtins.tryEval` catches.
     #[error("{}", String::from_utf8_lossy(text))]
-    Rendered { text: Vec<u8>, status: u8, usage: bool, parts: Box<ErrorParts> },
+    Rendered { text: Vec<u8>, status: u8, usage: bool, catchable: bool, parts: Box<ErrorParts> },
     /// Everything was said already.
     #[error("exit with status {0}")]
     Exit(u8),
@@ -63,6 +64,14 @@ impl CliError {
     pub fn io(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { operation, path, source }
+    }
+
+    /// The message without a trace, for errors that are passed over.
+    pub fn last_words(&self) -> String {
+        match self {
+            Self::Rendered { parts, .. } => String::from_utf8_lossy(&parts.message).into_owned(),
+            other => describe(other),
+        }
     }
 
     pub fn status(&self) -> u8 {

@@ -265,7 +265,8 @@ impl Evaluation {
             trace: steps.into_iter().map(|(text, at)| (text, place(at))).collect(),
         };
         let text = render_error(&error, host, self.show_trace);
-        CliError::Rendered { usage, text, status, parts: Box::new(parts) }
+        let catchable = error.is_catchable();
+        CliError::Rendered { usage, text, status, catchable, parts: Box::new(parts) }
     }
 
     /// Runs something on the machine.

@@ -2,6 +2,10 @@
 //! (`PATH^out,dev`); an output of a flake (`REFERENCE#ATTRIBUTE^out`); or, with `--file` or `--expr`, attributes of an
 //! expression.
 
+mod one;
+
+pub use one::One;
+
 use crate::args::{self, EvalArgs, Values};
 use crate::commands::nix_store::follow_links;
 use crate::context::Context;
@@ -239,17 +243,12 @@ impl InstallableArgs {
         Ok((evaluation, value))
     }
 
-    /// All values that the one installable may mean, with their attribute paths, the best first.
-    pub fn values(
+    /// All places among the outputs of a flake that the one installable may mean, the best first.
+    pub fn cursors(
         &mut self,
         context: &Context,
         read_only: bool,
-    ) -> CliResult<(Evaluation, Vec<(Vec<String>, Value)>)> {
-        if self.has_expression() {
-            let path = self.attribute_path()?;
-            let (evaluation, value) = self.value(context, read_only)?;
-            return Ok((evaluation, vec![(path, value.keep())]));
-        }
+    ) -> CliResult<(Evaluation, Vec<Rc<Cursor>>)> {
         let names = self.names()?;
         if let Some(extra) = names.get(1) {
             return Err(CliError::usage(format!("unexpected argument '{}'", extra.to_string_lossy())));
@@ -258,11 +257,8 @@ impl InstallableArgs {
         self.no_store_path(context, &name)?;
         let mut session = FlakeSession::new(context, self, read_only || context.settings.read_only_mode)?;
         let (installable, flake) = session.open(context, &name)?;
-        let mut values = Vec::new();
-        for cursor in installable.cursors(context, &mut session.evaluation, &flake)? {
-            values.push((cursor.steps(), cursor.force(&mut session.evaluation)?));
-        }
-        Ok((session.evaluation, values))
+        let cursors = installable.cursors(context, &mut session.evaluation, &flake)?;
+        Ok((session.evaluation, cursors))
     }
 
     /// The place among the outputs of a flake that the one installable means.
@@ -377,7 +373,14 @@ pub struct FlakeSession {
 
 impl FlakeSession {
     pub fn new(context: &Context, what: &InstallableArgs, read_only: bool) -> CliResult<FlakeSession> {
-        let mut evaluation = Evaluation::new(context, &what.eval, read_only)?;
+        Self::with(context, what, Evaluation::new(context, &what.eval, read_only)?)
+    }
+
+    fn with(
+        context: &Context,
+        what: &InstallableArgs,
+        mut evaluation: Evaluation,
+    ) -> CliResult<FlakeSession> {
         if !what.eval.auto_args.is_empty() {
             return Err(CliError::usage("'--arg' and '--argstr' are incompatible with flakes"));
         }

@@ -24,6 +24,7 @@ mod installables;
 mod local_time;
 mod logger;
 mod manual;
+mod memory;
 mod mentions;
 mod nested;
 mod pager;

@@ -32,7 +32,8 @@ pub fn canonicalise_metadata(
     options: &CanonicaliseOptions<'_>,
     seen: &mut InodesSeen,
 ) -> StoreResult<()> {
-    let mut walk = Walk { options, seen, path: path.to_owned() };
+    let owner = (rustix::process::geteuid(), rustix::process::getegid());
+    let mut walk = Walk { options, seen, path: path.to_owned(), owner };
     let mut stack: Vec<(OwnedFd, Vec<CString>)> = Vec::new();
     let root = CString::new(path.as_os_str().as_bytes())
         .map_err(|_| StoreError::Other("a path holds a NUL byte".into()))?;
@@ -64,6 +65,8 @@ struct Walk<'a> {
     options: &'a CanonicaliseOptions<'a>,
     seen: &'a mut InodesSeen,
     path: PathBuf,
+    /// Who we are.
+    owner: (Uid, Gid),
 }
 
 impl Walk<'_> {
@@ -95,9 +98,8 @@ impl Walk<'_> {
         self.remove_attributes(dir, name)?;
         self.seen.insert(inode);
         self.mode_and_time(dir, name, kind, &stat)?;
-        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-        if stat.st_uid != uid.as_raw() {
-            change_owner(dir, name, uid, gid).map_err(self.io("changing owner of"))?;
+        if stat.st_uid != self.owner.0.as_raw() {
+            change_owner(dir, name, self.owner.0, self.owner.1).map_err(self.io("changing owner of"))?;
         }
         if kind != FileType::Directory {
             return Ok(None);

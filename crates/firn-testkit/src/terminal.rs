@@ -64,7 +64,13 @@ impl Terminal {
     /// Waits for `text`; what came until then is not looked at again.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
-        let end = Instant::now() + PATIENCE;
+        self.wait_within(PATIENCE, text);
+    }
+
+    /// The same for what takes longer than anybody's patience.
+    #[track_caller]
+    pub fn wait_within(&mut self, patience: Duration, text: &str) {
+        let end = Instant::now() + patience;
         loop {
             if let Some(at) = self.seen.find(text) {
                 self.seen.drain(..at + text.len());

@@ -4,12 +4,14 @@
 //! several have becomes a folder of links.
 
 use super::Context;
+use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use thiserror::Error;
 
 /// Priorities of packages that other packages bring along start here.
@@ -221,22 +223,63 @@ fn is_left_out(folder: &Path, name: &OsStr) -> bool {
     }
 }
 
-/// Makes what was planned; folders wait on a list, so their depth does not matter.
+/// With fewer links than this, starting threads takes longer than they save.
+const FEW: usize = 200;
+
+/// The links of one folder: names with their targets.
+struct Links {
+    place: PathBuf,
+    links: Vec<(OsString, PathBuf)>,
+}
+
+/// Makes what was planned. Folders wait on a list, so their depth does not matter; the links of several are made at once.
 fn write(out: &Path, root: Folder) -> Result<(), EnvironmentError> {
     let mut todo = vec![(out.to_owned(), root)];
+    let mut folders = Vec::new();
     while let Some((place, folder)) = todo.pop() {
         fs::create_dir_all(&place).map_err(io_error("creating directory", &place))?;
+        let mut links = Vec::new();
         for (name, node) in folder {
-            let path = place.join(name);
             match node {
-                Node::Folder(inner) => todo.push((path, inner)),
-                Node::Link { target, .. } => {
-                    std::os::unix::fs::symlink(&target, &path).map_err(io_error("creating symlink", &path))?
-                }
+                Node::Folder(inner) => todo.push((place.join(name), inner)),
+                Node::Link { target, .. } => links.push((name, target)),
             }
         }
+        folders.push(Links { place, links });
     }
-    Ok(())
+    // Those that take longest begin first.
+    folders.sort_by_key(|folder| std::cmp::Reverse(folder.links.len()));
+    let total: usize = folders.iter().map(|folder| folder.links.len()).sum();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if total < FEW { 1 } else { cores.min(folders.len()).min(8) };
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(folder) = folders.get(next.fetch_add(1, Ordering::Relaxed)) {
+            folder.make()?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        others.into_iter().fold(own, |result, thread| match thread.join() {
+            Ok(theirs) => result.and(theirs),
+            Err(panic) => std::panic::resume_unwind(panic),
+        })
+    })
+}
+
+impl Links {
+    fn make(&self) -> Result<(), EnvironmentError> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::open(&self.place, flags, Mode::empty())
+            .map_err(|e| io_error("opening directory", &self.place)(e.into()))?;
+        for (name, target) in &self.links {
+            rustix::fs::symlinkat(target, &folder, name)
+                .map_err(|e| io_error("creating symlink", &self.place.join(name))(e.into()))?;
+        }
+        Ok(())
+    }
 }
 
 /// Reads the builder's argument: for each element whether it is active, its priority, how many outputs, and those.
@@ -341,6 +384,23 @@ mod tests {
             &[("a", 4, &["x/f"]), ("b", 4, &["x/g"]), ("c", 5, &["x"])],
             &["collision between non-directory 'c/x' and directory 'out/x'"],
         );
+    }
+
+    #[test]
+    fn many_links_are_made_at_once() {
+        let files = |package: &str| -> Vec<String> {
+            (0..60).flat_map(|n| ["x", "y/z", "y"].map(|at| format!("{at}/{package}{n}"))).collect()
+        };
+        let (a, b) = (files("a"), files("b"));
+        let all = |package: &str, files: &[String]| -> Vec<String> {
+            files.iter().map(|file| format!("out/{file} -> {package}/{file}")).collect()
+        };
+        let mut expected = [all("a", &a), all("b", &b)].concat();
+        expected.sort();
+        fn refs(list: &[String]) -> Vec<&str> {
+            list.iter().map(String::as_str).collect()
+        }
+        check(&[("a", 5, &refs(&a)), ("b", 5, &refs(&b))], &refs(&expected));
     }
 
     #[test]

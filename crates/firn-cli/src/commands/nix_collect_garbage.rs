@@ -63,7 +63,7 @@ pub fn main(start: Start) -> CliResult<u8> {
     if line.delete_old {
         delete_old_generations(&context, &line)?;
         if !line.dry_run && line.older_than.is_none() {
-            super::nix_shell::forget_environments(&context);
+            crate::memory::forget_all(&context);
         }
     }
     let action = if line.dry_run { GcAction::ReturnDead } else { GcAction::DeleteDead };

@@ -27,6 +27,8 @@ pub enum Defaults {
     Whole,
     Templates,
     Bundlers,
+    /// Packages of the set that is not searched.
+    LegacyPackages,
 }
 
 impl Defaults {
@@ -34,6 +36,7 @@ impl Defaults {
     pub fn paths(self, system: &str) -> Vec<String> {
         let own: Vec<String> = match self {
             Self::Packages => Vec::new(),
+            Self::LegacyPackages => return Vec::new(),
             Self::Apps => vec![format!("apps.{system}.default"), format!("defaultApp.{system}")],
             Self::DevShells => vec![format!("devShells.{system}.default"), format!("devShell.{system}")],
             Self::Formatter => return vec![format!("formatter.{system}")],
@@ -55,6 +58,7 @@ impl Defaults {
             Self::Apps => vec![format!("apps.{system}.")],
             Self::DevShells => vec![format!("devShells.{system}.")],
             Self::Formatter => return Vec::new(),
+            Self::LegacyPackages => return vec![format!("legacyPackages.{system}.")],
             Self::Templates => return vec!["templates.".to_owned()],
             Self::Bundlers => return vec![format!("bundlers.{system}.")],
         };

@@ -4,9 +4,12 @@ use super::cache::{EvalCache, Known, context_element, parse_element};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
+use firn_core::Hash;
 use firn_core::flake_ref::FlakeRef;
-use firn_eval::{Coerce, ContextElem, ErrorKind, EvalError, EvalResult, Kind, Pos, Sym, Value, type_phrase};
-use firn_flake::{LockFlags, LockedFlake, fingerprint};
+use firn_eval::{
+    Ahead, Coerce, ContextElem, ErrorKind, EvalError, EvalResult, Kind, Pos, Sym, Value, type_phrase,
+};
+use firn_flake::{InputPath, LockFlags, LockedFlake, fingerprint};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -29,14 +32,25 @@ impl OpenFlake {
         let locked = evaluation.lock(context, reference, flags)?;
         let settings = &context.settings;
         let is_pure = evaluation.vm.settings().pure_eval;
-        let cache = match (settings.eval_cache && is_pure, &settings.dirs.cache_home) {
-            (true, Some(dir)) => {
-                fingerprint(&locked, settings.trust_tarballs_from_git_forges, settings.allow_dirty_locks)
-                    .and_then(|hash| EvalCache::open(dir, &hash))
-            }
-            _ => None,
-        };
-        Ok(Rc::new(OpenFlake { locked, outputs: RefCell::new(None), cache }))
+        let mut flake = OpenFlake { locked, outputs: RefCell::new(None), cache: None };
+        if let (true, Some(dir)) = (settings.eval_cache && is_pure, &settings.dirs.cache_home) {
+            flake.cache = flake.fingerprint(context).and_then(|hash| EvalCache::open(dir, &hash));
+        }
+        Ok(Rc::new(flake))
+    }
+
+    /// What pure evaluation depends on; nothing where evaluating again may give something else.
+    pub fn fingerprint(&self, context: &Context) -> Option<Hash> {
+        let settings = &context.settings;
+        fingerprint(&self.locked, settings.trust_tarballs_from_git_forges, settings.allow_dirty_locks)
+    }
+
+    /// The locked reference of an input; nothing if there is none of this name, or it is the flake itself.
+    pub fn input(&self, name: &str) -> CliResult<Option<FlakeRef>> {
+        let path = InputPath::parse(name).map_err(|error| CliError::failed(error.to_string()))?;
+        let node = self.locked.lock.find(&path).map_err(CliError::failed)?;
+        let locked = node.and_then(|node| self.locked.lock.node(node).locked.as_ref());
+        Ok(locked.map(|locked| locked.locked.clone()))
     }
 
     /// The set of its outputs.
@@ -169,6 +183,33 @@ impl Cursor {
         })
     }
 
+    /// Whether there is a cache for this flake.
+    pub fn is_cached(&self) -> bool {
+        self.flake.cache.is_some()
+    }
+
+    /// Whether evaluating this is known to fail.
+    pub fn failed_before(&self) -> bool {
+        let Some(cache) = &self.flake.cache else { return false };
+        self.look(cache);
+        matches!(&*self.known.borrow(), Some((_, Known::Failed)))
+    }
+
+    /// Whether this is a set.
+    pub fn is_set(self: &Rc<Self>, evaluation: &mut Evaluation) -> CliResult<bool> {
+        match self.known() {
+            Some(known) => Ok(matches!(known, Known::Attrs(_))),
+            None => Ok(self.force(evaluation)?.as_attrs().is_some()),
+        }
+    }
+
+    /// Lets other threads evaluate what packages in this set say of themselves, if it was evaluated.
+    pub fn describe_ahead(&self, evaluation: &mut Evaluation) {
+        if let Some(attrs) = self.value.borrow().and_then(|value| value.as_attrs()) {
+            evaluation.vm.attributes_ahead(attrs, Ahead::Describe);
+        }
+    }
+
     /// Keeps what is known now.
     fn note(&self, known: Known) -> Option<i64> {
         let cache = self.flake.cache.as_ref()?;
@@ -217,7 +258,7 @@ impl Cursor {
                 Kind::Bool(flag) => Some(Known::Bool(flag)),
                 // The reference keeps numbers of 32 bits.
                 Kind::Int(number) if i32::try_from(number).is_ok() => Some(Known::Int(number)),
-                Kind::Attrs(_) | Kind::List(_) | Kind::Int(_) => None,
+                Kind::Attrs(_) | Kind::Int(_) => None,
                 _ => Some(Known::Other),
             };
             if let Some(found) = found {
@@ -240,13 +281,18 @@ impl Cursor {
     pub fn attr(self: &Rc<Self>, evaluation: &mut Evaluation, name: &str) -> CliResult<Option<Rc<Cursor>>> {
         let symbol = Sym::new(name.as_bytes());
         if let Some(cache) = &self.flake.cache {
-            match self.known() {
-                Some(Known::Attrs(names)) => {
-                    return Ok(names
-                        .iter()
-                        .any(|known| known == name)
-                        .then(|| self.child(symbol, None, None)));
+            self.look(cache);
+            // Sets may have tens of thousands of names, in order.
+            let has_name = match &*self.known.borrow() {
+                Some((_, Known::Attrs(names))) => {
+                    Some(names.binary_search_by(|known| known.as_str().cmp(name)).is_ok())
                 }
+                _ => None,
+            };
+            if let Some(has_name) = has_name {
+                return Ok(has_name.then(|| self.child(symbol, None, None)));
+            }
+            match self.known() {
                 Some(_) => return Ok(None),
                 None => {
                     let row = self.known.borrow().as_ref().map(|(row, _)| *row);

@@ -212,3 +212,41 @@ fn packages_of_flakes_in_profiles() {
     let path = value["elements"]["top"]["storePaths"][0].as_str().unwrap();
     assert_eq!(std::fs::read_to_string(path).unwrap(), "other\n");
 }
+
+#[test]
+fn searching_again_does_not_evaluate() {
+    let world = world();
+    world.write(
+        "flake.nix",
+        r#"{ outputs = { self }: {
+            packages.x86_64-linux.hello = derivation { name = "hello-1.2"; system = "x"; builder = "b"; } // { meta.description = "Says\nhello"; };
+            legacyPackages.x86_64-linux = {
+              failing = throw "no";
+              wrong = { type = "derivation"; name = 1; };
+              list = [ 1 ];
+              text = "text";
+              "a.b" = derivation { name = "dotted"; system = "x"; builder = "b"; };
+              set = { recurseForDerivations = true; inner = derivation { name = "inner-3"; system = "x"; builder = "b"; }; };
+              other = { inner = abort "not looked at"; };
+            };
+          }; }"#,
+    );
+    let json = |env: &str| {
+        let mut command = world.command("nix");
+        let command = command.args(["search", "path:.", "^", "--json"]).env("NIX_ALLOW_EVAL", env);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let expected = concat!(
+        r#"{"packages.x86_64-linux.hello":{"pname":"hello","version":"1.2","description":"Says hello"},"#,
+        r#""legacyPackages.x86_64-linux.a.b":{"pname":"dotted","version":"","description":""},"#,
+        r#""legacyPackages.x86_64-linux.set.inner":{"pname":"inner","version":"3","description":""}}"#,
+    );
+    let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+    assert_eq!(parse(&json("1")), parse(expected));
+    assert_eq!(parse(&json("0")), parse(expected));
+    // A change is another flake.
+    world.write("flake.nix", "{ outputs = { self }: { packages.x86_64-linux.x = derivation { name = \"x\"; system = \"x\"; builder = \"b\"; }; }; }");
+    assert!(json("1").starts_with(r#"{"packages.x86_64-linux.x":"#));
+}

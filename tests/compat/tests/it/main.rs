@@ -29,6 +29,7 @@ mod nix_store_commands;
 mod profiles;
 mod repairing;
 mod repl;
+mod session;
 mod shell_memory;
 mod shells;
 mod store_bad_input;

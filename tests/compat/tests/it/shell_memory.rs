@@ -29,7 +29,9 @@ struct Shell {
 
 impl Shell {
     fn new() -> Self {
-        let world = World::new().conf("sandbox = false").env("NIX_BUILD_SHELL", "bash");
+        let world = World::new()
+            .conf("sandbox = false\nextra-experimental-features = flakes\nflake-registry =")
+            .env("NIX_BUILD_SHELL", "bash");
         world.write("shell.nix", SHELL);
         for (name, text) in
             [("file", "file1"), ("value.nix", "\"value1\""), ("folder/a", ""), ("tree/leaf", "leaf1")]
@@ -154,4 +156,102 @@ fn what_cannot_be_looked_at_again_is_not_kept() {
     // Other arguments are another environment.
     shell.world.run("nix-shell", &["--argstr", "a", "b", "--run", "echo $V"]).success();
     assert_eq!(shell.kept().len(), 2);
+}
+
+/// A shell of bash's own making, as `nix develop` wants it.
+fn dev_shell(v: &str) -> String {
+    format!(
+        "let make = attrs: derivation ({{ system = \"x86_64-linux\"; builder = \"/bin/bash\"; }} // attrs); in {{
+           bashInteractive = make {{ name = \"bash\"; args = [ \"-c\" \"/bin/mkdir -p $out/bin; /bin/ln -s /bin/bash $out/bin/bash\" ]; }};
+           shell = make {{ name = \"dev\"; outputs = [ \"out\" ]; stdenv = make {{ name = \"stdenv\"; outputs = [ \"out\" ]; args = [ \"-c\" \"/bin/mkdir $out; echo > $out/setup\" ]; }}; V = {v}; }};
+         }}"
+    )
+}
+
+fn develop(shell: &Shell, args: &[&str], command: &str) -> String {
+    let run = shell.world.run("nix", &[&["develop"], args, &["-c", "sh", "-c", command]].concat());
+    run.success().stdout_text().trim_end().to_owned()
+}
+
+#[test]
+fn environments_of_nix_develop_are_kept_too() {
+    let shell = Shell::new();
+    shell.world.write("dev.nix", &dev_shell("builtins.readFile ./file + builtins.getEnv \"VARIABLE\""));
+    let args = ["-f", "dev.nix", "shell"];
+    let start = || develop(&shell, &args, "echo $V");
+    assert_eq!(start(), "file1");
+    let first = shell.kept();
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(start(), "file1");
+    // What prints the environment uses the same, which is still there after a collection.
+    shell.world.run("nix-store", &["--gc"]).success();
+    let printed = shell.world.run("nix", &["print-dev-env", "-f", "dev.nix", "shell"]).success();
+    assert!(printed.stdout_text().contains("V='file1'"), "{printed:?}");
+    assert_eq!(shell.kept(), first, "it was evaluated again");
+    shell.world.write("file", "file2");
+    assert_eq!(start(), "file2");
+    let second = shell.kept();
+    assert_ne!(second, first);
+    let mut run = shell.world.command("nix");
+    let run = run.env("VARIABLE", "set").arg("develop").args(args);
+    let run = run.args(["-c", "sh", "-c", "echo $V"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&run.stdout), "file2set\n");
+    // Another expression at the same place, and another attribute.
+    shell.world.write("dev.nix", &dev_shell("\"other\""));
+    assert_eq!(start(), "other");
+    assert_eq!(develop(&shell, &["-f", "dev.nix", "shell.stdenv"], "echo $V"), "");
+    // What came from the standard input or was said while evaluating is not kept.
+    let count = shell.kept().len();
+    shell.world.write("dev.nix", &dev_shell("builtins.trace \"said\" \"x\""));
+    shell.world.run("nix-collect-garbage", &["-d"]).success();
+    assert_eq!(start(), "x");
+    assert_eq!((shell.kept().len(), count), (0, 2));
+}
+
+#[test]
+fn environments_of_flakes_are_kept_by_what_they_are_locked_to() {
+    let shell = Shell::new();
+    let world = &shell.world;
+    let flake = |v: &str| {
+        world.write("fl/set.nix", &dev_shell(v));
+        world.write("fl/word", "word1");
+    };
+    world.write("np/set.nix", &dev_shell("\"np\""));
+    world.write("np/flake.nix", "{ outputs = _: { legacyPackages.x86_64-linux = import ./set.nix; }; }");
+    world.write(
+        "fl/flake.nix",
+        &format!(
+            "{{ inputs.nixpkgs.url = \"path:{}\"; outputs = {{ self, nixpkgs }}: {{
+                 devShells.x86_64-linux.default = (import ./set.nix).shell; }}; }}",
+            world.work_dir().join("np").display()
+        ),
+    );
+    flake("builtins.readFile ./word + (builtins.getEnv \"VARIABLE\")");
+    let place = world.work_dir().join("fl");
+    let place = format!("path:{}", place.display());
+    assert_eq!(develop(&shell, &[&place], "echo $V"), "word1");
+    let first = shell.kept();
+    assert_eq!(first.len(), 1, "{first:?}");
+    assert_eq!(develop(&shell, &[&place], "echo $V"), "word1");
+    assert_eq!(shell.kept(), first, "it was evaluated again");
+    // What evaluation may look at with `--impure` is looked at again.
+    let impure = |value: &str| {
+        let args = ["develop", &place, "--impure", "-c", "sh", "-c", "echo $V"];
+        let run = world.command("nix").env("VARIABLE", value).args(args).output().unwrap();
+        String::from_utf8_lossy(&run.stdout).into_owned()
+    };
+    assert_eq!([impure("a"), impure("a"), impure("b")], ["word1a\n", "word1a\n", "word1b\n"]);
+    assert_eq!(develop(&shell, &[&place], "echo $V"), "word1");
+    world.write("fl/word", "word2");
+    assert_eq!(develop(&shell, &[&place], "echo $V"), "word2");
+    // The shell at a prompt is the bash of the flake's nixpkgs.
+    let mut terminal = firn_testkit::Terminal::start(world, "nix", &["develop", &place]);
+    terminal.press("echo \"<$SHELL $V>\"\n");
+    terminal.wait_for("-bash/bin/bash word2>");
+    terminal.press("exit 3\n");
+    assert_eq!(terminal.end().code(), Some(3));
+    // Phases run beside the sources.
+    world.write("fl/set.nix", &dev_shell("\"\"; shellHook = \"runHook() { pwd; }\""));
+    let run = world.run("nix", &["develop", &place, "--phase", "x"]).success().stdout_text();
+    assert_eq!(run.trim_end(), world.work_dir().join("fl").to_str().unwrap());
 }

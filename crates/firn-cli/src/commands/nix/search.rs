@@ -1,16 +1,18 @@
 //! `nix search`: packages whose attribute path, name or description match regular expressions.
 
+mod cached;
+mod walk;
+
 use super::NixCommand;
 use crate::args::{FlagSink, Values, text};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use crate::evaluation::Evaluation;
 use crate::flakes::Defaults;
 use crate::installables::InstallableArgs;
-use firn_eval::{Ahead, Attrs, EvalError, EvalResult, Pos, Value, split_package_name};
-use firn_eval::{regex::Regex, sym};
+use firn_eval::regex::Regex;
 use serde_json::{Map, json};
 use std::ffi::OsString;
+use walk::Walk;
 
 const GREEN: &str = "\x1b[32;1m";
 const BOLD: &str = "\x1b[0;1m";
@@ -70,17 +72,12 @@ impl NixCommand for Search {
                 "Must provide at least one regex! To match all packages, use 'nix search <installable> ^'.",
             ));
         }
-        let patterns = compile(&self.patterns)?;
-        let exclude = compile(&self.exclude)?;
+        let terms = Terms { patterns: compile(&self.patterns)?, exclude: compile(&self.exclude)? };
         self.what.eval.no_import_from_derivation = true;
-        let (mut evaluation, roots) = self.what.values(context, true)?;
-        let mut search = Walk { patterns, exclude, found: Vec::new() };
-        for (path, value) in roots {
-            search.visit(&mut evaluation, value, &path, true)?;
-        }
+        let found = self.find(context, &terms)?;
         if self.json {
             let mut all = Map::new();
-            for package in &search.found {
+            for package in &found {
                 let value = json!({
                     "pname": package.name,
                     "version": package.version,
@@ -91,13 +88,35 @@ impl NixCommand for Search {
             context.print_line(super::json_text(&all.into(), self.pretty))?;
             return Ok(0);
         }
-        if search.found.is_empty() {
+        if found.is_empty() {
             return Err(CliError::failed("no results for the given search term(s)!"));
         }
-        let shown: Vec<String> =
-            search.found.iter().map(|package| package.render(&search.patterns)).collect();
+        let shown: Vec<String> = found.iter().map(|package| package.render(&terms.patterns)).collect();
         context.print(shown.join("\n").as_bytes())?;
         Ok(0)
+    }
+}
+
+impl Search {
+    /// All packages that are wanted, in the order of their attribute paths.
+    fn find(&mut self, context: &Context, terms: &Terms) -> CliResult<Vec<Package>> {
+        let mut walk = Walk { terms, found: Vec::new() };
+        if self.what.has_expression() {
+            let path = self.what.attribute_path()?;
+            let (mut evaluation, value) = self.what.value(context, true)?;
+            walk.visit(&mut evaluation, value.keep(), &path, true)?;
+            return Ok(walk.found);
+        }
+        let (mut evaluation, cursors) = self.what.cursors(context, true)?;
+        for cursor in cursors {
+            if cursor.is_cached() {
+                cached::visit(terms, &mut walk.found, &mut evaluation, &cursor, true)?;
+            } else {
+                let value = cursor.force(&mut evaluation)?;
+                walk.visit(&mut evaluation, value, &cursor.steps(), true)?;
+            }
+        }
+        Ok(walk.found)
     }
 }
 
@@ -123,6 +142,37 @@ fn matches(regex: &Regex, text: &str) -> CliResult<Vec<(usize, usize)>> {
     Ok(found)
 }
 
+/// What is looked for.
+struct Terms {
+    patterns: Vec<Regex>,
+    exclude: Vec<Regex>,
+}
+
+impl Terms {
+    /// All patterns match something, and nothing that is excluded does.
+    fn want(&self, package: &Package) -> CliResult<bool> {
+        let any = |regex: &Regex| -> CliResult<bool> {
+            for text in package.texts() {
+                if !matches(regex, text)?.is_empty() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        for regex in &self.exclude {
+            if any(regex)? {
+                return Ok(false);
+            }
+        }
+        for regex in &self.patterns {
+            if !any(regex)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
 struct Package {
     attr_path: String,
     name: String,
@@ -133,29 +183,6 @@ struct Package {
 impl Package {
     fn texts(&self) -> [&str; 3] {
         [&self.attr_path, &self.name, &self.description]
-    }
-
-    /// All patterns match something, and nothing that is excluded does.
-    fn is_wanted(&self, patterns: &[Regex], exclude: &[Regex]) -> CliResult<bool> {
-        let any = |regex: &Regex| -> CliResult<bool> {
-            for text in self.texts() {
-                if !matches(regex, text)?.is_empty() {
-                    return Ok(true);
-                }
-            }
-            Ok(false)
-        };
-        for regex in exclude {
-            if any(regex)? {
-                return Ok(false);
-            }
-        }
-        for regex in patterns {
-            if !any(regex)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
     fn render(&self, patterns: &[Regex]) -> String {
@@ -190,120 +217,6 @@ fn highlight(text: &str, patterns: &[Regex], after: &str) -> String {
         at = end;
     }
     out + text.get(at..).unwrap_or_default()
-}
-
-struct Walk {
-    patterns: Vec<Regex>,
-    exclude: Vec<Regex>,
-    found: Vec<Package>,
-}
-
-/// Why the walk cannot go on.
-enum Stop {
-    Evaluation(EvalError),
-    Command(CliError),
-}
-
-impl From<EvalError> for Stop {
-    fn from(error: EvalError) -> Self {
-        Self::Evaluation(error)
-    }
-}
-
-impl From<CliError> for Stop {
-    fn from(error: CliError) -> Self {
-        Self::Command(error)
-    }
-}
-
-impl Walk {
-    /// Looks at a value: a package, or at the top and where packages are a set of packages.
-    fn visit(
-        &mut self,
-        evaluation: &mut Evaluation,
-        value: Value,
-        path: &[String],
-        is_first: bool,
-    ) -> CliResult<()> {
-        let top = path.first().map(String::as_str);
-        match self.try_visit(evaluation, value, path, is_first) {
-            Ok(()) => Ok(()),
-            Err(Stop::Command(error)) => Err(error),
-            // Packages that say that they cannot be evaluated are none.
-            Err(Stop::Evaluation(error))
-                if !is_first && (error.is_catchable() || top == Some("legacyPackages")) =>
-            {
-                Ok(())
-            }
-            Err(Stop::Evaluation(error)) => Err(evaluation.fail(error)),
-        }
-    }
-
-    fn try_visit(
-        &mut self,
-        evaluation: &mut Evaluation,
-        value: Value,
-        path: &[String],
-        is_first: bool,
-    ) -> Result<(), Stop> {
-        let mut value = evaluation.vm.force(value)?;
-        if is_first {
-            let args = evaluation.auto_args;
-            value = evaluation.vm.auto_call(args, value)?;
-        }
-        let Some(attrs) = value.as_attrs() else { return Ok(()) };
-        if evaluation.vm.is_derivation(attrs)? {
-            let package = package(evaluation, attrs, path)?;
-            if package.is_wanted(&self.patterns, &self.exclude)? {
-                self.found.push(package);
-            }
-            return Ok(());
-        }
-        let top = path.first().map(String::as_str);
-        let mut recurse = is_first || path.len() <= 2 && matches!(top, Some("packages" | "legacyPackages"));
-        let wish = attrs.find(sym!("recurseForDerivations"));
-        if let (false, Some("legacyPackages"), Some(wish)) = (recurse, top, wish) {
-            let what = "while evaluating the attribute 'recurseForDerivations'";
-            recurse = evaluation.vm.force_bool(wish, Pos::NONE, what)?;
-        }
-        if recurse {
-            attrs.value().keep();
-            evaluation.vm.attributes_ahead(attrs, Ahead::Describe);
-            for (name, value) in attrs.sorted() {
-                let mut inner = path.to_vec();
-                inner.push(name.to_string());
-                self.visit(evaluation, value, &inner, false)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn package(evaluation: &mut Evaluation, attrs: Attrs, path: &[String]) -> EvalResult<Package> {
-    let vm = &mut evaluation.vm;
-    let mut name = Vec::new();
-    if let Some(value) = attrs.find(sym!("name")) {
-        name = vm
-            .string_no_context(value, Pos::NONE, "while evaluating the name of a package")?
-            .as_bytes()
-            .to_vec();
-    }
-    let mut description = String::new();
-    if let Some(meta) = attrs.find(sym!("meta")) {
-        let meta = vm.force(meta)?;
-        if let Some(text) = meta.as_attrs().and_then(|meta| meta.find(sym!("description"))) {
-            let text =
-                vm.string_no_context(text, Pos::NONE, "while evaluating the description of a package")?;
-            description = String::from_utf8_lossy(text.as_bytes()).replace('\n', " ");
-        }
-    }
-    let (name, version) = split_package_name(&name);
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let shown: Vec<String> = path
-        .iter()
-        .map(|step| if step.contains('.') { format!("\"{step}\"") } else { step.clone() })
-        .collect();
-    Ok(Package { attr_path: shown.join("."), name: text(name), version: text(version), description })
 }
 
 #[cfg(test)]

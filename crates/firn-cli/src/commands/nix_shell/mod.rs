@@ -2,21 +2,21 @@
 
 mod environment;
 mod expressions;
-mod memory;
 mod rc;
+mod remembered;
 mod shebang;
 
 use crate::args::{EvalArgs, FlagSink, Values};
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
+use crate::memory::{Bash, Known, Memory};
 use environment::Variables;
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::regex::Regex;
 use firn_store::BuildMode;
 use firn_store::activity::Verbosity;
-use memory::{Known, Memory};
 use rc::Rc;
 use shebang::Script;
 use std::collections::BTreeSet;
@@ -26,8 +26,6 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-
-pub use memory::forget_all as forget_environments;
 
 pub const HELP: &str = "
 Usage: nix-shell [--arg NAME EXPR] [--argstr NAME STRING] [{--attr | -A} PATH] [--command CMD | --run CMD]
@@ -169,17 +167,17 @@ fn run(context: &Context, mut flags: Flags) -> CliResult<u8> {
         flags.eval_args.base_dir = Some(folder.as_os_str().as_bytes().to_vec());
     }
     let mut evaluation = Evaluation::observed(context, &flags.eval_args)?;
-    let memory = Memory::of(context, &flags, &evaluation);
+    let memory = remembered::memory(context, &flags, &evaluation);
     let known = match &memory {
         Some(memory) => memory.recall(context, &evaluation)?,
         None => None,
     };
     let (drv, shell) = match known {
         // All that is needed is there.
-        Some(Known { drv, bash }) => {
+        Some(Known { path: drv, bash }) => {
             let shell = match (bash, std::env::var_os("NIX_BUILD_SHELL")) {
-                (Some(bash), _) => Shell::Built(bash),
-                (None, name) => Shell::Named(name.unwrap_or_else(|| "bash".into())),
+                (Bash::At(bash), _) => Shell::Built(bash),
+                (_, name) => Shell::Named(name.unwrap_or_else(|| "bash".into())),
             };
             let store = context.eval_store()?;
             (context.block_on(store.read_derivation(&drv))??, shell)
@@ -240,7 +238,7 @@ fn prepare(
     let mode = if flags.repair { BuildMode::Repair } else { BuildMode::Normal };
     context.block_on(builder.realise(&requests, mode))??;
     if let Some(memory) = memory {
-        memory.keep(context, evaluation, &drv_path, &shell, &requests)?;
+        remembered::keep(memory, context, evaluation, &drv_path, &shell, &requests)?;
     }
     Ok(Some((drv, shell)))
 }

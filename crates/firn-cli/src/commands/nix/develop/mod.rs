@@ -1,5 +1,6 @@
 //! `nix develop` and `nix print-dev-env`: the environment in which a derivation is built, for a shell.
 
+mod bash;
 mod build_environment;
 mod derivation;
 
@@ -9,14 +10,15 @@ use crate::context::Context;
 use crate::environment::EnvironmentArgs;
 use crate::error::{CliError, CliResult};
 use crate::flakes::Defaults;
-use crate::installables::{self, InstallableArgs};
+use crate::installables::{self, InstallableArgs, One};
+use crate::memory::{Bash, Known, Memory};
 use crate::profile_flag::ProfileFlag;
 use build_environment::{BuildEnvironment, replace_all, word};
 use firn_core::{DerivedPath, StorePath};
 use firn_nar::reader::{Event, NarReader, Node};
 use firn_store::StoreError;
 use firn_store::activity::Verbosity;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::fs::Permissions;
@@ -56,9 +58,37 @@ impl Common {
         Ok(true)
     }
 
-    /// The environment, and the store path that holds it.
-    fn environment(&mut self, context: &Context) -> CliResult<(BuildEnvironment, StorePath)> {
-        let paths = self.what.resolve(context, Some("."))?;
+    /// The environment, which is made unless it was before and nothing has changed.
+    fn environment(&mut self, context: &Context, wants_bash: bool) -> CliResult<Ready> {
+        let mut one = self.what.open(context, ".")?;
+        let memory = one.memory(context, &self.what, "nix develop");
+        let known = match &memory {
+            Some(memory) => memory.recall(context, &one.evaluation)?,
+            None => None,
+        };
+        let known = match known.filter(|known| !wants_bash || known.bash != Bash::NotAsked) {
+            Some(known) => {
+                if let (true, Bash::Missing { message, .. }) = (wants_bash, &known.bash) {
+                    bash::complain(context, message);
+                }
+                known
+            }
+            None => self.make(context, &mut one, memory.as_ref(), wants_bash)?,
+        };
+        self.profile.update(&*context.store()?, context, std::slice::from_ref(&known.path))?;
+        let environment = BuildEnvironment::parse(&read(context, &known.path)?)?;
+        Ok(Ready { environment, known, source_folder: one.source_folder(context)? })
+    }
+
+    /// Evaluates and builds.
+    fn make(
+        &self,
+        context: &Context,
+        one: &mut One,
+        memory: Option<&Memory>,
+        wants_bash: bool,
+    ) -> CliResult<Known> {
+        let paths = one.resolve(context, &self.what)?;
         let path = match &paths[..] {
             [DerivedPath::Opaque(path)] if path.name().ends_with("-env") => path.clone(),
             paths => {
@@ -72,8 +102,19 @@ impl Common {
                 derivation::environment(context, drv)?
             }
         };
-        self.profile.update(&*context.store()?, context, std::slice::from_ref(&path))?;
-        Ok((BuildEnvironment::parse(&read(context, &path)?)?, path))
+        let bash = match wants_bash {
+            true => bash::find(context, &self.what, one),
+            false => Bash::NotAsked,
+        };
+        let known = Known { path, bash };
+        if let (Some(memory), Ok(observations)) = (memory, one.observations()) {
+            let mut needs = BTreeSet::from([known.path.clone()]);
+            if let Bash::At(bash) = &known.bash {
+                needs.insert(bash.clone());
+            }
+            memory.keep(context, observations, &known, &needs)?;
+        }
+        Ok(known)
     }
 
     /// The script that sets the environment; files go to `folder`.
@@ -113,6 +154,14 @@ impl Common {
         }
         Ok(replace_all(&script, &rewrites))
     }
+}
+
+/// An environment that was made.
+struct Ready {
+    environment: BuildEnvironment,
+    known: Known,
+    /// Where the user's files of its flake are.
+    source_folder: Option<PathBuf>,
 }
 
 /// The bytes of a store path that is a file; none if it is something else.
@@ -189,22 +238,27 @@ impl NixCommand for Develop {
             return Err(CliError::usage("you cannot use both '--command' and '--phase'"));
         }
         let mut env = self.environment.variables()?;
-        let (environment, root) = self.common.environment(context)?;
+        let Ready { environment, known, source_folder } = self.common.environment(context, true)?;
         let folder = temporary_folder()?;
         let set_up = self.common.script(context, &environment, &folder)?;
-        let shell = crate::exec::find(Path::new("bash")).unwrap_or_else(|| "bash".into());
+        let shell = bash::program(context, &known.bash)?;
         let interactive = self.phase.is_none() && self.command.is_empty();
         let script = self.rc(context, &set_up, (&folder, environment.structured.is_some()), &shell);
+        let (shell, _) = shell;
         let file = folder.join("rc");
         std::fs::write(&file, script).map_err(CliError::io("writing", &file))?;
         // Keeps the collector away while the shell runs.
-        env.insert("NIX_GCROOT".into(), context.store()?.store_dir().display(&root).into());
+        env.insert("NIX_GCROOT".into(), context.store()?.store_dir().display(&known.path).into());
         env.insert("SHELL".into(), shell.clone().into());
         let mut args: Vec<OsString> = Vec::new();
         if interactive {
             args.push("--rcfile".into());
         }
         args.push(file.into());
+        if let (Some(_), Some(folder)) = (&self.phase, source_folder) {
+            // Phases expect to be beside the sources.
+            std::env::set_current_dir(&folder).map_err(CliError::io("changing directory to", &folder))?;
+        }
         let system = environment.text("system").map(str::to_owned);
         crate::exec::exec_in_store(context, &shell, "bash".as_ref(), &args, &env, system.as_deref())
     }
@@ -217,7 +271,7 @@ impl Develop {
         context: &Context,
         set_up: &str,
         (folder, keep_folder): (&Path, bool),
-        shell: &Path,
+        (shell, is_for_prompt): &(PathBuf, bool),
     ) -> String {
         let settings = &context.settings;
         let mut out = String::new();
@@ -240,7 +294,13 @@ impl Develop {
                     writeln!(out, "[ -n \"$PS1\" ] && PS1={}\"$PS1\";", word(&settings.bash_prompt_prefix));
             }
         }
-        let _ = writeln!(out, "SHELL={}", word(&shell.to_string_lossy()));
+        // Commands and phases get the variables of the build, as they are in Nix.
+        if interactive {
+            let _ = writeln!(out, "SHELL={}", word(&shell.to_string_lossy()));
+        }
+        if let (true, true, Some(folder)) = (interactive, *is_for_prompt, shell.parent()) {
+            let _ = writeln!(out, "PATH={}${{PATH:+:$PATH}}", word(&folder.to_string_lossy()));
+        }
         if context.verbosity >= Verbosity::Debug {
             out += "set -x\n";
         }
@@ -285,7 +345,7 @@ impl FlagSink for PrintDevEnv {
 
 impl NixCommand for PrintDevEnv {
     fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let (environment, _) = self.common.environment(context)?;
+        let Ready { environment, .. } = self.common.environment(context, false)?;
         if self.json {
             context.print_line(super::json_text(&environment.to_json(), self.pretty))?;
             return Ok(0);

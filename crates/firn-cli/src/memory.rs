@@ -4,22 +4,20 @@
 //! Each is a file in the user's cache, with a root beside it for all that the shell needs. Those that were not used for a
 //! month are forgotten, and `nix-collect-garbage -d` forgets them all. `FIRN_SHELL_CACHE=off` turns it off.
 
-use super::{Flags, Shell};
-use crate::args::AutoArg;
+use crate::args::{AutoArg, EvalArgs};
 use crate::context::Context;
 use crate::error::CliResult;
 use crate::evaluation::Evaluation;
-use firn_core::{DerivedPath, Hash, HashAlgo, HashFormat, SingleDerivedPath, StorePath};
+use firn_core::{Hash, HashAlgo, HashFormat, StorePath};
 use firn_host::Observations;
 use firn_settings::SETTINGS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Entries of other versions are not read.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// How long an environment is kept that nobody uses.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -27,29 +25,46 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// How many are kept.
 const MOST: usize = 100;
 
+/// The bash that is started, as evaluation found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bash {
+    /// Nobody looked for one.
+    NotAsked,
+    /// A store path that has it, or stands for what has it.
+    At(StorePath),
+    /// Looking for it failed, as is to be said each time; it is looked for again after this time, in seconds since 1970.
+    Missing { message: String, until: i64 },
+}
+
+#[derive(Serialize, Deserialize)]
+enum BashEntry {
+    NotAsked,
+    At(String),
+    Missing { message: String, until: i64 },
+}
+
 /// What is in a file of the cache.
 #[derive(Serialize, Deserialize)]
 struct Entry {
     format: u32,
-    observations: Observations,
-    /// The derivation that the shell is for.
-    drv: String,
-    /// The derivation of the bash that is started, if it came from evaluation.
-    bash: Option<String>,
+    /// None where the key says all that the result depends on.
+    observations: Option<Observations>,
+    /// What the shell is for.
+    path: String,
+    bash: BashEntry,
     /// A file in the store that refers to all that the shell needs.
     needs: String,
 }
 
-/// The place of one environment.
-pub struct Memory {
-    file: PathBuf,
-    root: PathBuf,
-}
-
 /// An environment that still holds.
 pub struct Known {
-    pub drv: StorePath,
-    pub bash: Option<StorePath>,
+    pub path: StorePath,
+    pub bash: Bash,
+}
+
+pub fn seconds_now() -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |time| i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// The folder of all of them; nothing where there is no place or it was turned off.
@@ -68,44 +83,61 @@ pub fn forget_all(context: &Context) {
     }
 }
 
-impl Memory {
-    /// Where the environment for this command line is kept; nothing if it cannot be used again.
-    pub fn of(context: &Context, flags: &Flags, evaluation: &Evaluation) -> Option<Self> {
-        let args = &flags.eval_args;
+/// What tells one environment from all others.
+pub struct Key {
+    folder: PathBuf,
+    text: Vec<u8>,
+}
+
+impl Key {
+    /// The start of a key: the settings and what evaluation is told. Nothing if the result could not be used again.
+    pub fn new(context: &Context, command: &str, args: &EvalArgs, current_dir: &[u8]) -> Option<Self> {
         let reads_more =
             args.auto_args.iter().any(|(_, arg)| matches!(arg, AutoArg::File(_) | AutoArg::Stdin));
-        if reads_more || args.debugger || flags.from_stdin || flags.repair || flags.dry_run {
+        if reads_more || args.debugger || args.repair {
             return None;
         }
-        let folder = folder(context)?;
-        let mut text = Vec::new();
-        let mut part = |bytes: &[u8]| {
-            text.extend_from_slice(bytes.len().to_string().as_bytes());
-            text.push(b':');
-            text.extend_from_slice(bytes);
-        };
-        part(env!("CARGO_PKG_VERSION").as_bytes());
-        part(evaluation.current_dir());
-        part(format!("{args:?}").as_bytes());
-        let script = flags.script.as_ref().map(|script| script.path.clone());
-        part(format!("{script:?} {:?} {:?}", flags.args, flags.attrs).as_bytes());
-        part(format!("{} {}", flags.packages, flags.from_args).as_bytes());
-        let exclude: Vec<_> = flags.exclude.iter().map(|regex| format!("{regex:?}")).collect();
-        part(exclude.join(" ").as_bytes());
-        // Without it bash is evaluated too.
-        part(format!("{}", std::env::var_os("NIX_BUILD_SHELL").is_some()).as_bytes());
+        let mut key = Self { folder: folder(context)?, text: Vec::new() };
+        key.part(env!("CARGO_PKG_VERSION"));
+        key.part(command);
+        key.part(current_dir);
+        key.part(format!("{args:?}"));
         let dirs = &context.settings.dirs;
         for folder in [Some(&dirs.store), Some(&dirs.state), dirs.home.as_ref()].into_iter().flatten() {
-            part(folder.as_os_str().as_bytes());
+            key.part(folder.as_os_str().as_encoded_bytes());
         }
         for setting in SETTINGS {
-            part(setting.name.as_bytes());
-            part(&setting.render(&context.settings));
+            key.part(setting.name);
+            key.part(setting.render(&context.settings));
         }
-        let key = Hash::of(HashAlgo::Sha256, &text).to_base(HashFormat::Nix32);
-        Some(Self { file: folder.join(format!("{key}.json")), root: folder.join(format!("{key}.root")) })
+        Some(key)
     }
 
+    /// One more thing that the result depends on.
+    pub fn part(&mut self, bytes: impl AsRef<[u8]>) {
+        let bytes = bytes.as_ref();
+        self.text.extend_from_slice(bytes.len().to_string().as_bytes());
+        self.text.push(b':');
+        self.text.extend_from_slice(bytes);
+    }
+
+    /// Where the environment is kept.
+    pub fn memory(self) -> Memory {
+        let key = Hash::of(HashAlgo::Sha256, &self.text).to_base(HashFormat::Nix32);
+        Memory {
+            file: self.folder.join(format!("{key}.json")),
+            root: self.folder.join(format!("{key}.root")),
+        }
+    }
+}
+
+/// The place of one environment.
+pub struct Memory {
+    file: PathBuf,
+    root: PathBuf,
+}
+
+impl Memory {
     /// The environment, if it was kept and still holds.
     pub fn recall(&self, context: &Context, evaluation: &Evaluation) -> CliResult<Option<Known>> {
         let Ok(text) = std::fs::read(&self.file) else { return Ok(None) };
@@ -113,12 +145,18 @@ impl Memory {
         let store = context.eval_store()?;
         let dir = store.store_dir();
         let parse = |text: &str| dir.parse(text).ok();
-        let (Some(drv), Some(needs)) = (parse(&entry.drv), parse(&entry.needs)) else { return Ok(None) };
-        let bash = match entry.bash.as_deref().map(parse) {
-            Some(None) => return Ok(None),
-            other => other.flatten(),
+        let (Some(path), Some(needs)) = (parse(&entry.path), parse(&entry.needs)) else { return Ok(None) };
+        let bash = match entry.bash {
+            BashEntry::NotAsked => Bash::NotAsked,
+            BashEntry::At(text) => match parse(&text) {
+                Some(path) => Bash::At(path),
+                None => return Ok(None),
+            },
+            BashEntry::Missing { until, .. } if until <= seconds_now() => return Ok(None),
+            BashEntry::Missing { message, until } => Bash::Missing { message, until },
         };
-        if entry.format != FORMAT || !entry.observations.still_hold(evaluation.host()) {
+        let holds = |seen: &Observations| seen.still_hold(evaluation.host());
+        if entry.format != FORMAT || !entry.observations.as_ref().is_none_or(holds) {
             return Ok(None);
         }
         // What refers to all is valid only if all are.
@@ -130,55 +168,37 @@ impl Memory {
         if let Ok(file) = std::fs::File::options().append(true).open(&self.file) {
             let _ = file.set_modified(SystemTime::now());
         }
-        Ok(Some(Known { drv, bash }))
+        Ok(Some(Known { path, bash }))
     }
 
-    /// Keeps an environment, with `requests` being what was built for it. What cannot be kept is no error.
+    /// Keeps an environment that needs the paths `needs`. Without `observations` the key has to say all that it depends
+    /// on. What cannot be kept is no error.
     pub fn keep(
         &self,
         context: &Context,
-        evaluation: &Evaluation,
-        drv: &StorePath,
-        shell: &Shell,
-        requests: &[DerivedPath],
+        observations: Option<Observations>,
+        known: &Known,
+        needs: &BTreeSet<StorePath>,
     ) -> CliResult<()> {
-        let Some(observations) = evaluation.observations() else { return Ok(()) };
-        let bash = match shell {
-            Shell::Built(bash) => Some(bash.clone()),
-            Shell::Named(_) if std::env::var_os("NIX_BUILD_SHELL").is_some() => None,
-            // Why there is none has to be said the next time too.
-            Shell::Named(_) => return Ok(()),
-        };
         let store = context.eval_store()?;
         if context.separate_eval_store().is_some() {
             return Ok(());
         }
         let Some(local) = store.as_local_fs() else { return Ok(()) };
-        let mut needs: BTreeSet<StorePath> = [drv.clone()].into();
-        needs.extend(bash.clone());
-        for request in requests {
-            match request {
-                DerivedPath::Opaque(path) => drop(needs.insert(path.clone())),
-                DerivedPath::Built { drv, outputs } => {
-                    let SingleDerivedPath::Opaque(drv) = &**drv else { return Ok(()) };
-                    needs.insert(drv.clone());
-                    for (name, path) in context.block_on(store.query_derivation_outputs(drv))?? {
-                        if outputs.contains(&name) {
-                            let Some(path) = path else { return Ok(()) };
-                            needs.insert(path);
-                        }
-                    }
-                }
-            }
-        }
         let show = |path: &StorePath| store.store_dir().display(path);
         let text: String = needs.iter().map(|path| show(path) + "\n").collect();
-        let needs = context.block_on(store.add_text("nix-shell-needs", text.as_bytes(), &needs, false))??;
+        let needs = context.block_on(store.add_text("nix-shell-needs", text.as_bytes(), needs, false))??;
         let entry = Entry {
             format: FORMAT,
             observations,
-            drv: show(drv),
-            bash: bash.as_ref().map(show),
+            path: show(&known.path),
+            bash: match &known.bash {
+                Bash::NotAsked => BashEntry::NotAsked,
+                Bash::At(path) => BashEntry::At(show(path)),
+                Bash::Missing { message, until } => {
+                    BashEntry::Missing { message: message.clone(), until: *until }
+                }
+            },
             needs: show(&needs),
         };
         let Some(folder) = self.file.parent() else { return Ok(()) };
