@@ -45,6 +45,15 @@ pub struct EvalArgs {
 }
 
 impl EvalArgs {
+    /// Handles `flag` if it is one of these or `--repair`, as commands of `nix` have it.
+    pub fn flag_or_repair(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+        if flag == "--repair" {
+            self.repair = true;
+            return Ok(true);
+        }
+        self.flag(flag, values)
+    }
+
     /// Handles `flag` if it is one of these.
     pub fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
         match flag {

@@ -24,7 +24,8 @@ impl Default for Run {
 
 impl FlagSink for Run {
     fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
-        self.what.flag(flag, values)
+        // What the formatter prints is its own affair; Nix has these here and nothing to print.
+        Ok(matches!(flag, "--json" | "--pretty" | "--no-pretty") || self.what.flag(flag, values)?)
     }
 
     /// All arguments are the program's.

@@ -31,7 +31,7 @@ impl Line {
                 let [path] = values.take(flag)?;
                 self.registry = Some(path.into());
             }
-            _ => return self.eval.flag(flag, values),
+            _ => return self.eval.flag_or_repair(flag, values),
         }
         Ok(true)
     }

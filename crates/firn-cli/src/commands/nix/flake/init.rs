@@ -43,7 +43,7 @@ impl FlagSink for Init {
                 self.template = template;
                 Ok(true)
             }
-            _ => self.eval.flag(flag, values),
+            _ => self.eval.flag_or_repair(flag, values),
         }
     }
 

@@ -30,7 +30,7 @@ pub struct FlakeArg {
 impl FlakeArg {
     /// Handles `flag` if it is one of these.
     pub fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
-        Ok(self.flakes.flag(flag, values)? || self.eval.flag(flag, values)?)
+        Ok(self.flakes.flag(flag, values)? || self.eval.flag_or_repair(flag, values)?)
     }
 
     pub fn positional(&mut self, arg: OsString) -> CliResult<()> {

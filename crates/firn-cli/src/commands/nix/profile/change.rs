@@ -1,6 +1,6 @@
 //! `nix profile remove`, and which packages are meant.
 
-use super::{Which, read, switch};
+use super::{WhichWithEval, read, switch};
 use crate::args::{FlagSink, Values, text};
 use crate::commands::nix::NixCommand;
 use crate::context::Context;
@@ -112,7 +112,7 @@ impl Matchers {
 /// `nix profile remove` as it was written.
 #[derive(Default)]
 pub struct Remove {
-    profile: Which,
+    profile: WhichWithEval,
     which: Matchers,
 }
 
@@ -128,7 +128,7 @@ impl FlagSink for Remove {
 
 impl NixCommand for Remove {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let profile = self.profile.path(context)?;
+        let profile = self.profile.which.path(context)?;
         let mut manifest = read(context, &profile)?;
         let names = self.which.find(context, &manifest)?;
         if names.is_empty() {

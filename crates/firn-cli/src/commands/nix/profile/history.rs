@@ -1,6 +1,6 @@
 //! `nix profile history`, `diff-closures`, `rollback` and `wipe-history`.
 
-use super::{Which, read};
+use super::{Which, WhichWithEval, read};
 use crate::args::{FlagSink, Values, text};
 use crate::commands::nix::NixCommand;
 use crate::commands::nix::store::closures::changes;
@@ -20,7 +20,7 @@ const NORMAL: &str = "\x1b[0m";
 
 /// `nix profile history` as it was written.
 #[derive(Default)]
-pub struct History(Which);
+pub struct History(WhichWithEval);
 
 impl FlagSink for History {
     fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
@@ -30,7 +30,7 @@ impl FlagSink for History {
 
 impl NixCommand for History {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let found = Generations::of(&self.0.path(context)?)?;
+        let found = Generations::of(&self.0.which.path(context)?)?;
         let mut before: Option<(&Generation, Manifest)> = None;
         let mut out = String::new();
         for generation in &found.all {

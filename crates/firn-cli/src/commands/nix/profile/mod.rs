@@ -49,6 +49,19 @@ impl Which {
     }
 }
 
+/// A profile, with flags for an evaluation that a manifest in JSON does not need.
+#[derive(Default)]
+struct WhichWithEval {
+    which: Which,
+    eval: EvalArgs,
+}
+
+impl WhichWithEval {
+    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
+        Ok(self.which.flag(flag, values)? || self.eval.flag_or_repair(flag, values)?)
+    }
+}
+
 /// The packages of a profile, also of one that `nix-env` made. A profile that is not there has none.
 fn read(context: &Context, profile: &Path) -> CliResult<Manifest> {
     let store = context.store()?;

@@ -1,6 +1,6 @@
 //! `nix profile list`.
 
-use super::{Which, read};
+use super::{WhichWithEval, read};
 use crate::args::{FlagSink, Values};
 use crate::commands::nix::{NixCommand, json_text};
 use crate::context::Context;
@@ -15,7 +15,7 @@ const NORMAL: &str = "\x1b[0m";
 /// The command as it was written.
 #[derive(Default)]
 pub struct List {
-    profile: Which,
+    profile: WhichWithEval,
     json: bool,
     pretty: Option<bool>,
 }
@@ -34,7 +34,7 @@ impl FlagSink for List {
 
 impl NixCommand for List {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
-        let manifest = read(context, &self.profile.path(context)?)?;
+        let manifest = read(context, &self.profile.which.path(context)?)?;
         let store = context.store()?;
         let dir = store.store_dir();
         if self.json {

@@ -2,9 +2,9 @@
 
 use crate::args::{self, FlagSink, Values};
 use crate::commands::nix::NixCommand;
+use crate::commands::nix::store_paths::{Realise, StorePathsArgs};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use crate::installables::{self, InstallableArgs};
 use std::ffi::OsString;
 use std::io::IsTerminal;
 
@@ -43,7 +43,7 @@ impl NixCommand for PathFromHashPart {
 /// `nix store dump-path` as it was written.
 #[derive(Default)]
 pub struct DumpPath {
-    what: InstallableArgs,
+    what: StorePathsArgs,
 }
 
 impl FlagSink for DumpPath {
@@ -62,12 +62,11 @@ impl NixCommand for DumpPath {
         if std::io::stdout().is_terminal() {
             return Err(CliError::usage("refusing to write NAR to a terminal"));
         }
-        let wanted = self.what.resolve(context, Some("."))?;
-        let paths = installables::store_paths(context, &wanted)?;
+        let store = context.store()?;
+        let paths = self.what.resolve(context, &*store, Realise::Outputs)?;
         let [path] = &paths[..] else {
             return Err(CliError::usage("this command requires exactly one store path"));
         };
-        let store = context.store()?;
         context.block_on(async {
             let mut out = tokio::io::stdout();
             store.nar_from_path(path, &mut out).await?;
