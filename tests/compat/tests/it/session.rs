@@ -32,8 +32,8 @@ let
     };
   };
 in {
-  old = both // { patch = package "patch" "2.7.6" "xz" { }; };
-  new = both // { patch = package "patch" "2.8" "xz" { }; };
+  old = both // { recurseForDerivations = true; patch = package "patch" "2.7.6" "xz" { }; };
+  new = both // { recurseForDerivations = true; patch = package "patch" "2.8" "xz" { }; };
 }
 "#;
 
@@ -97,7 +97,7 @@ fn a_user_lives_with_real_packages() {
     user.run("tree --version", &["tree v2.1.0"]);
     user.run("printf 'a\\nb\\n' > x; printf '2c2\\n< b\\n---\\n> c\\n' | patch x; tr '\\n' , < x", &["a,c,"]);
     user.run("nix-env -q --description", &["hello-2.10", "The program hello", "patch-2.7.6", "tree-2.1.0"]);
-    user.run("nix-env -qaP patch", &["set.new.patch", "patch-2.8", "set.old.patch", "patch-2.7.6"]);
+    user.run("nix-env -qaP patch", &["set.old.patch", "patch-2.7.6", "set.new.patch", "patch-2.8"]);
 
     // Upgraded, taken back, and forward again.
     user.run("nix-env -u patch", &["upgrading 'patch-2.7.6' to 'patch-2.8'"]);
@@ -138,7 +138,7 @@ fn a_user_lives_with_real_packages() {
     user.run("nix-store --verify --check-contents", &[]);
     user.run("nix-env -i tree-2.1.0", &["installing 'tree-2.1.0'"]);
     assert!(tree.exists());
-    user.run("tree --noreport x", &["x"]);
+    user.run("tree --noreport .", &["packages.nix"]);
     user.run("nix-env -q", &["hello-2.10", "patch-2.8", "tree-2.1.0"]);
     user.0.press("exit\r");
     assert_eq!(user.0.end().code(), Some(0));
