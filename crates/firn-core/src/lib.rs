@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod content_address;
+pub mod date;
 pub mod derived_path;
 pub mod flake_ref;
 pub mod hash;

@@ -150,60 +150,12 @@ impl Vm {
                         }
                     }
                 },
-                Expr::Binary(op, operands) => match op {
-                    Op::And => {
-                        if !self.eval_bool(
-                            &operands.left,
-                            env,
-                            operands.pos,
-                            "in the left operand of the AND (&&) operator",
-                        )? {
-                            return Ok(Value::FALSE);
-                        }
-                        let right = self.eval_bool(
-                            &operands.right,
-                            env,
-                            operands.pos,
-                            "in the right operand of the AND (&&) operator",
-                        )?;
-                        return Ok(Value::bool(right));
-                    }
-                    Op::Or => {
-                        if self.eval_bool(
-                            &operands.left,
-                            env,
-                            operands.pos,
-                            "in the left operand of the OR (||) operator",
-                        )? {
-                            return Ok(Value::TRUE);
-                        }
-                        let right = self.eval_bool(
-                            &operands.right,
-                            env,
-                            operands.pos,
-                            "in the right operand of the OR (||) operator",
-                        )?;
-                        return Ok(Value::bool(right));
-                    }
-                    Op::Impl => {
-                        if !self.eval_bool(
-                            &operands.left,
-                            env,
-                            operands.pos,
-                            "in the left operand of the IMPL (->) operator",
-                        )? {
-                            return Ok(Value::TRUE);
-                        }
-                        let right = self.eval_bool(
-                            &operands.right,
-                            env,
-                            operands.pos,
-                            "in the right operand of the IMPL (->) operator",
-                        )?;
-                        return Ok(Value::bool(right));
-                    }
-                    _ => return self.binary(op, operands, env),
-                },
+                Expr::Binary(op, operands) => {
+                    return match op {
+                        Op::And | Op::Or | Op::Impl => self.connective(op, operands, env),
+                        _ => self.binary(op, operands, env),
+                    };
+                }
                 Expr::Concat(concat) => return self.eval_concat(concat, env),
                 Expr::CurPos(pos) => return Ok(self.position_value(pos)),
                 Expr::Watched(watched) => return self.eval_watched(watched, env),
@@ -458,6 +410,35 @@ impl Vm {
     }
 
     // ---- operators ------------------------------------------------------------------------------------
+
+    /// `&&`, `||` and `->`: the right operand only where the left one does not decide.
+    #[inline(always)]
+    fn connective(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        let (decides, result, left, right) = match op {
+            Op::And => (
+                false,
+                Value::FALSE,
+                "in the left operand of the AND (&&) operator",
+                "in the right operand of the AND (&&) operator",
+            ),
+            Op::Or => (
+                true,
+                Value::TRUE,
+                "in the left operand of the OR (||) operator",
+                "in the right operand of the OR (||) operator",
+            ),
+            _ => (
+                false,
+                Value::TRUE,
+                "in the left operand of the IMPL (->) operator",
+                "in the right operand of the IMPL (->) operator",
+            ),
+        };
+        if self.eval_bool(&operands.left, env, operands.pos, left)? == decides {
+            return Ok(result);
+        }
+        self.eval_bool(&operands.right, env, operands.pos, right).map(Value::bool)
+    }
 
     #[inline(never)]
     fn binary(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {

@@ -6,7 +6,6 @@
 //! - a lock file is written as a whole or not at all, by the host.
 
 mod config;
-mod date;
 mod fingerprint;
 mod host;
 mod input_path;
@@ -16,7 +15,6 @@ mod name;
 mod reference;
 
 pub use config::{ConfigValue, Decision, TrustedSettings, needs_trust};
-pub use date::{date, date_and_time};
 pub use fingerprint::fingerprint;
 pub use host::{Failure, FetchedTree, FlakeHost, Registries};
 pub use input_path::{BadInputPath, InputPath};

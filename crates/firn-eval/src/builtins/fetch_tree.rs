@@ -284,42 +284,14 @@ pub(super) fn tree_value(vm: &mut Vm, path: StorePath, attrs: &Attrs, commit: Co
     }
     if let Some(time) = number("lastModified") {
         push("lastModified", Value::int(time));
-        push("lastModifiedDate", Value::str(date(time).as_bytes()));
+        push("lastModifiedDate", Value::str(firn_core::date::digits(time).as_bytes()));
     }
     out.finish()
-}
-
-/// Seconds since 1970 as year, month, day, hour, minute and second in UTC, without anything between.
-fn date(time: i64) -> String {
-    let (days, seconds) = (time.div_euclid(86_400), time.rem_euclid(86_400));
-    // Days since 1 March of year 0 in years of the Gregorian cycle; see Hinnant, "chrono-compatible low-level date algorithms".
-    let days = days + 719_468;
-    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
-    let year = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = year + era * 400 + i64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates() {
-        for (time, expected) in [
-            (0, "19700101000000"),
-            (951_782_400, "20000229000000"),
-            (1_668_165_071, "20221111111111"),
-            (4_102_444_799, "20991231235959"),
-        ] {
-            assert_eq!(date(time), expected);
-        }
-    }
 
     #[test]
     fn git_urls() {

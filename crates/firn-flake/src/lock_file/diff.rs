@@ -1,7 +1,7 @@
 //! What changed from one lock file to another, for people.
 
 use super::{Edge, LockFile};
-use crate::date::date;
+use firn_core::date::date;
 use firn_core::flake_ref::FlakeRef;
 use std::fmt::Write;
 

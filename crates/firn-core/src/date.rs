@@ -1,4 +1,4 @@
-//! Dates of the Gregorian calendar in UTC, as messages show them.
+//! Dates of the Gregorian calendar in UTC, from seconds since 1970.
 
 /// Year, month, day, and the seconds of that day.
 fn civil(time: i64) -> (i64, i64, i64, i64) {
@@ -26,6 +26,13 @@ pub fn date_and_time(time: u64) -> String {
     format!("{} {:02}:{:02}:{:02}", date(time), seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// `20261125201500`, as the attribute `lastModifiedDate` of fetched trees has it.
+pub fn digits(time: i64) -> String {
+    let (year, month, day, seconds) = civil(time);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,5 +43,13 @@ mod tests {
         assert_eq!(date(951_782_400), "2000-02-29");
         assert_eq!(date_and_time(1_668_165_071), "2022-11-11 11:11:11");
         assert_eq!(date(u64::MAX), "1970-01-01");
+        for (time, expected) in [
+            (0, "19700101000000"),
+            (951_782_400, "20000229000000"),
+            (1_668_165_071, "20221111111111"),
+            (4_102_444_799, "20991231235959"),
+        ] {
+            assert_eq!(digits(time), expected);
+        }
     }
 }
