@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::{self, Origin, Pos};
-use crate::value::{FixedPositions, PlaceCache, Positions, Value};
+use crate::value::{Attrs, FixedPositions, PlaceCache, Positions, Value, ValueVec};
 use crate::watch::WatchedKind;
 use bumpalo::Bump;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
@@ -295,7 +295,11 @@ impl Compiler<'_> {
             }
             Node::List(items) => {
                 let items = self.exprs(ast.list(items))?;
-                if items.is_empty() { Expr::Const(Value::EMPTY_LIST) } else { Expr::List(items) }
+                match constants(items) {
+                    _ if items.is_empty() => Expr::Const(Value::EMPTY_LIST),
+                    Some(values) => Expr::Shared(values.to_list().keep()),
+                    None => Expr::List(items),
+                }
             }
             Node::Attrs(set) => self.set(&ast.attrsets[set as usize], pos)?,
             Node::LegacyLet(set) => {
@@ -662,6 +666,15 @@ impl Compiler<'_> {
         } else {
             None
         };
+        if !has_frame && dynamic.is_empty() {
+            if let Some(values) = constants(&values) {
+                let attrs = Attrs::unfilled(shape, positions);
+                for (i, value) in values.as_slice().iter().enumerate() {
+                    attrs.set(i, *value);
+                }
+                return Ok(Expr::Shared(attrs.value().keep()));
+            }
+        }
         Ok(Expr::Set(self.alloc(SetExpr {
             shape,
             positions,
@@ -722,6 +735,20 @@ impl Compiler<'_> {
         }
         result
     }
+}
+
+/// The values of constants, if all are some. Sets and functions that come with the language are none: two lists of
+/// functions are told apart by where the functions stand.
+fn constants(exprs: &[Expr]) -> Option<ValueVec> {
+    exprs
+        .iter()
+        .map(|expr| match expr {
+            Expr::Const(value) if !value.is_thunk() && !value.is_fun() && value.as_attrs().is_none() => {
+                Some(*value)
+            }
+            _ => None,
+        })
+        .collect()
 }
 
 /// A path literal that ends in a slash keeps it: `./a/${b}` starts with one.

@@ -40,6 +40,7 @@ impl Vm {
     pub(crate) fn eval_inline(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
         match *expr {
             Expr::Const(value) if !value.is_thunk() => Ok(value),
+            Expr::Shared(value) => Ok(value),
             Expr::Local { slot, pos } => self.variable(env, slot, pos),
             Expr::Outer { depth, slot, pos } => self.variable(env.up(depth), slot, pos),
             _ => self.eval(expr, env),
@@ -91,6 +92,7 @@ impl Vm {
         loop {
             match *expr {
                 Expr::Const(value) => return self.force(value),
+                Expr::Shared(value) => return Ok(value),
                 Expr::Local { slot, pos } => return self.variable(env, slot, pos),
                 Expr::Outer { depth, slot, pos } => return self.variable(env.up(depth), slot, pos),
                 Expr::WithVar(var) => {
@@ -220,8 +222,7 @@ impl Vm {
             env = Env::new(Some(env), size as usize);
         }
         for (i, value) in bindings.values.iter().enumerate() {
-            // Nobody sees a variable itself.
-            let value = self.delay_argument(value, env);
+            let value = self.delay(value, env);
             env.set(bindings.first + i as u32, value);
         }
         env

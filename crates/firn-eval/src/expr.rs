@@ -14,6 +14,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 #[derive(Clone, Copy)]
 pub enum Expr {
     Const(Value),
+    /// A list or set of constants, made once. It is suspended where others are: printing tells.
+    Shared(Value),
     /// A slot of the current frame.
     Local {
         slot: u32,
