@@ -32,7 +32,7 @@ impl Cgroup {
     pub fn create(state_dir: &Path, user: Option<&BuildUser>) -> Result<Option<Cgroup>, BuildFailure> {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
         let (Some(mounted), Some(own)) = (mount_point(), own_group()) else { return Ok(None) };
-        let parent = mounted.join(own.strip_prefix("/").unwrap_or(&own));
+        let parent = builds_of(&mounted.join(own.strip_prefix("/").unwrap_or(&own)));
         let mut note = None;
         let name = match user {
             Some(user) => {
@@ -152,6 +152,41 @@ fn remove(path: &Path) -> io::Result<()> {
     fs::remove_dir(path)
 }
 
+/// The daemon's own cgroup below the one that it was started in, which is that of builds then: the kernel gives
+/// controllers only to cgroups beside which there are no processes.
+const DAEMON: &str = "nix-daemon";
+
+/// Where builds of processes in a cgroup have theirs.
+fn builds_of(own: &Path) -> PathBuf {
+    match own.parent() {
+        Some(parent) if own.ends_with(DAEMON) => parent.to_owned(),
+        _ => own.to_owned(),
+    }
+}
+
+/// Moves this process, a daemon, into a cgroup below its own, and hands on to the builds' cgroups, which come to stand beside
+/// it, what controllers were delegated. Where cgroups of version 2 are not mounted nothing is done; builds tell of that.
+pub fn make_room_for_builds() -> io::Result<()> {
+    let (Some(mounted), Some(own)) = (mount_point(), own_group()) else { return Ok(()) };
+    let own = mounted.join(own.strip_prefix("/").unwrap_or(&own));
+    let root = builds_of(&own);
+    if own == root {
+        let daemon = root.join(DAEMON);
+        match fs::create_dir(&daemon) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => {}
+        }
+        fs::write(daemon.join("cgroup.procs"), std::process::id().to_string())?;
+    }
+    // What the whole machine's processes are counted by is not ours to choose.
+    let controllers = if root == mounted { [].as_slice() } else { &["cpu", "memory", "pids"] };
+    for controller in controllers {
+        // Not all need be there, and others may still be in the cgroup.
+        let _ = fs::write(root.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+    Ok(())
+}
+
 /// Where cgroups of version 2 are mounted.
 fn mount_point() -> Option<PathBuf> {
     let text = fs::read_to_string("/proc/self/mounts").ok()?;
@@ -178,6 +213,12 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Option<&str>) {
         assert_eq!(parse_own(text), expected.map(PathBuf::from));
+    }
+
+    #[test]
+    fn builds_are_beside_the_daemon() {
+        assert_eq!(builds_of(Path::new("/c/x.service/nix-daemon")), Path::new("/c/x.service"));
+        assert_eq!(builds_of(Path::new("/c/nix-daemon.service")), Path::new("/c/nix-daemon.service"));
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod structured;
 mod text;
 mod trees;
 
+pub use cgroup::make_room_for_builds;
 pub use config::{BuildConfig, ExternalBuilder, SandboxMode, SandboxPath};
 pub use executor::LocalExecutor;
 pub use hooks::post_build as run_post_build_hook;

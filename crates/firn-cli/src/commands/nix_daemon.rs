@@ -135,6 +135,9 @@ fn supervise(daemon: &Daemon, context: &Context) -> CliResult<u8> {
     if sockets.is_empty() {
         sockets.push(bind_socket(&context.settings.dirs.daemon_socket).map_err(failed)?);
     }
+    if context.settings.use_cgroups {
+        firn_build::make_room_for_builds().map_err(CliError::io("making the cgroup", "nix-daemon"))?;
+    }
     let program = std::env::current_exe().map_err(CliError::io("finding", "/proc/self/exe"))?;
     let supervisor = Supervisor {
         policy: Policy::new(&context.settings, daemon.force),

@@ -80,6 +80,38 @@ fn processor_time_is_that_of_the_cgroup() {
     }
 }
 
+/// A daemon goes into a cgroup of its own, beside which those of its builds are, so that controllers can be theirs.
+#[test]
+fn a_daemon_has_a_cgroup_of_its_own() {
+    let Some(mount) = mounted() else { return };
+    let name = format!("firn-test-daemon-{}", std::process::id());
+    let dir = mount.join(&name);
+    fs::create_dir(&dir).expect("a cgroup");
+    let world = world("sandbox = false");
+    let script = format!(
+        "echo $$ > {}/cgroup.procs; nix-daemon & daemon=$!; for i in $(seq 100); do [ -e $NIX_STATE_DIR/daemon-socket/socket ] && break; sleep 0.1; done
+         cat /proc/$daemon/cgroup; echo $$ > {}/cgroup.procs; NIX_REMOTE=daemon nix-build --no-out-link; kill $daemon; wait $daemon",
+        dir.display(),
+        mount.display(),
+    );
+    world.expression(r#"make "in" "grep ^0:: /proc/self/cgroup > $out""#);
+    let run = world.run("/bin/sh", &["-c", &script]);
+    let text = run.stdout_text();
+    assert!(text.contains(&format!("/{name}/nix-daemon\n")), "{run:?}");
+    let out = text.lines().last().unwrap_or_default();
+    let seen = fs::read_to_string(out).unwrap_or_default();
+    assert!(seen.contains(&format!("/{name}/nix-build-")), "{seen}{run:?}");
+    // The connection's process may be about to end.
+    for _ in 0..100 {
+        let _ = fs::remove_dir(dir.join("nix-daemon"));
+        if fs::remove_dir(&dir).is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    panic!("something is left in {}", dir.display());
+}
+
 #[test]
 fn a_range_of_users() {
     if mounted().is_none() || !can_sandbox() {
