@@ -4,6 +4,7 @@
 //! several have becomes a folder of links.
 
 use super::Context;
+use super::listings::{self, Listings};
 use rustix::fs::{Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -63,7 +64,10 @@ pub fn build_environment(
     warn: &mut dyn FnMut(&str),
 ) -> Result<(), EnvironmentError> {
     packages.sort_by(|a, b| (a.priority, &a.path).cmp(&(b.priority, &b.path)));
-    let mut plan = Plan { out, warn, done: HashSet::new(), postponed: BTreeSet::new() };
+    let roots: Vec<&Path> =
+        packages.iter().filter(|package| package.active).map(|package| package.path.as_path()).collect();
+    let listings = listings::of(&roots);
+    let mut plan = Plan { out, warn, done: HashSet::new(), postponed: BTreeSet::new(), listings };
     let mut root = Folder::new();
     for package in packages.iter().filter(|package| package.active) {
         plan.package(&mut root, &package.path, package.priority)?;
@@ -84,6 +88,8 @@ struct Plan<'a> {
     done: HashSet<PathBuf>,
     /// What packages want to have installed with them.
     postponed: BTreeSet<PathBuf>,
+    /// Folders that were read ahead.
+    listings: Listings,
 }
 
 impl Plan<'_> {
@@ -117,8 +123,12 @@ impl Plan<'_> {
         place: &Path,
         priority: i64,
     ) -> Result<(), EnvironmentError> {
-        let listing = match fs::read_dir(source) {
-            Ok(listing) => listing,
+        let listed = match self.listings.remove(source) {
+            Some(listed) => Ok(listed),
+            None => listings::list(source),
+        };
+        let mut entries = match listed {
+            Ok(entries) => entries,
             Err(e) if e.kind() == ErrorKind::NotADirectory => {
                 (self.warn)(&format!(
                     "not including \"{}\" in the user environment because it's not a directory",
@@ -128,16 +138,12 @@ impl Plan<'_> {
             }
             Err(e) => return Err(io_error("reading directory", source)(e)),
         };
-        let mut entries =
-            listing.collect::<Result<Vec<_>, _>>().map_err(io_error("reading directory", source))?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let name = entry.file_name();
+        entries.sort_by(|a, b| a.0.cmp(&b.0));
+        for (name, kind) in entries {
             if name.as_bytes().starts_with(b".") || is_left_out(source, &name) {
                 continue;
             }
-            let file = entry.path();
-            let kind = entry.file_type().map_err(io_error("getting status of", &file))?;
+            let file = source.join(&name);
             let is_folder = match kind.is_symlink() {
                 false => kind.is_dir(),
                 true => match fs::metadata(&file) {

@@ -2,6 +2,7 @@
 
 pub mod buildenv;
 mod fetchurl;
+mod listings;
 mod unpack_channel;
 
 use crate::config::BuildConfig;
