@@ -1,8 +1,9 @@
-//! A user's session at a terminal, with real software: three GNU and other packages that nixpkgs's stdenv builds with the
-//! machine's own tools are installed, upgraded, rolled back and used; nothing gets lost on the way.
+//! A user's session at a terminal, with real software: three GNU and other packages, built with the machine's own tools, are
+//! installed, upgraded, rolled back and used; nothing gets lost on the way. They are built as `FIRN_TEST_NIXPKGS` says, a
+//! package set of 2014 whose native stdenv is used, or else by a small builder of this test's own.
 
 use firn_testkit::{Terminal, World};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// The sources, as Debian's mirrors have them. `tests/run` fetches them.
@@ -12,12 +13,8 @@ const SOURCES: [&str; 4] =
 /// A small package set. The versions of `old` and `new` differ in one package.
 const PACKAGES: &str = r#"
 let
-  native = import (@NIXPKGS@ + "/pkgs/stdenv/native") {
-    system = builtins.currentSystem;
-    allPackages = throw "only the native stdenv is here";
-    config = { };
-  };
-  package = name: version: suffix: attrs: native.stdenvBoot1.mkDerivation ({
+  tools = @TOOLS@;
+  package = name: version: suffix: attrs: tools.mkDerivation ({
     name = "${name}-${version}";
     src = @SOURCES@ + "/${name}_${version}.orig.tar.${suffix}";
     # No documentation: not every machine has what makes it.
@@ -36,6 +33,47 @@ in {
   new = both // { recurseForDerivations = true; patch = package "patch" "2.8" "xz" { }; };
 }
 "#;
+
+/// What builds packages with the tools of a package set.
+const NATIVE: &str = r#"(import (@NIXPKGS@ + "/pkgs/stdenv/native") {
+    system = builtins.currentSystem;
+    allPackages = throw "only the native stdenv is used";
+    config = { };
+  }).stdenvBoot1"#;
+
+/// What builds packages of the usual kind without one: phases that attributes replace, in a script that `nix-shell` reads, too.
+const OWN: &str = r#"rec {
+    system = builtins.currentSystem;
+    setup = builtins.toFile "setup" ''
+      export PATH=/usr/local/bin:/usr/bin:/bin
+      unpackPhase() { tar xf "$src"; sourceRoot=$(tar tf "$src" | sed -n '1s,/.*,,p'); }
+      configurePhase() { ./configure --prefix="$out"; }
+      buildPhase() { make; }
+      checkPhase() { make check; }
+      installPhase() { make install; }
+      phase() { if [ -n "''${!1}" ]; then eval "''${!1}"; else "$1"; fi; }
+      genericBuild() {
+        phase unpackPhase
+        cd "$sourceRoot"
+        phase configurePhase
+        phase buildPhase
+        if [ -n "$doCheck" ]; then phase checkPhase; fi
+        phase installPhase
+      }
+    '';
+    stdenv = derivation {
+      inherit system setup;
+      name = "stdenv";
+      builder = "/bin/bash";
+      args = [ "-ec" "PATH=/usr/bin:/bin; mkdir $out; cp $setup $out/setup" ];
+    };
+    builder = builtins.toFile "builder.sh" "source $stdenv/setup; genericBuild";
+    mkDerivation = attrs: derivation (removeAttrs attrs [ "meta" ] // {
+      inherit system stdenv;
+      builder = "/bin/bash";
+      args = [ "-e" builder ];
+    }) // { inherit (attrs) meta; };
+  }"#;
 
 /// How long builds may take on a busy machine.
 const BUILDS: Duration = Duration::from_secs(900);
@@ -78,10 +116,11 @@ fn a_user_lives_with_real_packages() {
         return;
     };
     let world = World::new().conf("sandbox = false\nmax-jobs = 2").env("NIX_BUILD_SHELL", "bash");
-    let nixpkgs = Path::new(env!("CARGO_MANIFEST_DIR")).join("nixpkgs-2014");
-    let set = PACKAGES
-        .replace("@NIXPKGS@", nixpkgs.to_str().unwrap())
-        .replace("@SOURCES@", sources.to_str().unwrap());
+    let tools = match std::env::var("FIRN_TEST_NIXPKGS") {
+        Ok(nixpkgs) => NATIVE.replace("@NIXPKGS@", &nixpkgs),
+        Err(_) => OWN.to_owned(),
+    };
+    let set = PACKAGES.replace("@TOOLS@", &tools).replace("@SOURCES@", sources.to_str().unwrap());
     let set = world.write("packages.nix", &set);
     let link = world.path("home/.nix-profile");
     let mut user = Session::start(&world);
