@@ -28,6 +28,9 @@ pub enum ProfileError {
     /// The command line is wrong.
     #[error("{0}")]
     Usage(String),
+    /// A profile's manifest that cannot be read.
+    #[error("profile manifest \"{place}\"{what}")]
+    BadManifest { place: String, what: String },
     #[error("the manifest of the user environment cannot hold {0}")]
     Manifest(String),
 }

@@ -72,16 +72,15 @@ pub struct Manifest(pub BTreeMap<String, Package>);
 impl Manifest {
     /// Reads the text of a manifest of version 1, 2 or 3. `place` names it in errors.
     pub fn parse(text: &[u8], place: &str, dir: &StoreDir) -> ProfileResult<Self> {
-        let bad = |what: String| ProfileError::Usage(format!("profile manifest \"{place}\": {what}"));
+        let error = |what: String| ProfileError::BadManifest { place: place.to_owned(), what };
+        let bad = |what: String| error(format!(": {what}"));
         let all: Value = serde_json::from_slice(text).map_err(|e| bad(e.to_string()))?;
         let version = all["version"].as_u64().unwrap_or(0);
         let (url, original_url) = match version {
             1 => ("uri", "originalUri"),
             2 | 3 => ("url", "originalUrl"),
             _ => {
-                return Err(ProfileError::Usage(format!(
-                    "profile manifest \"{place}\" has unsupported version {version}"
-                )));
+                return Err(error(format!(" has unsupported version {version}")));
             }
         };
         let mut manifest = Self::default();
