@@ -135,13 +135,12 @@ impl Grammar {
     }
 
     fn with<T>(&mut self, name: &str, kind: Type, run: impl FnOnce(&mut Self) -> T) -> T {
+        let outside = self.scope.clone();
         // What it hides is not of its type any more.
-        let hidden: Vec<_> = self.scope.iter().filter(|(known, _)| known == name).cloned().collect();
         self.scope.retain(|(known, _)| known != name);
         self.scope.push((name.to_owned(), kind));
         let result = run(self);
-        self.scope.pop();
-        self.scope.extend(hidden);
+        self.scope = outside;
         result
     }
 
