@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use crate::repl::{Done, Failure, HELP, Line, Lines, Machine, Tools};
+use crate::repl::{Done, Failure, HELP, Line, Lines, Machine, Tools, whole_text};
 use firn_eval::{
     Attrs, DebugAction, DebugFrame, DebugShell, DebugStop, EvalResult, Place, Pos, Sym, Value, Vm,
     code_excerpt, render_error,
@@ -197,25 +197,11 @@ impl<'v> Session<'_, 'v> {
             true => Input::Editor(Lines::new(Rc::clone(self.machine), history)?),
             false => Input::Plain,
         };
-        let mut input = String::new();
         loop {
-            match lines.next(!input.is_empty())? {
-                Line::End => {
-                    print("\n");
-                    return Ok(DebugAction::Quit);
-                }
-                Line::Cancelled => {
-                    input.clear();
-                    continue;
-                }
-                Line::Text(line) => input.push_str(&line),
-            }
-            let text = input.trim().to_owned();
-            if self.goes_on(&text) {
-                input.push('\n');
-                continue;
-            }
-            input.clear();
+            let Some(text) = whole_text(|more| lines.next(more), |text| self.goes_on(text))? else {
+                print("\n");
+                return Ok(DebugAction::Quit);
+            };
             match self.line(&text) {
                 Ok(Some(action)) => return Ok(action),
                 Ok(None) => {}

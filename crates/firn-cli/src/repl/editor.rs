@@ -23,6 +23,30 @@ pub enum Line {
     End,
 }
 
+/// What is typed until it is whole, without the blanks around it; nothing at the end. `next` reads a line, and is told
+/// whether it continues another one; `goes_on` says whether a text is the beginning of something longer.
+pub fn whole_text(
+    mut next: impl FnMut(bool) -> CliResult<Line>,
+    goes_on: impl Fn(&str) -> bool,
+) -> CliResult<Option<String>> {
+    let mut input = String::new();
+    loop {
+        match next(!input.is_empty())? {
+            Line::End => return Ok(None),
+            Line::Cancelled => {
+                input.clear();
+                continue;
+            }
+            Line::Text(line) => input.push_str(&line),
+        }
+        let text = input.trim();
+        if !goes_on(text) {
+            return Ok(Some(text.to_owned()));
+        }
+        input.push('\n');
+    }
+}
+
 /// A source of lines.
 pub enum Lines<C: Completer> {
     Terminal { editor: Box<Editor<Assistant<C>, rustyline::history::FileHistory>>, history: Option<PathBuf> },

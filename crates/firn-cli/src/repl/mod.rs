@@ -8,7 +8,7 @@ mod highlight;
 mod session;
 mod tools;
 
-pub use editor::{Line, Lines};
+pub use editor::{Line, Lines, whole_text};
 pub use help::HELP;
 pub use session::{Done, Failure, Repl};
 pub use tools::{Machine, Tools};

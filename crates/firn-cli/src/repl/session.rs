@@ -1,6 +1,6 @@
 //! What a session knows, and how a line is dealt with.
 
-use super::editor::{Line, Lines};
+use super::editor::{Lines, whole_text};
 use super::tools::{Machine, Tools};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
@@ -142,30 +142,19 @@ impl<'a> Repl<'a> {
         interrupt_on_signals(self.context)?;
         let history = self.context.settings.dirs.data_home.as_ref().map(|dir| dir.join("repl-history"));
         let mut lines = Lines::new(Rc::clone(&self.machine), history)?;
-        let mut input = String::new();
         loop {
-            // Not after the line was read: Ctrl-C may have come since.
-            firn_eval::interrupt(false);
-            self.context.logger.pause();
-            let line = lines.next(!input.is_empty());
-            self.context.logger.resume();
-            match line? {
-                Line::End => {
-                    self.print("\n")?;
-                    return Ok(());
-                }
-                Line::Cancelled => {
-                    input.clear();
-                    continue;
-                }
-                Line::Text(line) => input.push_str(&line),
-            }
-            let text = input.trim().to_owned();
-            if self.goes_on(&text) {
-                input.push('\n');
-                continue;
-            }
-            input.clear();
+            let next = |more: bool| {
+                // Not after the line was read: Ctrl-C may have come since.
+                firn_eval::interrupt(false);
+                self.context.logger.pause();
+                let line = lines.next(more);
+                self.context.logger.resume();
+                line
+            };
+            let Some(text) = whole_text(next, |text| self.goes_on(text))? else {
+                self.print("\n")?;
+                return Ok(());
+            };
             match self.line(&text) {
                 Ok(Next::Quit) => return Ok(()),
                 Ok(Next::Again) => {}
