@@ -6,6 +6,7 @@
 //! that is reachable from there; it does not look at the program's other memory. Values therefore live on the
 //! stack, in other values and in `ValueVec`, and never in a `Vec` or a map of their own.
 
+mod huge;
 mod mark;
 mod space;
 mod world;

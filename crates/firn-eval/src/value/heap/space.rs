@@ -1,5 +1,6 @@
 //! Address space, blocks, and what is known of each block.
 
+use super::huge::{self, HUGE_BYTES, HugePages};
 use super::{Class, SIZES};
 use parking_lot::Mutex;
 use std::ptr::NonNull;
@@ -12,7 +13,11 @@ const PAGE_BYTES: usize = 4 << 10;
 /// The smallest object has two words.
 const MARK_WORDS: usize = BLOCK_BYTES / 16 / 64;
 /// What the reserved space is aligned to.
-const ALIGNMENT: usize = 2 << 20;
+const ALIGNMENT: usize = HUGE_BYTES;
+/// By how much the part of it that is in use grows at least.
+const STEP_BLOCKS: usize = HUGE_BYTES / BLOCK_BYTES;
+const FOR_SMALL: usize = 0;
+const FOR_LARGE: usize = 1;
 
 /// What a block is used for.
 pub(super) const FREE: u8 = 0;
@@ -43,12 +48,21 @@ pub(super) struct Region {
 
 static REGION: OnceLock<Region> = OnceLock::new();
 
-/// Blocks that are in use or were.
+/// Blocks that are in use, were, or will be next.
 pub(super) static USED: AtomicUsize = AtomicUsize::new(0);
+
+/// Blocks that nobody has used: the next one, and the end.
+struct Fresh {
+    next: usize,
+    end: usize,
+}
 
 struct Space {
     /// Runs of free blocks below [`USED`]: first block and length.
     runs: Vec<(u32, u32)>,
+    /// For small objects and for large ones.
+    fresh: [Fresh; 2],
+    huge: HugePages,
     /// Blocks of each kind with free objects, found by the last collection.
     partial: Vec<Vec<u32>>,
     /// Bytes taken since the last collection.
@@ -58,8 +72,15 @@ struct Space {
     collections: u32,
 }
 
-static SPACE: Mutex<Space> =
-    Mutex::new(Space { runs: Vec::new(), partial: Vec::new(), taken: 0, live: 0, collections: 0 });
+static SPACE: Mutex<Space> = Mutex::new(Space {
+    runs: Vec::new(),
+    fresh: [const { Fresh { next: 0, end: 0 } }; 2],
+    huge: HugePages::new(),
+    partial: Vec::new(),
+    taken: 0,
+    live: 0,
+    collections: 0,
+});
 
 /// What the heap holds.
 pub struct Usage {
@@ -131,7 +152,7 @@ pub(super) fn take_block(kind: usize) -> Taken {
     loop {
         let mut space = SPACE.lock();
         let Some(index) = space.partial.get_mut(kind).and_then(Vec::pop) else {
-            let index = take_blocks(&mut space, 1, BLOCK_BYTES);
+            let index = take_blocks(&mut space, FOR_SMALL, 1, BLOCK_BYTES);
             drop(space);
             let block = region.block(index);
             block.kind.store(kind as u8, Ordering::Relaxed);
@@ -177,7 +198,7 @@ pub(super) fn take_large(class: Class, words: usize) -> NonNull<u64> {
     let region = region();
     let count = (words * 8).div_ceil(BLOCK_BYTES);
     let pages = (words * 8).div_ceil(PAGE_BYTES);
-    let first = take_blocks(&mut SPACE.lock(), count, pages * PAGE_BYTES);
+    let first = take_blocks(&mut SPACE.lock(), FOR_LARGE, count, pages * PAGE_BYTES);
     for i in 1..count {
         let rest = region.block(first + i);
         rest.span.store(i as u32, Ordering::Relaxed);
@@ -195,7 +216,7 @@ pub(super) fn take_large(class: Class, words: usize) -> NonNull<u64> {
 }
 
 /// Index of the first of `count` blocks that nobody uses.
-fn take_blocks(space: &mut Space, count: usize, bytes: usize) -> usize {
+fn take_blocks(space: &mut Space, purpose: usize, count: usize, bytes: usize) -> usize {
     space.taken += bytes;
     if let Some(place) = space.runs.iter().rposition(|(_, len)| *len as usize >= count) {
         let (first, len) = &mut space.runs[place];
@@ -206,13 +227,34 @@ fn take_blocks(space: &mut Space, count: usize, bytes: usize) -> usize {
         }
         return index;
     }
+    if space.fresh[purpose].end - space.fresh[purpose].next < count {
+        grow(space, purpose, count);
+    }
+    let fresh = &mut space.fresh[purpose];
+    fresh.next += count;
+    fresh.next - count
+}
+
+/// Takes address space for so many blocks.
+fn grow(space: &mut Space, purpose: usize, count: usize) {
     let region = region();
     let first = USED.load(Ordering::Relaxed);
-    if (first + count) * BLOCK_BYTES > region.bytes {
+    let more = count.next_multiple_of(STEP_BLOCKS);
+    if (first + more) * BLOCK_BYTES > region.bytes {
         out_of_memory(count * BLOCK_BYTES);
     }
-    USED.store(first + count, Ordering::Release);
-    first
+    USED.store(first + more, Ordering::Release);
+    let fresh = &mut space.fresh[purpose];
+    if fresh.end == first {
+        fresh.end += more;
+    } else {
+        // What is left of the last step waits for the next collection.
+        *fresh = Fresh { next: first, end: first + more };
+    }
+    // The last pages of large objects are not touched.
+    if purpose == FOR_SMALL && first >= huge::FROM_BLOCK {
+        space.huge.prepare(region.address(first));
+    }
 }
 
 /// Whether so much has been taken that collecting is worth its time.
@@ -285,6 +327,7 @@ pub(super) fn free_unmarked() {
     runs.reverse();
     partial.iter_mut().for_each(|list: &mut Vec<u32>| list.reverse());
     space.runs = runs;
+    space.fresh = [const { Fresh { next: 0, end: 0 } }; 2];
     space.partial = partial;
     space.live = live;
     space.taken = 0;
