@@ -48,6 +48,11 @@ pub(super) fn each_word(mut f: impl FnMut(u64)) {
     QUEUE.lock().tasks.iter().for_each(|task| f(task.value.word()));
 }
 
+/// How many threads may run.
+pub(super) fn cores() -> usize {
+    QUEUE.lock().cores
+}
+
 /// Sets how many threads may run, and lets them take tasks.
 pub fn open(cores: usize) {
     let mut queue = QUEUE.lock();

@@ -56,11 +56,7 @@ impl HugePages {
 fn advise(address: usize) -> bool {
     // SAFETY: the range is the heap's own, and the advice changes nothing that it holds.
     unsafe {
-        rustix::mm::madvise(
-            address as *mut std::ffi::c_void,
-            HUGE_BYTES,
-            rustix::mm::Advice::LinuxHugepage,
-        )
+        rustix::mm::madvise(address as *mut std::ffi::c_void, HUGE_BYTES, rustix::mm::Advice::LinuxHugepage)
     }
     .is_ok()
 }

@@ -1,8 +1,9 @@
 //! Finding what is reachable.
 
 use super::space::{self, BLOCK_BYTES, LARGE, REST, Region, SMALL};
+use super::team::Team;
 use super::{Class, SIZES};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Addresses are in the lower 48 bits of a word; tags and counts in the others.
 const ADDRESS: u64 = (1 << 48) - 8;
@@ -19,23 +20,29 @@ static BY_KIND: [(u32, u32); SIZES.len()] = {
     table
 };
 
-/// Objects that were reached and have not been looked into.
-pub(super) struct Marker {
+/// An object that was reached and has not been looked into: address and bytes.
+pub(super) type Pending = (usize, usize);
+
+/// One of the threads that mark, perhaps the only one.
+pub(super) struct Marker<'t> {
     region: &'static Region,
     used: usize,
-    pending: Vec<(usize, usize)>,
+    pending: Vec<Pending>,
+    /// The others, where there are any.
+    team: Option<&'t Team>,
 }
 
-impl Marker {
-    pub(super) fn new() -> Marker {
+impl<'t> Marker<'t> {
+    pub(super) fn new(team: Option<&'t Team>) -> Marker<'t> {
         Marker {
             region: space::region(),
             used: space::USED.load(Ordering::Acquire) * BLOCK_BYTES,
             pending: Vec::with_capacity(4096),
+            team,
         }
     }
 
-    /// Looks at the words from `start` up to `end`, and at all that is reachable from them.
+    /// Looks at the words from `start` up to `end`.
     ///
     /// # Safety
     /// The range must be readable, and nobody may be writing to it or to the heap.
@@ -46,7 +53,6 @@ impl Marker {
             self.word(unsafe { (at as *const u64).read() });
             at += 8;
         }
-        self.drain();
     }
 
     /// Marks the object that a word may refer to.
@@ -71,15 +77,26 @@ impl Marker {
         let slot = (((offset % BLOCK_BYTES) as u64 * u64::from(reciprocal)) >> 32) as usize;
         let start = slot * bytes as usize;
         let mark = &block.marks[slot / 64 % block.marks.len()];
-        let bits = mark.load(Ordering::Relaxed);
-        let bit = 1 << (slot % 64);
-        if bits & bit != 0 || start + bytes as usize > BLOCK_BYTES {
+        if start + bytes as usize > BLOCK_BYTES || !self.is_first(mark, 1 << (slot % 64)) {
             return;
         }
-        mark.store(bits | bit, Ordering::Relaxed);
         if kind % 2 == Class::Traced as usize {
             self.pending.push((self.region.base + index * BLOCK_BYTES + start, bytes as usize));
         }
+    }
+
+    /// Sets a bit; whether it was not set before.
+    #[inline(always)]
+    fn is_first(&self, mark: &AtomicU64, bit: u64) -> bool {
+        let bits = mark.load(Ordering::Relaxed);
+        if bits & bit != 0 {
+            return false;
+        }
+        if self.team.is_some() {
+            return mark.fetch_or(bit, Ordering::Relaxed) & bit == 0;
+        }
+        mark.store(bits | bit, Ordering::Relaxed);
+        true
     }
 
     #[cold]
@@ -90,17 +107,26 @@ impl Marker {
             index -= block.span.load(Ordering::Relaxed) as usize;
             block = self.region.block(index);
         }
-        if block.state.load(Ordering::Relaxed) != LARGE || block.marks[0].load(Ordering::Relaxed) != 0 {
+        if block.state.load(Ordering::Relaxed) != LARGE || !self.is_first(&block.marks[0], 1) {
             return;
         }
-        block.marks[0].store(1, Ordering::Relaxed);
         if block.kind.load(Ordering::Relaxed) as usize == Class::Traced as usize {
             let bytes = block.span.load(Ordering::Relaxed) as usize * BLOCK_BYTES;
             self.pending.push((self.region.base + index * BLOCK_BYTES, bytes));
         }
     }
 
+    /// Marks all that is reachable from what was reached; with a team, until all of it are done.
     pub(super) fn drain(&mut self) {
+        self.drain_own();
+        if let Some(team) = self.team {
+            while team.wait_for_work(&mut self.pending) {
+                self.drain_own();
+            }
+        }
+    }
+
+    fn drain_own(&mut self) {
         // Objects wait here while the processor fetches them: most are in no cache.
         let mut fetched = [(0, 0); FETCH_AHEAD];
         let (mut first, mut count) = (0, 0);
@@ -120,6 +146,9 @@ impl Marker {
             for at in (start..start + bytes).step_by(8) {
                 // SAFETY: the object lies in a block in use, and the threads that could write to it are stopped.
                 self.word(unsafe { (at as *const u64).read() });
+            }
+            if let Some(team) = self.team {
+                team.share(&mut self.pending);
             }
         }
     }

@@ -9,6 +9,7 @@
 mod huge;
 mod mark;
 mod space;
+mod team;
 mod world;
 
 use space::BLOCK_BYTES;

@@ -1,8 +1,8 @@
 //! The evaluating threads: stopping them, finding their stacks, and collecting.
 
-use super::mark::Marker;
+use super::team::Team;
 use super::{LOCAL, Local, space};
-use crate::value::Value;
+use crate::value::{Value, queue};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -165,20 +165,22 @@ fn collect(stack: usize) {
         CHANGED.wait(&mut world);
     }
     space::clear_marks();
-    let mut marker = Marker::new();
-    for word in &world.kept {
-        marker.word(*word);
-    }
-    super::super::queue::each_word(|word| marker.word(word));
-    marker.drain();
-    for thread in &world.threads {
-        let from = if Arc::as_ptr(thread) == own { stack } else { thread.stopped.load(Ordering::Acquire) };
-        // SAFETY: from a stopped thread's stack pointer to where its stack begins is readable, and all threads
-        // that evaluate are stopped or in this function.
-        unsafe { marker.range(from, thread.base) };
-        // SAFETY: a registered thread's free lists live until it leaves, for which it needs the lock held here.
-        unsafe { (&*(thread.local as *const Local)).forget() };
-    }
+    let threads = world.threads.len().min(queue::cores());
+    Team::mark(threads, |marker| {
+        for word in &world.kept {
+            marker.word(*word);
+        }
+        queue::each_word(|word| marker.word(word));
+        for thread in &world.threads {
+            let from =
+                if Arc::as_ptr(thread) == own { stack } else { thread.stopped.load(Ordering::Acquire) };
+            // SAFETY: from a stopped thread's stack pointer to where its stack begins is readable, and all threads
+            // that evaluate are stopped or in this function.
+            unsafe { marker.range(from, thread.base) };
+            // SAFETY: a registered thread's free lists live until it leaves, for which it needs the lock held here.
+            unsafe { (&*(thread.local as *const Local)).forget() };
+        }
+    });
     space::free_unmarked();
     STOP.store(false, Ordering::Release);
     CHANGED.notify_all();
