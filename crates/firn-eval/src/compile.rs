@@ -4,6 +4,7 @@
 //! `let` and `with` in the body of a function live in the function's own frame: code of a frame runs at most once
 //! for each of its activations, so their slots are never bound twice.
 
+mod needs;
 mod watch;
 
 use crate::debug::ScopeName;
@@ -560,6 +561,7 @@ impl Compiler<'_> {
         let frame_size = self.close_frame();
         let body = result?;
         let arg = if lambda.formals.is_none() { lambda.arg } else { None };
+        let needs = if formals.is_none() { needs::first_needed(&body, params.len() + 1) } else { NO_SLOT };
         let params = self.slice(params);
         Ok(Expr::Lambda(self.alloc(Lambda {
             name: lambda.name,
@@ -568,6 +570,7 @@ impl Compiler<'_> {
             arg,
             formals,
             frame_size,
+            needs,
             body,
         })))
     }

@@ -231,8 +231,13 @@ pub struct Lambda {
     /// The last argument, if it is a pattern.
     pub formals: Option<FormalArgs>,
     pub frame_size: u32,
+    /// Slot of the plain argument that the body evaluates before anything else, or [`NO_SLOT`].
+    pub needs: u32,
     pub body: Expr,
 }
+
+/// None of the slots.
+pub const NO_SLOT: u32 = u32::MAX;
 
 impl Lambda {
     /// How many arguments there are.

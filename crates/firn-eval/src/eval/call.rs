@@ -60,25 +60,54 @@ impl Vm {
         let owned = self.open_call(closure, call.pos)?;
         let frame = owned.env();
         let Some((last, first)) = call.args.split_last() else { return Ok(Next::Body(&lambda.body, owned)) };
-        let mut slot = closure.args.len() as u32;
+        let given = closure.args.len() as u32;
+        let mut slot = given;
         for arg in first {
-            let value = self.delay_argument(arg, env);
-            frame.set(slot, value);
+            if slot != lambda.needs {
+                let value = self.delay_argument(arg, env);
+                frame.set(slot, value);
+            }
             slot += 1;
         }
         match &lambda.formals {
             None => {
-                let value = self.delay_argument(last, env);
-                frame.set(slot, value);
+                if slot != lambda.needs {
+                    let value = self.delay_argument(last, env);
+                    frame.set(slot, value);
+                }
+                self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
+                if let Some(arg) = lambda.needs.checked_sub(given).and_then(|n| call.args.get(n as usize)) {
+                    let value = self.needed_argument(arg, env)?;
+                    frame.set(lambda.needs, value);
+                }
             }
             Some(formals) => {
                 // It is needed at once.
                 let value = self.eval(last, env).map_err(|e| call_site(e, call.pos))?;
                 self.bind_formals(lambda, formals, value, frame, call.pos)?;
+                self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
             }
         }
-        self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
         Ok(Next::Body(&lambda.body, owned))
+    }
+
+    /// The argument that the function whose call was recorded last looks at first.
+    #[inline]
+    fn needed_argument(&mut self, arg: &'static Expr, env: Env) -> EvalResult<Value> {
+        if matches!(arg, Expr::Const(_) | Expr::Local { .. } | Expr::Outer { .. } | Expr::Lambda(_)) {
+            return Ok(self.delay(arg, env));
+        }
+        match self.eval(arg, env) {
+            Ok(value) if !value.is_fun() => Ok(value),
+            Ok(function) => Ok(Thunk::finished(function).value()),
+            // It says nothing of the value, which is suspended again further out.
+            Err(error) if self.ahead || error.kind() == ErrorKind::Interrupted => {
+                self.calls.pop();
+                Err(error)
+            }
+            // The function finds it where it looks.
+            Err(error) => Ok(Thunk::failed(error).value()),
+        }
     }
 
     /// Calls a function to the end.

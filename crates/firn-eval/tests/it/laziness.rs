@@ -51,3 +51,36 @@ fn scoped_imports_see_their_scope() {
     let text = "builtins.scopedImport { x = 1; map = y: y + 1; } /a.nix";
     assert_eq!(evaluate(Arc::new(host), text), "3");
 }
+
+#[test]
+fn arguments_that_are_looked_at_first() {
+    let trace = "(builtins.trace \"argument\" ";
+    // It is computed once, after the function and before anything that the function does.
+    check_traces(
+        &format!("let f = x: if x == 1 then builtins.trace \"body\" (x + x) else 0; in f {trace} 1)"),
+        "2",
+        &["trace: argument", "trace: body"],
+    );
+    check_traces(
+        "let f = a: b: if b == 1 then a else 0; in f (builtins.trace \"a\" 3) (builtins.trace \"b\" 1)",
+        "3",
+        &["trace: b", "trace: a"],
+    );
+    // What fails is what the function looks at first, whether or not it looks at the rest.
+    check_traces("(a: b: if b then a else 1) (throw \"a\") (throw \"b\")", "error: b", &[]);
+    check_traces("(a: b: if a then b else 1) (throw \"a\") (throw \"b\")", "error: a", &[]);
+    check_traces("(builtins.tryEval ((x: x.a or 1) (throw \"a\"))).success", "false", &[]);
+    check_traces("let f = x: x.a; y = f { a = y; }; in y", "error: infinite recursion encountered", &[]);
+    // Functions are the same where one variable stands for both, and nowhere else.
+    let same = "let f = x: if x == null then 0 else [ ([ x ] == [ x ]) (x == x) ]; in";
+    check_traces(&format!("{same} f (builtins.head [ (y: y) ])"), "[ true false ]", &[]);
+    check_traces("(x: if x == null then 0 else [ x ] == [ (y: y) ]) (y: y)", "false", &[]);
+}
+
+#[test]
+fn arguments_that_are_looked_at_first_are_as_deep_as_others() {
+    // Each step is two calls, one of them inside of the other's argument.
+    let text = |n| format!("let id = x: x; go = n: if n == 0 then 0 else id (go (n - 1)); in go {n}");
+    check_traces(&text(4900), "0", &[]);
+    check_traces(&text(5100), "error: stack overflow; max-call-depth exceeded", &[]);
+}

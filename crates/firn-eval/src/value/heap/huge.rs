@@ -1,12 +1,11 @@
 //! Huge pages for small objects: one fault of the kernel for 2 MiB instead of 512, which is an eighth of the time of
 //! evaluating a system. They are only worth it where they are at hand. Where the kernel must first move other memory
 //! about, or a virtual machine must get it back from its host, a fault takes milliseconds, more than all that it saves;
-//! so each one is timed, and after a slow one the heap does without for a while.
+//! so each one is timed, and after two slow ones the heap does without for a while.
 
 use super::space::BLOCK_BYTES;
-use rustix::time::{ClockId, Timespec, clock_gettime};
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The usual size of huge pages. Elsewhere the advice does less, or nothing.
 pub(super) const HUGE_BYTES: usize = 2 << 20;
@@ -18,6 +17,9 @@ const SLOW: Duration = Duration::from_millis(1);
 const PAUSE: u32 = 32;
 
 pub(super) struct HugePages {
+    /// The last one was slow, and still is suspected after a pause. A single slow one says little: the thread may
+    /// have had to wait for others.
+    suspected: bool,
     pause: u32,
     /// Steps that do without.
     skip: u32,
@@ -25,7 +27,7 @@ pub(super) struct HugePages {
 
 impl HugePages {
     pub(super) const fn new() -> HugePages {
-        HugePages { pause: PAUSE, skip: 0 }
+        HugePages { suspected: false, pause: PAUSE, skip: 0 }
     }
 
     /// Asks for a huge page at an address of the heap that nobody has used.
@@ -38,17 +40,19 @@ impl HugePages {
             self.skip = u32::MAX;
             return;
         }
-        let before = processor_time();
+        let before = Instant::now();
         // SAFETY: the address is the start of so many fresh bytes of the heap.
         unsafe { AtomicU8::from_ptr(address as *mut u8).store(0, Ordering::Relaxed) }
-        self.took(processor_time().saturating_sub(before));
+        self.took(before.elapsed());
     }
 
     fn took(&mut self, time: Duration) {
-        if time > SLOW {
+        let slow = time > SLOW;
+        if slow && self.suspected {
             self.skip = self.pause;
             self.pause = self.pause.saturating_mul(4);
         }
+        self.suspected = slow;
     }
 }
 
@@ -66,12 +70,6 @@ fn advise(_: usize) -> bool {
     false
 }
 
-/// Of this thread: time in which others run does not count.
-fn processor_time() -> Duration {
-    let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,11 +77,14 @@ mod tests {
     #[test]
     fn slow_pages_are_not_asked_for_again_at_once() {
         let mut pages = HugePages::new();
-        pages.took(Duration::from_micros(200));
-        assert_eq!(pages.skip, 0);
-        pages.took(Duration::from_millis(3));
+        let (fast, slow) = (Duration::from_micros(200), Duration::from_millis(3));
+        for time in [fast, slow, fast, slow] {
+            pages.took(time);
+            assert_eq!(pages.skip, 0);
+        }
+        pages.took(slow);
         assert_eq!(pages.skip, PAUSE);
-        pages.took(Duration::from_millis(3));
+        pages.took(slow);
         assert_eq!(pages.skip, 4 * PAUSE);
     }
 }
