@@ -1,7 +1,7 @@
 //! Values that are to be had at once, so that nothing has to be suspended for them. Only what cannot fail, costs
 //! next to nothing and shows nothing of being early.
 
-use crate::eval::small_arithmetic;
+use super::operators::small_arithmetic;
 use crate::expr::*;
 use crate::value::{Env, Value};
 

@@ -34,7 +34,7 @@ static FORBIDDEN: AtomicBool =
 /// Bytes before the first collection.
 static FIRST: AtomicUsize = AtomicUsize::new(288 << 20);
 /// How much may be taken until the next one, in hundredths of what was left by the last.
-static GROWTH: AtomicUsize = AtomicUsize::new(75);
+static GROWTH: AtomicUsize = AtomicUsize::new(90);
 
 thread_local! {
     static THREAD: Cell<*const Thread> = const { Cell::new(std::ptr::null()) };

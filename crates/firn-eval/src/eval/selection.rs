@@ -1,0 +1,167 @@
+//! Attributes: selecting them, and asking whether they are there.
+
+use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
+use crate::expr::*;
+use crate::source::Pos;
+use crate::value::{Attrs, Env, ThunkState, Value};
+use crate::vm::Vm;
+use firn_syntax::Sym;
+
+impl Vm {
+    fn step_name(&mut self, (expr, pos): &'static (Expr, Pos), env: Env) -> EvalResult<Sym> {
+        let pos = *pos;
+        let value = self.eval(expr, env)?;
+        let name = self.string_no_context(value, pos, "while evaluating an attribute name")?;
+        Ok(name.sym())
+    }
+
+    /// The selected value, forced; `None` when the default has to be taken.
+    #[inline(never)]
+    pub(super) fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
+        let base = self.eval_inline(&select.base, env)?;
+        // Nearly always it is one name of a set, which is there and evaluated.
+        if let ([Step::Static { name, cache }], Some(attrs)) = (select.path, base.as_attrs()) {
+            if let Some(found) = attrs.find_cached(*name, cache) {
+                let value = match found.as_thunk() {
+                    None => Some(found),
+                    Some(thunk) => thunk.result(),
+                };
+                if value.is_some() {
+                    return Ok(value);
+                }
+            }
+        }
+        self.select_in(base, select, env)
+    }
+
+    /// [`Vm::select`] where what is selected from is known.
+    #[inline(always)]
+    pub(crate) fn select_in(
+        &mut self,
+        base: Value,
+        select: &'static Select,
+        env: Env,
+    ) -> EvalResult<Option<Value>> {
+        let mut value = base;
+        // Where the last step was found; only errors ask where that is.
+        let mut last: Option<(Attrs, Sym)> = None;
+        for step in select.path {
+            let name = match step {
+                Step::Static { name, .. } => *name,
+                Step::Dynamic(name) => match self.step_name(name, env) {
+                    Ok(name) => name,
+                    Err(error) => return Err(self.select_trace(error, select, last, env)),
+                },
+            };
+            value = match self.force_at(value, select.pos) {
+                Ok(value) => value,
+                Err(error) => return Err(self.select_trace(error, select, last, env)),
+            };
+            let Some(attrs) = value.as_attrs() else {
+                if select.default.is_some() {
+                    return Ok(None);
+                }
+                let error = self
+                    .type_error(value, "a set", Pos::NONE)
+                    .context(select.pos, "while selecting an attribute");
+                return Err(self.select_trace(error, select, last, env));
+            };
+            let found = match step {
+                Step::Static { cache, .. } => attrs.find_cached(name, cache),
+                Step::Dynamic(_) => attrs.find(name),
+            };
+            match found {
+                Some(found) => {
+                    value = found;
+                    last = Some((attrs, name));
+                }
+                None if select.default.is_some() => return Ok(None),
+                None => {
+                    let error = missing_attribute(attrs, name, select.pos);
+                    return Err(self.select_trace(error, select, last, env));
+                }
+            }
+        }
+        if !value.is_thunk() {
+            return Ok(Some(value));
+        }
+        let claimed = value.as_thunk().is_some_and(|t| matches!(t.state(), ThunkState::Claimed(_)));
+        let pos = if claimed { select_place(select, last) } else { Pos::NONE };
+        match self.force_at(value, pos) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(self.select_trace(error, select, last, env)),
+        }
+    }
+
+    #[cold]
+    fn select_trace(
+        &mut self,
+        error: EvalError,
+        select: &'static Select,
+        last: Option<(Attrs, Sym)>,
+        env: Env,
+    ) -> EvalError {
+        let pos = last.map_or(Pos::NONE, |(attrs, name)| attrs.position_of(name));
+        if pos.is_none()
+            || pos.origin() == Some(crate::source::Origin::Internal(crate::builtins::DERIVATION_NAME))
+        {
+            return error;
+        }
+        let text = format!("while evaluating the attribute '{}'", self.select_text(select, env));
+        error.trace(pos, TraceKind::Text(text.into()))
+    }
+
+    /// The path of a selection as messages show it.
+    #[cold]
+    pub(crate) fn select_text(&mut self, select: &'static Select, env: Env) -> String {
+        let mut path = Vec::new();
+        for (i, step) in select.path.iter().enumerate() {
+            if i > 0 {
+                path.push(b'.');
+            }
+            match step {
+                Step::Static { name, .. } => firn_syntax::show::write_name(&mut path, name.as_bytes()),
+                Step::Dynamic(name) => match self.step_name(name, env) {
+                    Ok(name) => firn_syntax::show::write_name(&mut path, name.as_bytes()),
+                    Err(_) => path.extend_from_slice(&self.dynamic_step_text(select.pos, i)),
+                },
+            }
+        }
+        String::from_utf8_lossy(&path).into_owned()
+    }
+
+    #[inline(never)]
+    pub(super) fn has_attr(&mut self, has: &'static HasAttr, env: Env) -> EvalResult<Value> {
+        let mut value = self.eval_inline(&has.base, env)?;
+        for step in has.path {
+            value = self.force_at(value, has.pos)?;
+            let name = match step {
+                Step::Static { name, .. } => *name,
+                Step::Dynamic(name) => self.step_name(name, env)?,
+            };
+            let found = value.as_attrs().and_then(|attrs| match step {
+                Step::Static { cache, .. } => attrs.find_cached(name, cache),
+                Step::Dynamic(_) => attrs.find(name),
+            });
+            match found {
+                Some(found) => value = found,
+                None => return Ok(Value::FALSE),
+            }
+        }
+        Ok(Value::TRUE)
+    }
+}
+
+/// Where a selection that needs itself is reported.
+#[cold]
+fn select_place(select: &Select, last: Option<(Attrs, Sym)>) -> Pos {
+    let pos = last.map_or(Pos::NONE, |(attrs, name)| attrs.position_of(name));
+    if pos.is_none() { select.pos } else { pos }
+}
+
+#[cold]
+fn missing_attribute(attrs: Attrs, name: Sym, pos: Pos) -> EvalError {
+    let names = attrs.shape().syms().iter().map(|s| s.as_bytes());
+    EvalError::at(ErrorKind::MissingAttribute, pos, format!("attribute '{}' missing", name.shown()))
+        .with_suggestions(crate::fmt::suggest::best_matches(names, name.as_bytes()))
+}
