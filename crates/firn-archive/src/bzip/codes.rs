@@ -6,21 +6,30 @@ use std::collections::BinaryHeap;
 
 /// How many symbols choose a table together.
 const GROUP: usize = 50;
-/// The longest code; decoders take up to 20. Two of them are put at once.
-const LONGEST: u8 = 16;
+/// The longest code; decoders take up to 20. Four of them are put at once.
+const LONGEST: u8 = 14;
 /// The most tables.
 const TABLES: usize = 6;
-/// So many groups are enough to fit tables to, before that is done with all of them; more gains less than a hundredth.
+/// So many groups are enough to fit tables to.
 const SAMPLE: usize = 1000;
+/// How often tables are fitted to the groups that chose them.
+const ROUNDS: usize = 3;
 
 /// The lengths of all codes of a table.
 type Lengths = Vec<u8>;
 
-/// Writes tables, which groups use which, and the symbols themselves.
-pub(super) fn put_symbols(symbols: &[u16], frequencies: &[u32], bits: &mut Bits) {
-    let (tables, chosen) = fit(symbols, frequencies);
-    bits.put(3, tables.len() as u32);
-    bits.put(15, chosen.len() as u32);
+/// A code, which has that many bits.
+#[derive(Clone, Copy, Default)]
+struct Code {
+    bits: u16,
+    length: u8,
+}
+
+/// Writes tables, which groups use which, and the symbols themselves, of which the last is the largest.
+pub(super) fn put_symbols(symbols: &[u16], bits: &mut Bits) {
+    let (tables, chosen) = fit(symbols);
+    bits.put(3, tables.len() as u64);
+    bits.put(15, chosen.len() as u64);
     let mut order: Vec<u8> = (0..tables.len() as u8).collect();
     for table in &chosen {
         let place = order.iter().position(|other| other == table).unwrap_or_default();
@@ -30,19 +39,26 @@ pub(super) fn put_symbols(symbols: &[u16], frequencies: &[u32], bits: &mut Bits)
     for lengths in &tables {
         put_lengths(lengths, bits);
     }
-    let codes: Vec<Vec<(u32, u32)>> = tables.iter().map(|lengths| codes(lengths)).collect();
+    let codes: Vec<Vec<Code>> = tables.iter().map(|lengths| codes(lengths)).collect();
     for (group, table) in symbols.chunks(GROUP).zip(&chosen) {
-        let codes = &codes[usize::from(*table)];
-        let (pairs, last) = group.as_chunks();
-        for [first, second] in pairs {
-            let ((a, length), (b, more)) = (codes[usize::from(*first)], codes[usize::from(*second)]);
-            bits.put(length + more, a << more | b);
+        let codes = codes[usize::from(*table)].as_slice();
+        let (fours, last) = group.as_chunks::<4>();
+        for four in fours {
+            put_codes(four, codes, bits);
         }
-        for symbol in last {
-            let (code, length) = codes[usize::from(*symbol)];
-            bits.put(length, code);
-        }
+        put_codes(last, codes, bits);
     }
+}
+
+/// Writes four symbols at most.
+fn put_codes(symbols: &[u16], codes: &[Code], bits: &mut Bits) {
+    let (mut all, mut length) = (0, 0);
+    for symbol in symbols {
+        let code = codes[usize::from(*symbol)];
+        all = all << code.length | u64::from(code.bits);
+        length += u32::from(code.length);
+    }
+    bits.put(length, all);
 }
 
 /// Each length as the difference from the one before.
@@ -63,7 +79,7 @@ fn put_lengths(lengths: &[u8], bits: &mut Bits) {
 }
 
 /// Tables for the symbols, and which of them each group uses.
-fn fit(symbols: &[u16], frequencies: &[u32]) -> (Vec<Lengths>, Vec<u8>) {
+fn fit(symbols: &[u16]) -> (Vec<Lengths>, Vec<u8>) {
     let count = match symbols.len() {
         0..200 => 2,
         200..600 => 3,
@@ -71,39 +87,54 @@ fn fit(symbols: &[u16], frequencies: &[u32]) -> (Vec<Lengths>, Vec<u8>) {
         1200..2400 => 5,
         _ => TABLES,
     };
-    let mut tables = first_guess(frequencies, count);
-    let groups = symbols.len().div_ceil(GROUP);
-    let mut chosen = vec![0; groups];
-    // What a symbol costs in each table, side by side.
-    let mut costs = vec![[0_u16; 8]; frequencies.len()];
+    let kinds = symbols.last().map_or(0, |end| usize::from(*end) + 1);
+    let groups = symbols.chunks(GROUP);
     // Some of the groups tell where tables have to go.
-    let some = (groups / SAMPLE).max(1);
-    for step in [some, some, 1] {
-        for (place, costs) in costs.iter_mut().enumerate() {
-            for (cost, table) in costs.iter_mut().zip(&tables) {
-                *cost = table[place].into();
-            }
-        }
-        let mut uses = vec![vec![0_u32; frequencies.len()]; count];
-        for (group, choice) in symbols.chunks(GROUP).zip(&mut chosen).step_by(step) {
-            let mut total = [0_u16; 8];
+    let sample = || groups.clone().step_by((groups.len() / SAMPLE).max(1));
+    let mut frequencies = vec![0; kinds];
+    for symbol in sample().flatten() {
+        frequencies[usize::from(*symbol)] += 1;
+    }
+    let mut tables = first_guess(&frequencies, count);
+    for _ in 0..ROUNDS {
+        let costs = costs(&tables, kinds);
+        let mut uses = vec![vec![0_u32; kinds]; count];
+        for group in sample() {
+            let uses = &mut uses[cheapest(group, &costs, count)];
             for symbol in group {
-                let costs = &costs[usize::from(*symbol)];
-                for table in 0..8 {
-                    total[table] += costs[table];
-                }
-            }
-            let best = (0..count).min_by_key(|table| total[*table]).unwrap_or_default();
-            *choice = best as u8;
-            for symbol in group {
-                uses[best][usize::from(*symbol)] += 1;
+                uses[usize::from(*symbol)] += 1;
             }
         }
         for (table, uses) in tables.iter_mut().zip(&uses) {
             *table = lengths(uses);
         }
     }
+    let costs = costs(&tables, kinds);
+    let chosen = groups.map(|group| cheapest(group, &costs, count) as u8).collect();
     (tables, chosen)
+}
+
+/// What a symbol costs in each table, side by side.
+fn costs(tables: &[Lengths], kinds: usize) -> Vec<[u16; 8]> {
+    let mut costs = vec![[0; 8]; kinds];
+    for (place, costs) in costs.iter_mut().enumerate() {
+        for (cost, table) in costs.iter_mut().zip(tables) {
+            *cost = table[place].into();
+        }
+    }
+    costs
+}
+
+/// The table that a group of symbols costs least in.
+fn cheapest(group: &[u16], costs: &[[u16; 8]], count: usize) -> usize {
+    let mut total = [0_u16; 8];
+    for symbol in group {
+        let costs = &costs[usize::from(*symbol)];
+        for table in 0..8 {
+            total[table] += costs[table];
+        }
+    }
+    (0..count).min_by_key(|table| total[*table]).unwrap_or_default()
 }
 
 /// Each table is good at a range of symbols that makes up its share of all.
@@ -163,13 +194,13 @@ fn huffman(weights: &[u32]) -> Lengths {
     depths
 }
 
-/// The codes of a table, each with its length: numbered by length, then by symbol.
-fn codes(lengths: &[u8]) -> Vec<(u32, u32)> {
-    let mut codes = vec![(0, 0); lengths.len()];
+/// The codes of a table: numbered by length, then by symbol.
+fn codes(lengths: &[u8]) -> Vec<Code> {
+    let mut codes = vec![Code::default(); lengths.len()];
     let mut next = 0;
     for length in 1..=LONGEST {
         for (code, _) in codes.iter_mut().zip(lengths).filter(|(_, other)| **other == length) {
-            *code = (next, length.into());
+            *code = Code { bits: next, length };
             next += 1;
         }
         next <<= 1;

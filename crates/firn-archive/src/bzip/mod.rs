@@ -52,7 +52,7 @@ struct Block {
     data: Vec<u8>,
     crc: u32,
     sorter: Sorter,
-    symbols: Vec<u16>,
+    symbols: symbols::Symbols,
     bits: Bits,
 }
 
@@ -60,13 +60,15 @@ impl Block {
     fn compress(mut self) -> io::Result<Block> {
         let (sorted, origin) = self.sorter.transform(&self.data)?;
         let used = symbols::used(sorted);
-        let frequencies = symbols::move_to_front(sorted, &used, &mut self.symbols);
+        symbols::move_to_front(sorted, &used, &mut self.symbols);
         let bits = &mut self.bits;
-        for (count, value) in [(24, 0x0031_4159), (24, 0x0026_5359), (32, self.crc), (1, 0), (24, origin)] {
+        for (count, value) in
+            [(24, 0x0031_4159), (24, 0x0026_5359), (32, self.crc.into()), (1, 0), (24, origin.into())]
+        {
             bits.put(count, value);
         }
         symbols::put_used(&used, bits);
-        codes::put_symbols(&self.symbols, &frequencies, bits);
+        codes::put_symbols(self.symbols.all(), bits);
         Ok(self)
     }
 }
@@ -100,7 +102,7 @@ impl<W: Write> BzipWriter<W> {
             self.pass_on(last.compress()?)?;
         }
         self.begin();
-        for (count, value) in [(24, 0x0017_7245), (24, 0x0038_5090), (32, self.checksum)] {
+        for (count, value) in [(24, 0x0017_7245), (24, 0x0038_5090), (32, self.checksum.into())] {
             self.bits.put(count, value);
         }
         self.bits.pad();

@@ -1,14 +1,18 @@
 //! The transform of Burrows and Wheeler: what comes before each rotation of a block, in the order of the rotations.
 
-use libsais::SuffixArrayConstruction;
+use libsais::bwt::{AuxIndicesSamplingRate, BwtConstruction};
 use std::io;
+
+/// Of so many places in a row, sorting tells the rank of one.
+const SAMPLING: usize = 8;
 
 /// What sorting works with, kept from block to block.
 #[derive(Default)]
 pub(super) struct Sorter {
     /// The block, from its least rotation on.
     rotated: Vec<u8>,
-    suffixes: Vec<i32>,
+    scratch: Vec<i32>,
+    ranks: Vec<i32>,
     transformed: Vec<u8>,
 }
 
@@ -20,33 +24,50 @@ impl Sorter {
         self.rotated.clear();
         self.rotated.extend_from_slice(tail);
         self.rotated.extend_from_slice(head);
-        self.suffixes.resize(block.len(), 0);
+        let length = block.len();
+        self.scratch.resize(length, 0);
+        self.transformed.resize(length, 0);
+        self.ranks.resize((length - 1) / SAMPLING + 1, 0);
         // Suffixes of the least rotation are in the order of the rotations that begin with them: where one suffix ends
-        // within another, its rotation goes on with the least there is.
-        SuffixArrayConstruction::for_text(&self.rotated)
-            .in_borrowed_buffer(&mut self.suffixes)
+        // within another, its rotation goes on with the least there is. What comes before the whole text is its last
+        // byte, as before all that equal it: that it is put first makes no difference.
+        BwtConstruction::for_text(&self.rotated)
+            .in_borrowed_buffer(&mut self.transformed)
+            .with_borrowed_temporary_array_buffer(&mut self.scratch)
             .single_threaded()
+            .with_aux_indices_in_buffer(AuxIndicesSamplingRate::new(SAMPLING as i32), &mut self.ranks)
             .run()
             .map_err(|e| io::Error::other(format!("sorting a block for bzip2: {e:?}")))?;
-        let text = self.rotated.as_slice();
-        let last = text.last().copied().unwrap_or_default();
-        let before =
-            |at: &i32| usize::try_from(*at - 1).ok().and_then(|at| text.get(at).copied()).unwrap_or(last);
-        self.transformed.clear();
-        self.transformed.extend(self.suffixes.iter().map(before));
-        let itself = (head.len().min(1) * tail.len()) as i32;
-        let origin = self.suffixes.iter().position(|at| *at == itself).unwrap_or_default();
+        // The block begins where its head does; the next place whose rank is known may be the beginning of the text.
+        let itself = if head.is_empty() { 0 } else { tail.len() };
+        let sample = itself.next_multiple_of(SAMPLING);
+        let (rank, steps) = match self.ranks.get(sample / SAMPLING) {
+            Some(rank) => (*rank, sample - itself),
+            None => (self.ranks.first().copied().unwrap_or(1), length - itself),
+        };
+        let origin = (0..steps).fold(rank as usize - 1, |rank, _| rank_before(&self.transformed, rank));
         Ok((&self.transformed, origin as u32))
     }
+}
+
+/// The rank of the rotation that begins one byte earlier than that of a given rank: those with the same first byte are
+/// in the order of what follows it.
+fn rank_before(transformed: &[u8], rank: usize) -> usize {
+    let byte = transformed[rank];
+    // Counted in bytes, of which processors take many at once.
+    let count = |part: &[u8]| part.iter().fold(0_u8, |count, other| count + u8::from(*other < byte));
+    let less: usize = transformed.chunks(255).map(|part| usize::from(count(part))).sum();
+    less + memchr::memchr_iter(byte, &transformed[..rank]).count()
 }
 
 /// Where the lexicographically least rotation begins: two candidates are compared; the one that loses steps over all
 /// that was equal, and from there to the next least byte. Linear in the length.
 fn least_rotation(text: &[u8]) -> usize {
-    let Some(least) = text.iter().min() else { return 0 };
+    // Of bytes themselves: of references, they are compared one by one.
+    let least = text.iter().copied().fold(u8::MAX, u8::min);
     let next = |from: usize| {
         let rest = text.get(from..)?;
-        memchr::memchr(*least, rest).map(|at| from + at)
+        memchr::memchr(least, rest).map(|at| from + at)
     };
     let Some(mut first) = next(0) else { return 0 };
     let mut second = first + 1;

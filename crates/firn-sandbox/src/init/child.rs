@@ -145,14 +145,24 @@ fn limit_processes() {
     }
 }
 
+/// The number of the last signal, and the size of a set of signals, as the kernel counts.
+const LAST_SIGNAL: libc::c_int = 64;
+const SIGNAL_SET: usize = 8;
+
+/// Gives all signals their default meaning. Also those of the C library, which its own functions refuse to touch, and
+/// which it has ignored in programs that it spawns.
 fn default_signals() -> SetupResult<()> {
-    use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-    for each in Signal::iterator() {
-        if matches!(each, Signal::SIGKILL | Signal::SIGSTOP) {
-            continue;
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    // The kernel's structure is shorter on all architectures. Zeros are the default.
+    let default = [0_u64; 16];
+    for signal in (1..=LAST_SIGNAL).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+        let nowhere = std::ptr::null_mut::<u64>();
+        // SAFETY: the kernel reads a structure that is shorter than this; the default runs no code of this process.
+        let done =
+            unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), nowhere, SIGNAL_SET) };
+        if done != 0 {
+            return Err(SetupError::os("resetting signals")(nix::errno::Errno::last()));
         }
-        // SAFETY: the default disposition runs no code of this process.
-        unsafe { signal(each, SigHandler::SigDfl) }.map_err(SetupError::os("resetting signals"))?;
     }
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
         .map_err(SetupError::os("resetting the signal mask"))
