@@ -26,15 +26,36 @@ pub(crate) async fn archive(
     shown: &str,
     sink: NarSink<'_>,
 ) -> StoreResult<()> {
+    let whole = match is_small(info) {
+        true => Some(whole(files, info).await?),
+        false => None,
+    };
+    unpack(files, info, shown, whole, sink).await
+}
+
+/// Whether the file of an archive is fetched whole.
+pub(crate) fn is_small(info: &NarInfo) -> bool {
+    info.file_size.is_some_and(|size| size <= SMALL)
+}
+
+/// The file that `info` speaks of, in memory.
+pub(crate) async fn whole(files: &dyn Files, info: &NarInfo) -> StoreResult<Bytes> {
+    match files.get(&info.url).await? {
+        Some(bytes) => Ok(bytes),
+        None => Err(gone(files, info)),
+    }
+}
+
+/// Decompresses the file that `info` speaks of, or what was fetched of it, to `sink`.
+pub(crate) async fn unpack(
+    files: &dyn Files,
+    info: &NarInfo,
+    shown: &str,
+    whole: Option<Bytes>,
+    sink: NarSink<'_>,
+) -> StoreResult<()> {
     let method =
         Method::parse(&info.compression).map_err(|e| StoreError::Other(format!("'{shown}': {e}")))?;
-    let whole = match info.file_size {
-        Some(size) if size <= SMALL => match files.get(&info.url).await? {
-            None => return found(files, info, false),
-            got => got,
-        },
-        _ => None,
-    };
     if method == Method::None {
         let mut sink = Bounded { sink, left: info.info.nar_size };
         return found(files, info, send(files, info, whole, &mut sink).await?);
@@ -93,11 +114,12 @@ async fn send(
 }
 
 fn found(files: &dyn Files, info: &NarInfo, found: bool) -> StoreResult<()> {
-    if found {
-        return Ok(());
-    }
+    if found { Ok(()) } else { Err(gone(files, info)) }
+}
+
+fn gone(files: &dyn Files, info: &NarInfo) -> StoreError {
     let text = format!("file '{}' does not exist in binary cache '{}'", info.url, files.uri());
-    Err(StoreError::SubstituteGone(text))
+    StoreError::SubstituteGone(text)
 }
 
 fn decompress(method: Method, reader: pipe::PipeReader, out: PipeSender, limit: u64) {

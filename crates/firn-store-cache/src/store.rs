@@ -17,7 +17,7 @@ use firn_nar::fs::{DumpOptions, FileKind, dump_path};
 use firn_nar::{Event, NarReader, NarWriter, Node};
 use firn_store::activity::{Activity, ActivityType, Logger, Verbosity};
 use firn_store::{
-    AddSource, LogStore, NarSink, NarSource, Realisation, Store, StoreError, StoreResult,
+    AddSource, HeldNar, LogStore, NarSink, NarSource, Realisation, Store, StoreError, StoreResult,
     SubstituterProperties, Trust,
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -363,6 +363,21 @@ impl CacheStore {
     }
 }
 
+/// The file of an archive in memory.
+struct Held {
+    store: CacheStore,
+    info: Arc<NarInfo>,
+    file: bytes::Bytes,
+}
+
+#[async_trait]
+impl HeldNar for Held {
+    async fn pass(&self, sink: NarSink<'_>) -> StoreResult<()> {
+        let shown = self.store.dir().display(&self.info.info.path);
+        fetch::unpack(self.store.files(), &self.info, &shown, Some(self.file.clone()), sink).await
+    }
+}
+
 /// A pipe as an asynchronous reader.
 struct PipeSource {
     reader: firn_http::pipe::PipeReader,
@@ -502,6 +517,15 @@ impl Store for CacheStore {
     async fn nar_from_path(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()> {
         let info = self.require_info(path).await?;
         fetch::archive(self.files(), &info, &self.dir().display(path), sink).await
+    }
+
+    async fn hold_nar(&self, path: &StorePath) -> StoreResult<Option<Box<dyn HeldNar>>> {
+        let info = self.require_info(path).await?;
+        if !fetch::is_small(&info) {
+            return Ok(None);
+        }
+        let file = fetch::whole(self.files(), &info).await?;
+        Ok(Some(Box::new(Held { store: self.clone(), info, file })))
     }
 
     async fn look_into(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()> {

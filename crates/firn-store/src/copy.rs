@@ -4,7 +4,7 @@ use crate::activity::{Activity, ActivityType, Logger, ResultType, Verbosity};
 use crate::closure::topo_sort;
 use crate::error::{StoreError, StoreResult};
 use crate::supply::NarsOfStore;
-use crate::traits::{Realisation, Store};
+use crate::traits::{HeldNar, Realisation, Store};
 use firn_core::{StorePath, ValidPathInfo};
 use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -197,8 +197,8 @@ pub async fn copy_path(
     copy_one(from, to, path, &target, options, logger, 0).await
 }
 
-/// As [`copy_path`], for a path whose references are still on their way: its archive is asked for at once, and taken in
-/// when `gate` opens. What the gate gives is held until the path is added; `None` gives up, which gives `false`.
+/// As [`copy_path`], for a path whose references are still on their way: its archive is asked for at once if it is small,
+/// and taken in when `gate` opens. What the gate gives is held until the path is added; `None` gives up, which gives `false`.
 pub async fn copy_path_when<T: Send>(
     from: &dyn Store,
     to: &dyn Store,
@@ -212,7 +212,14 @@ pub async fn copy_path_when<T: Send>(
         .await?
         .ok_or_else(|| StoreError::InvalidPath { path: from.store_dir().display(path) })?;
     let target = info_for(from, to, &info)?;
-    copy_gated(from, to, path, &target, options, logger, 0, gate).await
+    to.add_temp_root(&target.path).await?;
+    if !options.repair && to.is_valid_path(&target.path).await? {
+        return Ok(true);
+    }
+    let activity = copying(from, to, path, logger, 0);
+    let held = from.hold_nar(path).await?;
+    let Some(_until_added) = gate.await else { return Ok(false) };
+    pass_on(from, to, path, &target, options, held.as_deref(), activity).await.map(|()| true)
 }
 
 /// The facts of a path as the other store will have them.
@@ -248,42 +255,42 @@ async fn copy_one(
     logger: &Arc<dyn Logger>,
     parent: u64,
 ) -> StoreResult<()> {
-    copy_gated(from, to, path, target, options, logger, parent, async { Some(()) }).await.map(drop)
+    to.add_temp_root(&target.path).await?;
+    if !options.repair && to.is_valid_path(&target.path).await? {
+        return Ok(());
+    }
+    let activity = copying(from, to, path, logger, parent);
+    pass_on(from, to, path, target, options, None, activity).await
 }
 
-#[expect(clippy::too_many_arguments, reason = "what a copy is")]
-async fn copy_gated<T: Send>(
+/// Passes the archive of a path, maybe one that was fetched already, from one store to the other.
+async fn pass_on(
     from: &dyn Store,
     to: &dyn Store,
     path: &StorePath,
     target: &ValidPathInfo,
     options: CopyOptions,
-    logger: &Arc<dyn Logger>,
-    parent: u64,
-    gate: impl Future<Output = Option<T>> + Send,
-) -> StoreResult<bool> {
-    to.add_temp_root(&target.path).await?;
-    if !options.repair && to.is_valid_path(&target.path).await? {
-        return Ok(true);
-    }
+    held: Option<&dyn HeldNar>,
+    activity: Activity,
+) -> StoreResult<()> {
     let shown = from.store_dir().display(path);
     let source = shown_uri(from);
-    let activity = copying(from, to, path, logger, parent);
     let (reader, writer) = tokio::io::duplex(IN_FLIGHT);
     let mut counting = Counting { inner: writer, total: 0, shown: 0, expected: target.nar_size, activity };
     let read = async move {
-        let result = from.nar_from_path(path, &mut counting).await;
+        let result = match held {
+            Some(held) => held.pass(&mut counting).await,
+            None => from.nar_from_path(path, &mut counting).await,
+        };
         (result, counting.total)
     };
     // The archive's reader ends with the destination, so that a source whose bytes nobody wants any more stops.
     let write = async move {
         let mut reader = reader;
-        let Some(_held) = gate.await else { return Ok(false) };
-        to.add_nar(target, &mut reader, options.repair, options.check_signatures).await.map(|()| true)
+        to.add_nar(target, &mut reader, options.repair, options.check_signatures).await
     };
     let ((sent, total), added) = tokio::join!(read, write);
     match (sent, added) {
-        (_, Ok(false)) => Ok(false),
         (Ok(()), added) => {
             if let Err(StoreError::Nar(_)) = &added
                 && total < target.nar_size

@@ -38,7 +38,7 @@ pub use restricted::{RestrictedStore, Scope};
 pub use supply::{NarSupply, NarToAdd, NarsInMemory};
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, CpuTimes, GcAction, GcOptions, GcResults,
-    GcStore, LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,
+    GcStore, HeldNar, LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,
     SubstituterProperties, TextToAdd, Trust,
 };
 pub use trust::TrustPolicy;

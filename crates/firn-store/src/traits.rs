@@ -222,6 +222,12 @@ pub trait Store: Send + Sync {
     /// Writes the NAR of a valid path.
     async fn nar_from_path(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()>;
 
+    /// Fetches the archive of a path ahead of its time. `None` where it is too large to wait in memory, or nothing is
+    /// gained by that.
+    async fn hold_nar(&self, _path: &StorePath) -> StoreResult<Option<Box<dyn HeldNar>>> {
+        Ok(None)
+    }
+
     /// The same, for somebody who only looks into the archive, maybe again and again; need not be read to the end.
     async fn look_into(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()> {
         self.nar_from_path(path, sink).await
@@ -357,6 +363,13 @@ pub trait LocalFsStore: Send + Sync {
     /// Makes the symlink `link` to a store path and registers it as a garbage-collector root. Fails where
     /// `link` exists and is not a symlink into the store.
     fn add_indirect_root(&self, path: &StorePath, link: &Path) -> StoreResult<()>;
+}
+
+/// An archive that was fetched and waits in memory.
+#[async_trait]
+pub trait HeldNar: Send + Sync {
+    /// Writes the NAR.
+    async fn pass(&self, sink: NarSink<'_>) -> StoreResult<()>;
 }
 
 /// Build logs, keyed by derivation.

@@ -4,9 +4,11 @@
 
 mod inputs;
 mod names;
+mod public_keys;
 mod schemes;
 
 pub use names::{is_commit, is_flake_id, is_legal_ref_name};
+pub use public_keys::{PublicKey, public_keys};
 pub use schemes::{Input, Scheme};
 
 use crate::url::{BadUrl, Url, decode_query, path_segments, percent_decode};
@@ -69,7 +71,8 @@ pub struct ParseContext<'a> {
 }
 
 impl ParseContext<'_> {
-    fn require(&self, feature: &str) -> FlakeRefResult<()> {
+    /// Fails unless the experimental feature is on.
+    pub fn require(&self, feature: &str) -> FlakeRefResult<()> {
         match (self.has_feature)(feature) {
             true => Ok(()),
             false => Err(FlakeRefError::new(format!(

@@ -1,7 +1,8 @@
 //! Inputs: the kinds of places that references name.
 
 use super::names::{is_commit, is_flake_id, is_legal_ref_name, is_ref_like};
-use super::{Attr, Attrs, FlakeRefError, FlakeRefResult, ParseContext, json, json_string, lossy};
+use super::public_keys::{self, public_keys};
+use super::{Attr, Attrs, FlakeRefError, FlakeRefResult, ParseContext, json, lossy};
 use crate::hash::{Hash, HashAlgo, HashFormat};
 use crate::url::{Authority, Url, split_scheme};
 use std::collections::BTreeMap;
@@ -306,31 +307,16 @@ impl Input {
                 url.query.insert(name.as_bytes().to_vec(), b"1".to_vec());
             }
         }
-        let keys = optional_str(&self.attrs, "publicKeys")?;
-        let key = optional_str(&self.attrs, "publicKey")?;
-        let kind = optional_str(&self.attrs, "keytype")?.unwrap_or(b"ssh-ed25519");
-        match (keys, key) {
-            (Some(keys), None) => {
-                url.query.insert(b"publicKeys".to_vec(), keys.to_vec());
+        let mut add = |name: &str, value: &str| {
+            url.query.insert(name.as_bytes().to_vec(), value.as_bytes().to_vec());
+        };
+        match &public_keys(&self.attrs)?[..] {
+            [] => {}
+            [only] => {
+                add("keytype", &only.kind);
+                add("publicKey", &only.key);
             }
-            (Some(keys), Some(key)) => {
-                // One more in the list.
-                let mut list = lossy(keys).trim_end().trim_end_matches(']').trim_end().to_owned();
-                if !list.ends_with('[') {
-                    list.push(',');
-                }
-                list.push_str("{\"key\":");
-                json_string(&mut list, &lossy(key));
-                list.push_str(",\"type\":");
-                json_string(&mut list, &lossy(kind));
-                list.push_str("}]");
-                url.query.insert(b"publicKeys".to_vec(), list.into_bytes());
-            }
-            (None, Some(key)) => {
-                url.query.insert(b"keytype".to_vec(), kind.to_vec());
-                url.query.insert(b"publicKey".to_vec(), key.to_vec());
-            }
-            (None, None) => {}
+            several => add("publicKeys", &public_keys::to_json(several)),
         }
         Ok(url)
     }

@@ -2,8 +2,10 @@
 
 use super::{Entry, entry, flakeref};
 use crate::attrs::AttrsBuilder;
-use crate::coerce::{Coerce, type_phrase};
+use crate::coerce::{Coerce, CopyToStore, type_phrase};
+use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
+use crate::fmt::json;
 use crate::source::Pos;
 use crate::value::{Kind, Value};
 use crate::vm::{Vm, host_error};
@@ -193,10 +195,11 @@ fn given_attrs(vm: &mut Vm, value: Value, pos: Pos, who: Who) -> EvalResult<Attr
                 }
             },
             _ if key.as_bytes() == b"publicKeys" => {
-                return fail(
-                    pos,
-                    "checking signatures of Git commits is not supported by this version of firn",
-                );
+                flakeref::with_context(vm, |context| context.require("verified-fetches"))?;
+                let mut text = Vec::new();
+                let mut context = ContextBuilder::default();
+                json::to_json(vm, value, CopyToStore::Yes, &mut text, &mut context, pos)?;
+                Attr::Str(text)
             }
             _ => {
                 let (who, key, found) = (who.name(), key.shown(), type_phrase(value));

@@ -34,7 +34,7 @@ impl Git {
     }
 
     /// What `git` prints, and whether it ended well.
-    fn output(&self, args: &[&OsStr]) -> FetchResult<std::process::Output> {
+    pub fn output(&self, args: &[&OsStr]) -> FetchResult<std::process::Output> {
         self.command(args).output().map_err(not_started)
     }
 

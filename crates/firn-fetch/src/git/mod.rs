@@ -2,19 +2,21 @@
 
 mod command;
 mod export;
+mod verify;
 
 use crate::cache::Attrs as Members;
 use crate::error::{FetchError, FetchResult};
-use crate::tree::{Tree, flag, name_of, text};
+use crate::tree::{Tree, flag, name_of, shown, text};
 use crate::{Dirty, Fetcher};
 use command::Git;
 use export::Gitlink;
-use firn_core::flake_ref::{Attr, Attrs, Input};
+use firn_core::flake_ref::{Attr, Attrs, Input, Scheme};
 use firn_core::{Hash, HashAlgo, HashFormat};
 use firn_store::activity::Verbosity;
 use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use verify::Signers;
 
 /// The commit of a repository that has none.
 const NO_REV: &str = "0000000000000000000000000000000000000000";
@@ -57,13 +59,8 @@ impl Wanted {
     fn of(attrs: &Attrs) -> FetchResult<Self> {
         let string = |name: &str| text(attrs, name).map(|text| String::from_utf8_lossy(text).into_owned());
         let Some(url) = string("url") else { return fail("input attribute 'url' is missing") };
-        for name in ["lfs", "verifyCommit"] {
-            if flag(attrs, name) {
-                return fail(format!("'{name}' of Git inputs is not supported by this version of firn"));
-            }
-        }
-        if attrs.contains_key("publicKey") || attrs.contains_key("publicKeys") {
-            return fail("checking signatures of Git commits is not supported by this version of firn");
+        if flag(attrs, "lfs") {
+            return fail("'lfs' of Git inputs is not supported by this version of firn");
         }
         let (submodules, export_ignore) = (flag(attrs, "submodules"), flag(attrs, "exportIgnore"));
         if submodules && export_ignore {
@@ -217,6 +214,7 @@ impl Fetcher {
             Location::Remote(url) => self.cached_commit(url, &wanted)?,
         };
         set(&mut attrs, "ref", reference);
+        self.check_signature(&git, &rev, Signers::of(&attrs)?.as_ref())?;
         describe(&git, &rev, &wanted, &mut attrs)?;
         set(&mut attrs, "rev", rev);
         Ok(Prepared { attrs, repository: git.dir, from_tree: false })
@@ -228,6 +226,10 @@ impl Fetcher {
         let mut attrs = attrs.clone();
         let head = git.line(&["rev-parse", "--verify", "--quiet", "HEAD"])?;
         let dirty = is_dirty(&git, wanted.submodules, 0)?;
+        let signers = Signers::of(&attrs)?;
+        if !dirty {
+            self.check_signature(&git, head.as_deref().unwrap_or(NO_REV), signers.as_ref())?;
+        }
         match &head {
             Some(head) => {
                 // The number of commits is of no use where there is no commit.
@@ -251,6 +253,13 @@ impl Fetcher {
             Dirty::Refuse => return fail(text),
             Dirty::Warn => self.inner.logger.warn(&text),
             Dirty::Allow => {}
+        }
+        if signers.is_some() {
+            let input = Input { scheme: Some(Scheme::Git), attrs };
+            return fail(format!(
+                "commit verification is required for Git repository '{}', but it's dirty",
+                shown(&input)
+            ));
         }
         if let Some(head) = head {
             set(&mut attrs, "dirtyRev", format!("{head}-dirty"));

@@ -189,11 +189,32 @@ impl Reader<'_> {
             Literal::Int(number) => u64::try_from(*number).map(Attr::Int).map_err(|_| {
                 error(format!("negative value given for flake input attribute {name}: {number}"))
             }),
+            Literal::List(keys) if name == "publicKeys" => self.public_keys(keys),
             found => Err(error(format!(
                 "flake input attribute '{name}' is {} while a string, Boolean, or integer is expected",
                 found.phrase()
             ))),
         }
+    }
+
+    /// The keys that may have signed an input, as JSON.
+    fn public_keys(&self, keys: &[Literal<'_>]) -> Result<Attr> {
+        self.context(|context| context.require("verified-fetches"))?;
+        let wrong = |found: &Literal<'_>, wanted: &str| {
+            let found = found.phrase();
+            error(format!("a key in flake input attribute 'publicKeys' is {found} while {wanted} is expected"))
+        };
+        let mut list = Vec::new();
+        for key in keys {
+            let Literal::Attrs(members) = key else { return Err(wrong(key, "a set of strings")) };
+            let mut attrs = Attrs::new();
+            for member in members {
+                let Literal::Str(text) = member.value else { return Err(wrong(&member.value, "a string")) };
+                attrs.insert(lossy(member.name), text_attr(text));
+            }
+            list.push(firn_core::flake_ref::json(&attrs));
+        }
+        Ok(Attr::str(format!("[{}]", list.join(","))))
     }
 
     fn inputs(&self, value: &Literal<'_>, at: Offset) -> Result<BTreeMap<String, InputSpec>> {

@@ -31,6 +31,7 @@ mod repairing;
 mod repl;
 mod session;
 mod shell_memory;
+mod signed_commits;
 mod shells;
 mod store_bad_input;
 mod takeover;

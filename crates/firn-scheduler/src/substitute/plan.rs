@@ -1,0 +1,109 @@
+//! Where the closure of a request comes from.
+
+use super::StoreSubstituter;
+use super::sources::Source;
+use firn_core::{StorePath, ValidPathInfo};
+use firn_store::{Store, StoreError, StoreResult};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+/// Where a path comes from: the first source that has it and is believed.
+pub(super) struct Choice {
+    pub source: usize,
+    pub info: Arc<ValidPathInfo>,
+    /// Size of its file in KiB, if it is so small that it can wait in memory.
+    pub small: Option<u32>,
+}
+
+/// What is known of the closure of a request.
+#[derive(Default)]
+pub(super) struct Plan {
+    pub choices: BTreeMap<StorePath, Choice>,
+    pub valid: BTreeSet<StorePath>,
+    pub absent: BTreeSet<StorePath>,
+    /// What a substituter that failed said last; it may have had what is absent.
+    pub error: Option<StoreError>,
+}
+
+/// Largest file that waits in memory for what it refers to, in KiB. Caches fetch files of this size whole.
+pub(super) const SMALL: u32 = 1024;
+
+/// What the smallest file counts as, in KiB, so that there is a bound for their number too.
+const LEAST: u32 = 16;
+
+/// The size of the file of a path, if its source would fetch it whole. Sources that do not know cannot have much under
+/// way at once either.
+async fn small(source: &Source, path: &StorePath) -> Option<u32> {
+    let info = source.store.query_nar_info(path).await.ok()??;
+    let size = u32::try_from(info.file_size?.div_ceil(1024)).ok()?;
+    (size <= SMALL).then_some(size.max(LEAST))
+}
+
+impl StoreSubstituter {
+    /// Finds out where the closure of `paths` comes from. With `repair` they themselves are taken again.
+    pub(super) async fn plan(&self, paths: &BTreeSet<StorePath>, repair: bool) -> StoreResult<Plan> {
+        let sources = self.sources().await;
+        let mut plan = Plan::default();
+        let mut seen = paths.clone();
+        let mut frontier = paths.clone();
+        let mut repair = repair;
+        while !frontier.is_empty() {
+            for path in &frontier {
+                self.destination.add_temp_root(path).await?;
+            }
+            let valid = match repair {
+                true => BTreeSet::new(),
+                false => self.destination.query_valid_paths(&frontier).await?,
+            };
+            let mut wanted: BTreeSet<StorePath> = frontier.difference(&valid).cloned().collect();
+            plan.valid.extend(valid);
+            let mut next = BTreeSet::new();
+            for (index, source) in sources.iter().enumerate() {
+                if wanted.is_empty() {
+                    break;
+                }
+                for (path, info) in self.ask(source, &wanted, &mut plan.error).await {
+                    if !self.accepts(source, &info) {
+                        continue;
+                    }
+                    wanted.remove(&path);
+                    next.extend(info.references.iter().filter(|r| seen.insert((*r).clone())).cloned());
+                    let small = small(source, &path).await;
+                    plan.choices.insert(path, Choice { source: index, info, small });
+                }
+            }
+            plan.absent.extend(wanted);
+            frontier = next;
+            repair = false;
+        }
+        Ok(plan)
+    }
+}
+
+impl Plan {
+    /// Planned paths, each after those that it refers to. A circle is a lie of some substituter.
+    pub fn order(&self, store: &dyn Store) -> StoreResult<Vec<StorePath>> {
+        let paths: BTreeSet<StorePath> = self.choices.keys().cloned().collect();
+        let sorted = firn_store::closure::topo_sort(&paths, |path| {
+            Ok(self.choices.get(path).map(|choice| choice.info.references.clone()).unwrap_or_default())
+        })?;
+        let mut sorted = sorted.map_err(|cycle| cycle.into_error(store.store_dir()))?;
+        sorted.reverse();
+        Ok(sorted)
+    }
+
+    /// Those of `order` that are small and can be had with all that they refer to, as far as is known.
+    pub fn small(&self, order: &[StorePath]) -> VecDeque<(StorePath, u32)> {
+        let mut in_vain: BTreeSet<&StorePath> = self.absent.iter().collect();
+        let mut small = VecDeque::new();
+        for path in order {
+            let choice = &self.choices[path];
+            if choice.info.references.iter().any(|r| in_vain.contains(r)) {
+                in_vain.insert(path);
+            } else if let Some(size) = choice.small {
+                small.push_back((path.clone(), size));
+            }
+        }
+        small
+    }
+}
