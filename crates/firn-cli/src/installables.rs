@@ -572,7 +572,7 @@ pub fn build_in(
     mode: BuildMode,
 ) -> CliResult<Vec<Built>> {
     if context.settings.print_missing {
-        match context.block_on(builder.query_missing(paths))? {
+        match context.block_on(builder.prepare(paths))? {
             Ok(missing) => {
                 let level = firn_store::activity::Verbosity::Info;
                 crate::commands::nix_store::print_missing(context, &**store, &missing, level)?;

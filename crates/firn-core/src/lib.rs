@@ -13,6 +13,7 @@ pub mod narinfo;
 pub mod path_info;
 pub mod signature;
 pub mod store_path;
+pub mod units;
 pub mod url;
 
 pub use content_address::{CaMethod, ContentAddress};

@@ -109,6 +109,11 @@ pub trait Substituter: Send + Sync {
         paths: &BTreeSet<StorePath>,
     ) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>>;
 
+    /// Tells that paths, of which [`Substituter::query`] told, will be asked for, so that they can be fetched before.
+    async fn expect(&self, paths: &BTreeSet<StorePath>) {
+        let _ = paths;
+    }
+
     /// Those of many paths that are there, asked only of those that do not mind.
     async fn query_available(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>>;
 

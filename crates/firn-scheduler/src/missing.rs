@@ -18,8 +18,20 @@ struct Candidate {
     invalid: BTreeSet<StorePath>,
 }
 
+/// What the answer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Tell,
+    /// The paths are realised next.
+    Realise,
+}
+
 /// Follows requests through derivations and substitutes as far as they are known.
-pub(crate) async fn query_missing(scheduler: &Scheduler, paths: &[DerivedPath]) -> StoreResult<Missing> {
+pub(crate) async fn query_missing(
+    scheduler: &Scheduler,
+    paths: &[DerivedPath],
+    purpose: Purpose,
+) -> StoreResult<Missing> {
     let _activity = Activity::start(
         &scheduler.logger,
         Verbosity::Debug,
@@ -65,6 +77,10 @@ pub(crate) async fn query_missing(scheduler: &Scheduler, paths: &[DerivedPath]) 
             .cloned()
             .collect();
         known.extend(substitutable(scheduler, &asked).await?);
+        if let (Purpose::Realise, Some(substituter)) = (purpose, &scheduler.substituter) {
+            let found = opaque.iter().filter(|path| known.contains_key(*path)).cloned().collect();
+            substituter.expect(&found).await;
+        }
         for path in opaque {
             match known.get(&path) {
                 Some(info) => {

@@ -1,7 +1,7 @@
 //! The scheduler as a [`BuildStore`].
 
 use crate::executor::{Executor, Substituter};
-use crate::missing;
+use crate::missing::{self, Purpose};
 use crate::run::Run;
 use crate::slots::Slots;
 use crate::status::ExitFlags;
@@ -192,7 +192,11 @@ impl BuildStore for Scheduler {
     }
 
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
-        missing::query_missing(self, paths).await
+        missing::query_missing(self, paths, Purpose::Tell).await
+    }
+
+    async fn prepare(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
+        missing::query_missing(self, paths, Purpose::Realise).await
     }
 
     async fn query_substitutes(

@@ -23,10 +23,8 @@ pub enum SettingsError {
     NotUtf8 { name: &'static str, value: String },
     #[error("parsing setting '{name}': {message}")]
     Json { name: &'static str, message: String },
-    #[error("invalid unit specifier '{0}'")]
-    Unit(char),
-    #[error("'{0}' is not an integer")]
-    NotInteger(String),
+    #[error(transparent)]
+    Integer(#[from] firn_core::units::BadInteger),
     /// `file` is a path or the name of the variable that held the text.
     #[error("syntax error in configuration line '{line}' in \"{file}\"")]
     Syntax { line: String, file: String },

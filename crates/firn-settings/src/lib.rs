@@ -28,5 +28,5 @@ pub use nix_path::parse_nix_path;
 pub use table::{SETTINGS, Setting, SettingFlag, Settings, find_flag, find_setting, names};
 pub use value::{
     BuildJobs, Diagnose, EvalProfiler, ExternalBuilder, SandboxMode, SandboxPath, SandboxPaths, SettingValue,
-    Shape, parse_integer,
+    Shape,
 };

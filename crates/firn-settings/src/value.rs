@@ -85,31 +85,6 @@ impl SettingValue for bool {
     }
 }
 
-/// An integer with an optional unit K, M, G or T (powers of 1024), as all integer settings and flags take it.
-pub fn parse_integer(text: &str) -> Result<i128, SettingsError> {
-    let (digits, multiplier) = match text.chars().last() {
-        Some(unit) if unit.is_ascii_alphabetic() => {
-            let shift = match unit.to_ascii_uppercase() {
-                'K' => 10,
-                'M' => 20,
-                'G' => 30,
-                'T' => 40,
-                other => return Err(SettingsError::Unit(other)),
-            };
-            (&text[..text.len() - 1], 1i128 << shift)
-        }
-        _ => (text, 1),
-    };
-    let number: i64 = match digits.parse::<i64>() {
-        Ok(number) => number,
-        Err(_) => match digits.parse::<u64>() {
-            Ok(number) => return Ok(i128::from(number) * multiplier),
-            Err(_) => return Err(SettingsError::NotInteger(digits.to_owned())),
-        },
-    };
-    Ok(i128::from(number) * multiplier)
-}
-
 macro_rules! integer_setting {
     ($($ty:ty),*) => {$(
         impl SettingValue for $ty {
@@ -117,7 +92,7 @@ macro_rules! integer_setting {
             fn parse(name: &'static str, text: &[u8], _: &mut Vec<String>) -> Result<Self, SettingsError> {
                 std::str::from_utf8(text)
                     .ok()
-                    .and_then(|text| parse_integer(text).ok())
+                    .and_then(|text| firn_core::units::parse_integer(text).ok())
                     .and_then(|number| <$ty>::try_from(number).ok())
                     .ok_or_else(|| SettingsError::Value { name, value: lossy(text) })
             }

@@ -162,8 +162,9 @@ fn optional(name: &str, value: &str) -> StoreResult<Option<Method>> {
     if value.is_empty() { Ok(None) } else { method(name, value).map(Some) }
 }
 
-fn number<N: std::str::FromStr>(name: &str, value: &str) -> StoreResult<N> {
-    value.parse().map_err(|_| StoreError::Other(format!("setting '{name}' has invalid value '{value}'")))
+fn number<N: TryFrom<i128>>(name: &str, value: &str) -> StoreResult<N> {
+    let number = firn_core::units::parse_integer(value).ok().and_then(|number| number.try_into().ok());
+    number.ok_or_else(|| StoreError::Other(format!("setting '{name}' has invalid value '{value}'")))
 }
 
 fn boolean(name: &str, value: &str) -> StoreResult<bool> {
@@ -214,6 +215,9 @@ mod tests {
         check(S3, "narinfo-compression=br&endpoint=h", "xz None ");
         check(File, "compression=foo", "option 'compression' has invalid value 'foo'");
         check(File, "trusted=perhaps", "Boolean setting 'trusted' has invalid value 'perhaps'");
+        check(S3, "multipart-chunk-size=8M", "xz None ");
+        check(S3, "multipart-threshold=1G&path-info-cache-size=2k", "xz None ");
+        check(S3, "multipart-chunk-size=8X", "setting 'multipart-chunk-size' has invalid value '8X'");
         check(
             S3,
             "multipart-chunk-size=1",

@@ -33,9 +33,10 @@ pub(crate) async fn archive(
     unpack(files, info, shown, whole, sink).await
 }
 
-/// Whether the file of an archive is fetched whole.
+/// Whether the file of an archive is fetched whole. Servers that compress on the way do not tell its size; it is not
+/// much more than that of the archive.
 pub(crate) fn is_small(info: &NarInfo) -> bool {
-    info.file_size.is_some_and(|size| size <= SMALL)
+    info.file_size.unwrap_or(info.info.nar_size) <= SMALL
 }
 
 /// The file that `info` speaks of, in memory.
@@ -44,6 +45,29 @@ pub(crate) async fn whole(files: &dyn Files, info: &NarInfo) -> StoreResult<Byte
         Some(bytes) => Ok(bytes),
         None => Err(gone(files, info)),
     }
+}
+
+/// An archive in memory.
+pub(crate) enum Held {
+    /// As it is unpacked.
+    Nar(Bytes),
+    /// As it came: it would be too large otherwise.
+    File(Bytes),
+}
+
+/// Fetches the archive that `info` speaks of, if it can wait in memory. It is decompressed while there is nothing else
+/// to do.
+pub(crate) async fn hold(files: &dyn Files, info: &NarInfo, shown: &str) -> StoreResult<Option<Held>> {
+    if !is_small(info) {
+        return Ok(None);
+    }
+    let file = whole(files, info).await?;
+    if info.info.nar_size > SMALL {
+        return Ok(Some(Held::File(file)));
+    }
+    let mut nar = Vec::with_capacity(info.info.nar_size as usize);
+    unpack(files, info, shown, Some(file), &mut nar).await?;
+    Ok(Some(Held::Nar(nar.into())))
 }
 
 /// Decompresses the file that `info` speaks of, or what was fetched of it, to `sink`.

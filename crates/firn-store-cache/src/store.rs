@@ -26,6 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
 
 const INFO_FILE: &str = "nix-cache-info";
@@ -363,18 +364,25 @@ impl CacheStore {
     }
 }
 
-/// The file of an archive in memory.
+/// An archive of this cache in memory.
 struct Held {
     store: CacheStore,
     info: Arc<NarInfo>,
-    file: bytes::Bytes,
+    archive: fetch::Held,
 }
 
 #[async_trait]
 impl HeldNar for Held {
     async fn pass(&self, sink: NarSink<'_>) -> StoreResult<()> {
-        let shown = self.store.dir().display(&self.info.info.path);
-        fetch::unpack(self.store.files(), &self.info, &shown, Some(self.file.clone()), sink).await
+        match &self.archive {
+            fetch::Held::Nar(nar) => {
+                sink.write_all(nar).await.map_err(|e| firn_nar::NarError::Write(e).into())
+            }
+            fetch::Held::File(file) => {
+                let shown = self.store.dir().display(&self.info.info.path);
+                fetch::unpack(self.store.files(), &self.info, &shown, Some(file.clone()), sink).await
+            }
+        }
     }
 }
 
@@ -521,11 +529,8 @@ impl Store for CacheStore {
 
     async fn hold_nar(&self, path: &StorePath) -> StoreResult<Option<Box<dyn HeldNar>>> {
         let info = self.require_info(path).await?;
-        if !fetch::is_small(&info) {
-            return Ok(None);
-        }
-        let file = fetch::whole(self.files(), &info).await?;
-        Ok(Some(Box::new(Held { store: self.clone(), info, file })))
+        let held = fetch::hold(self.files(), &info, &self.dir().display(path)).await?;
+        Ok(held.map(|archive| Box::new(Held { store: self.clone(), info, archive }) as Box<dyn HeldNar>))
     }
 
     async fn look_into(&self, path: &StorePath, sink: NarSink<'_>) -> StoreResult<()> {

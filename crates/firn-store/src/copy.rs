@@ -197,14 +197,16 @@ pub async fn copy_path(
     copy_one(from, to, path, &target, options, logger, 0).await
 }
 
-/// As [`copy_path`], for a path whose references are still on their way: its archive is asked for at once if it is small,
-/// and taken in when `gate` opens. What the gate gives is held until the path is added; `None` gives up, which gives `false`.
+/// As [`copy_path`], for a path whose references are still on their way: its archive, if `held` gives it, is fetched at
+/// once, and taken in when `gate` opens. What the gate gives is kept until the path is added; `None` gives up, which
+/// gives `false`.
 pub async fn copy_path_when<T: Send>(
     from: &dyn Store,
     to: &dyn Store,
     path: &StorePath,
     options: CopyOptions,
     logger: &Arc<dyn Logger>,
+    held: impl Future<Output = StoreResult<Option<Box<dyn HeldNar>>>> + Send,
     gate: impl Future<Output = Option<T>> + Send,
 ) -> StoreResult<bool> {
     let info = from
@@ -217,7 +219,7 @@ pub async fn copy_path_when<T: Send>(
         return Ok(true);
     }
     let activity = copying(from, to, path, logger, 0);
-    let held = from.hold_nar(path).await?;
+    let held = held.await?;
     let Some(_until_added) = gate.await else { return Ok(false) };
     pass_on(from, to, path, &target, options, held.as_deref(), activity).await.map(|()| true)
 }

@@ -38,8 +38,8 @@ pub use restricted::{RestrictedStore, Scope};
 pub use supply::{NarSupply, NarToAdd, NarsInMemory};
 pub use traits::{
     AddSource, BuildMode, BuildResult, BuildStatus, BuildStore, CpuTimes, GcAction, GcOptions, GcResults,
-    GcStore, HeldNar, LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store, SubstitutablePathInfo,
-    SubstituterProperties, TextToAdd, Trust,
+    GcStore, HeldNar, LocalFsStore, LogStore, Missing, NarSink, NarSource, Realisation, Store,
+    SubstitutablePathInfo, SubstituterProperties, TextToAdd, Trust,
 };
 pub use trust::TrustPolicy;
 pub use uri::{StoreKind, StoreUri};

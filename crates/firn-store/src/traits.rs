@@ -507,6 +507,11 @@ pub trait BuildStore: Send + Sync {
     /// What `build_paths` would do.
     async fn query_missing(&self, paths: &[DerivedPath]) -> StoreResult<Missing>;
 
+    /// The same for somebody who realises the paths next: what will be needed may be fetched meanwhile.
+    async fn prepare(&self, paths: &[DerivedPath]) -> StoreResult<Missing> {
+        self.query_missing(paths).await
+    }
+
     /// Makes `path` valid by substitution or fails.
     async fn ensure_path(&self, path: &StorePath) -> StoreResult<()>;
 

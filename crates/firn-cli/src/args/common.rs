@@ -2,7 +2,8 @@
 
 use super::engine::Values;
 use crate::error::{CliError, CliResult};
-use firn_settings::{SettingFlag, Settings, SettingsError, find_flag, parse_integer};
+use firn_core::units::parse_integer;
+use firn_settings::{SettingFlag, Settings, SettingsError, find_flag};
 use firn_store::activity::Verbosity;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 

@@ -114,7 +114,10 @@ pub fn main(start: Start) -> CliResult<u8> {
         wanted.iter().map(|w| DerivedPath::built(w.drv.clone(), OutputsSpec::single(&w.output))).collect();
     let builder = context.build_store()?;
     if context.settings.print_missing {
-        let missing = context.block_on(builder.query_missing(&requests))??;
+        let missing = match flags.dry_run {
+            true => context.block_on(builder.query_missing(&requests))??,
+            false => context.block_on(builder.prepare(&requests))??,
+        };
         print_missing(&context, &*store, &missing, Verbosity::Info)?;
     }
     if flags.dry_run {

@@ -38,7 +38,7 @@ impl FlagSink for Line {
         match flag {
             "--dry-run" => self.dry_run = true,
             "--max-freed" => {
-                let bytes = firn_settings::parse_integer(&values.next_text(flag)?);
+                let bytes = firn_core::units::parse_integer(&values.next_text(flag)?);
                 let bytes =
                     bytes.map_err(|_| CliError::usage(format!("'{flag}' requires an integer argument")))?;
                 self.max_freed = Some(u64::try_from(bytes.max(0)).unwrap_or(u64::MAX));

@@ -232,7 +232,7 @@ fn number<T: TryFrom<i128>>(params: &Params, name: &str, default: T) -> CliResul
         None => Ok(default),
         Some(text) => {
             let bad = || CliError::failed(format!("setting '{name}' has invalid value '{text}'"));
-            let number = firn_settings::parse_integer(text).map_err(|_| bad())?;
+            let number = firn_core::units::parse_integer(text).map_err(|_| bad())?;
             T::try_from(number).map_err(|_| bad())
         }
     }

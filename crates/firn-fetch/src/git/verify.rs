@@ -22,12 +22,8 @@ const KINDS: [(&str, &str); 6] = [
 
 /// The programs that check signatures. A repository's own configuration may not name others: they would be run, and
 /// be believed.
-const PROGRAMS: [&str; 4] = [
-    "gpg.ssh.program=ssh-keygen",
-    "gpg.program=gpg",
-    "gpg.openpgp.program=gpg",
-    "gpg.x509.program=gpgsm",
-];
+const PROGRAMS: [&str; 4] =
+    ["gpg.ssh.program=ssh-keygen", "gpg.program=gpg", "gpg.openpgp.program=gpg", "gpg.x509.program=gpgsm"];
 
 /// Whose signatures are asked for.
 pub(super) struct Signers {
@@ -107,7 +103,8 @@ impl Fetcher {
         args.extend(PROGRAMS.iter().flat_map(|program| [OsStr::new("-c"), OsStr::new(program)]));
         args.extend([OsStr::new("verify-commit"), OsStr::new(rev)]);
         let output = git.output(&args)?;
-        let said = [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
+        let said =
+            [String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)].concat();
         if !output.status.success() || !is_signed(&said, &fingerprints) {
             return Err(FetchError::Other(format!(
                 "Commit signature verification on commit {rev} failed: {}",
@@ -152,7 +149,9 @@ mod tests {
     #[test]
     fn only_the_keys_that_were_named_count() {
         let wanted = ["AbC+/x".to_owned(), "second".to_owned()];
-        let good = |fingerprint: &str| format!("Good \"git\" signature for * with ED25519 key SHA256:{fingerprint}\n");
+        let good = |fingerprint: &str| {
+            format!("Good \"git\" signature for * with ED25519 key SHA256:{fingerprint}\n")
+        };
         assert!(is_signed(&good("AbC+/x"), &wanted));
         assert!(is_signed(&format!("warning: something\n{}", good("second")), &wanted));
         assert!(!is_signed(&good("other"), &wanted));

@@ -202,7 +202,9 @@ impl Reader<'_> {
         self.context(|context| context.require("verified-fetches"))?;
         let wrong = |found: &Literal<'_>, wanted: &str| {
             let found = found.phrase();
-            error(format!("a key in flake input attribute 'publicKeys' is {found} while {wanted} is expected"))
+            error(format!(
+                "a key in flake input attribute 'publicKeys' is {found} while {wanted} is expected"
+            ))
         };
         let mut list = Vec::new();
         for key in keys {

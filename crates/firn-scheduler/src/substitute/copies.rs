@@ -1,7 +1,8 @@
 //! Copying what a plan found.
 
-use super::plan::{Choice, Plan};
 use super::StoreSubstituter;
+use super::ahead::{self, Early};
+use super::plan::{Choice, Plan};
 use firn_core::{StorePath, ValidPathInfo};
 use firn_store::activity::{Activity, ActivityType, Verbosity};
 use firn_store::copy::{CopyOptions, copy_path, copy_path_when, shown_uri};
@@ -10,10 +11,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use tokio::sync::{SemaphorePermit, oneshot};
-
-/// Tells a copy that was begun early that its references are there, or how one of them ended.
-type Gate = oneshot::Receiver<Option<End>>;
+use tokio::sync::oneshot;
 
 /// How one path of a plan ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,6 +21,7 @@ pub(super) enum End {
     Absent,
     Failed,
 }
+
 impl StoreSubstituter {
     /// Copies what a plan found.
     pub(super) async fn carry_out(
@@ -31,6 +30,7 @@ impl StoreSubstituter {
         repaired: &BTreeSet<StorePath>,
     ) -> StoreResult<BTreeMap<StorePath, End>> {
         let order = plan.order(&*self.destination)?;
+        self.ahead.hurry();
         let mut ends: BTreeMap<StorePath, End> = BTreeMap::new();
         ends.extend(plan.valid.iter().map(|path| (path.clone(), End::Valid)));
         ends.extend(plan.absent.iter().map(|path| (path.clone(), End::Absent)));
@@ -58,12 +58,20 @@ impl StoreSubstituter {
         loop {
             // What comes first in the order is begun first, so that nothing waits for what cannot begin.
             while let Some((path, size)) = small.front() {
-                let here = begun.contains(path) || repaired.contains(path);
-                if !here && !self.copying.lock().contains_key(path) {
-                    let Ok(permit) = self.early.try_acquire_many(*size) else { break };
-                    let (sender, gate) = oneshot::channel();
-                    gates.insert(path.clone(), sender);
-                    running.push(self.end_of(plan, path.clone(), repaired, None, Some((gate, permit))));
+                let source = plan.choices[path].source;
+                let others =
+                    begun.contains(path) || repaired.contains(path) || self.copying.lock().contains_key(path);
+                let begin = match (others, self.ahead.take(path, source)) {
+                    (true, _) => None,
+                    (false, Some((room, task))) => Some(Early::new(room, Some(task))),
+                    (false, None) => match Arc::clone(&self.early).try_acquire_many_owned(*size) {
+                        Ok(room) => Some(Early::new(room, None)),
+                        Err(_) => break,
+                    },
+                };
+                if let Some((gate, early)) = begin {
+                    gates.insert(path.clone(), gate);
+                    running.push(self.end_of(plan, path.clone(), repaired, None, Some(early)));
                 }
                 small.pop_front();
             }
@@ -87,7 +95,14 @@ impl StoreSubstituter {
                     Some(gate) => drop(gate.send(bad)),
                     None => {
                         begun.insert(path.clone());
-                        running.push(self.end_of(plan, path, repaired, bad, None));
+                        let fetched = self.ahead.take(&path, plan.choices[&path].source);
+                        let fetched = fetched.filter(|_| bad.is_none() && !repaired.contains(&path));
+                        let early = fetched.map(|(room, task)| {
+                            let (gate, early) = Early::new(room, Some(task));
+                            let _open = gate.send(None);
+                            early
+                        });
+                        running.push(self.end_of(plan, path, repaired, bad, early));
                     }
                 }
             }
@@ -120,27 +135,26 @@ impl StoreSubstituter {
         path: StorePath,
         repaired: &BTreeSet<StorePath>,
         bad: Option<End>,
-        early: Option<(Gate, SemaphorePermit<'_>)>,
+        early: Option<Early>,
     ) -> (StorePath, End) {
-        let (gate, _permit) = early.unzip();
         let end = match bad {
             Some(end) => end,
-            None => self.copy(&path, &plan.choices[&path], repaired.contains(&path), gate).await,
+            None => self.copy(&path, &plan.choices[&path], repaired.contains(&path), early).await,
         };
         (path, end)
     }
 
     /// Copies one path, from its source or a later one. Its references are valid, or will be when the gate opens.
-    async fn copy(&self, path: &StorePath, choice: &Choice, repair: bool, gate: Option<Gate>) -> End {
+    async fn copy(&self, path: &StorePath, choice: &Choice, repair: bool, early: Option<Early>) -> End {
         let lock = Arc::clone(self.copying.lock().entry(path.clone()).or_default());
         let _one_at_a_time = lock.lock().await;
         // What is early only waits; it takes a slot when it is let through.
-        let _slot = match gate {
+        let _slot = match early {
             None => self.slots.acquire().await.ok(),
             Some(_) => None,
         };
         self.progress.add(&self.logger, &self.progress.running, 1);
-        let end = self.copy_from_any(path, choice, repair, gate).await;
+        let end = self.copy_from_any(path, choice, repair, early).await;
         self.progress.running.fetch_sub(1, Ordering::Relaxed);
         self.copying.lock().remove(path);
         end
@@ -151,8 +165,12 @@ impl StoreSubstituter {
         path: &StorePath,
         choice: &Choice,
         repair: bool,
-        mut gate: Option<Gate>,
+        early: Option<Early>,
     ) -> End {
+        let (mut gate, mut task, _room) = match early.map(Early::into_parts) {
+            Some((gate, task, room)) => (Some(gate), task, Some(room)),
+            None => (None, None, None),
+        };
         let sources = self.sources().await;
         let mut failed = false;
         let mut bad = End::Failed;
@@ -193,7 +211,8 @@ impl StoreSubstituter {
                             Err(_) => None,
                         }
                     };
-                    copy_path_when(from, to, &there, options, &self.logger, opened).await
+                    let held = ahead::archive(task.take(), from, &there);
+                    copy_path_when(from, to, &there, options, &self.logger, held, opened).await
                 }
             };
             // It failed before anything was asked for: then the next one has to wait.

@@ -4,12 +4,14 @@
 //! Then paths are copied, several at once, each after what it refers to; small archives are asked for before. What one substituter cannot give is taken
 //! from the next.
 
+mod ahead;
 mod copies;
 mod plan;
 mod progress;
 mod sources;
 
 use crate::executor::{BuildFailure, Substituted, Substituter};
+use ahead::Ahead;
 use async_trait::async_trait;
 use copies::End;
 use firn_core::{ContentAddress, StorePath};
@@ -47,7 +49,9 @@ pub struct StoreSubstituter {
     logger: Arc<dyn Logger>,
     slots: Semaphore,
     /// KiB of small archives that may be asked for before what they refer to is there.
-    early: Semaphore,
+    early: Arc<Semaphore>,
+    /// Archives that are fetched before their paths are asked for.
+    ahead: Ahead,
     /// Paths that are being copied, so that no two requests copy the same.
     copying: Mutex<HashMap<StorePath, Arc<tokio::sync::Mutex<()>>>>,
     /// Content addresses of paths that were told.
@@ -65,12 +69,14 @@ impl StoreSubstituter {
         config: SubstitutionConfig,
         logger: Arc<dyn Logger>,
     ) -> StoreSubstituter {
+        let early = if config.jobs > 1 { EARLY.saturating_mul(config.jobs as usize) } else { 0 };
         StoreSubstituter {
             destination,
             stores,
             sources: OnceCell::new(),
             slots: Semaphore::new(config.jobs.max(1) as usize),
-            early: Semaphore::new(if config.jobs > 1 { EARLY.saturating_mul(config.jobs as usize) } else { 0 }),
+            early: Arc::new(Semaphore::new(early)),
+            ahead: Ahead::default(),
             config,
             logger,
             copying: Mutex::default(),
@@ -118,6 +124,10 @@ impl Substituter for StoreSubstituter {
             }
             None => Ok(found),
         }
+    }
+
+    async fn expect(&self, paths: &BTreeSet<StorePath>) {
+        self.fetch_ahead(paths).await;
     }
 
     async fn query_available(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>> {
@@ -208,6 +218,7 @@ impl Substituter for StoreSubstituter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use firn_core::ValidPathInfo;
     use firn_core::signature::SecretKey;
     use firn_store::MemoryStore;
     use firn_store::activity::SilentLogger;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 pub(super) struct Choice {
     pub source: usize,
     pub info: Arc<ValidPathInfo>,
-    /// Size of its file in KiB, if it is so small that it can wait in memory.
+    /// What it takes in KiB, if it is so small that it can wait in memory.
     pub small: Option<u32>,
 }
 
@@ -25,18 +25,20 @@ pub(super) struct Plan {
     pub error: Option<StoreError>,
 }
 
-/// Largest file that waits in memory for what it refers to, in KiB. Caches fetch files of this size whole.
+/// Largest archive that waits in memory for what it refers to, in KiB. Caches keep those of this size as they are
+/// unpacked, others as they came if that is not larger.
 pub(super) const SMALL: u32 = 1024;
 
-/// What the smallest file counts as, in KiB, so that there is a bound for their number too.
+/// What the smallest archive counts as, in KiB, so that there is a bound for their number too.
 const LEAST: u32 = 16;
 
-/// The size of the file of a path, if its source would fetch it whole. Sources that do not know cannot have much under
-/// way at once either.
-async fn small(source: &Source, path: &StorePath) -> Option<u32> {
+/// What the archive of a path takes in memory, if its source would hold it there. Only caches do; others cannot have much
+/// under way at once either.
+pub(super) async fn small(source: &Source, path: &StorePath) -> Option<u32> {
     let info = source.store.query_nar_info(path).await.ok()??;
-    let size = u32::try_from(info.file_size?.div_ceil(1024)).ok()?;
-    (size <= SMALL).then_some(size.max(LEAST))
+    let fits = |bytes: u64| u32::try_from(bytes.div_ceil(1024)).ok().filter(|size| *size <= SMALL);
+    let file = fits(info.file_size.unwrap_or(info.info.nar_size))?;
+    Some(fits(info.info.nar_size).unwrap_or(file).max(LEAST))
 }
 
 impl StoreSubstituter {

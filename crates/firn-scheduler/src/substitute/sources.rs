@@ -114,11 +114,16 @@ impl StoreSubstituter {
         }
     }
 
+    pub(super) fn believes(&self, source: &Source, info: &ValidPathInfo) -> bool {
+        source.properties.trusted || self.config.trust.accepts_path(self.destination.store_dir(), info)
+    }
+
+    /// The same, telling what is not believed.
     pub(super) fn accepts(&self, source: &Source, info: &ValidPathInfo) -> bool {
-        let dir = self.destination.store_dir();
-        if source.properties.trusted || self.config.trust.accepts_path(dir, info) {
+        if self.believes(source, info) {
             return true;
         }
+        let dir = self.destination.store_dir();
         self.logger.warn(&format!(
             "ignoring substitute for '{}' from '{}', as it's not signed by any of the keys in 'trusted-public-keys'",
             dir.display(&info.path),

@@ -58,7 +58,7 @@ impl Signed {
             None => self.git(&["commit", "-qm", text]),
             Some(name) => {
                 let key = format!("user.signingkey={}", self.key_file(name).display());
-                self.git(&["-c", &key, "commit", "-qSm", text]);
+                self.git(&["-c", &key, "commit", "-q", "-S", "-m", text]);
             }
         }
     }
@@ -89,17 +89,22 @@ fn commits_by_those_who_were_named() {
     signed.gives(&one, "first");
     // Once it is in the store it is looked at all the same.
     signed.fails(&format!("{URL} publicKey = \"{rsa}\"; keytype = \"ssh-rsa\";"), "No principal matched.");
-    signed.gives(&format!("{URL} publicKey = \"{rsa}\"; keytype = \"ssh-rsa\"; verifyCommit = false;"), "first");
+    signed.gives(
+        &format!("{URL} publicKey = \"{rsa}\"; keytype = \"ssh-rsa\"; verifyCommit = false;"),
+        "first",
+    );
     signed.fails(&format!("{URL} verifyCommit = true;"), "Commit signature verification on commit ");
-    signed.fails(&format!("{URL} publicKey = \"{rsa}\"; keytype = \"rsa\";"), "Invalid SSH key type 'rsa' in publicKeys.");
+    signed.fails(
+        &format!("{URL} publicKey = \"{rsa}\"; keytype = \"rsa\";"),
+        "Invalid SSH key type 'rsa' in publicKeys.",
+    );
     signed.fails(&format!("{URL} publicKeys = [ {{ }} ];"), "has no 'key'");
     // What was changed and not committed nobody signed.
     signed.world.write("repo/text", "changed");
     signed.fails(&one, "', but it's dirty");
     signed.commit("second", Some("rsa"));
-    let several = format!(
-        "{URL} publicKeys = [ {{ key = \"{ed}\"; }} {{ type = \"ssh-rsa\"; key = \"{rsa}\"; }} ];"
-    );
+    let several =
+        format!("{URL} publicKeys = [ {{ key = \"{ed}\"; }} {{ type = \"ssh-rsa\"; key = \"{rsa}\"; }} ];");
     signed.gives(&several, "second");
     signed.fails(&one, "No principal matched.");
     signed.commit("third", Some("ecdsa"));

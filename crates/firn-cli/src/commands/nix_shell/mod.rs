@@ -229,7 +229,10 @@ fn prepare(
     })?);
     let builder = context.build_store()?;
     if context.settings.print_missing {
-        let missing = context.block_on(builder.query_missing(&requests))??;
+        let missing = match flags.dry_run {
+            true => context.block_on(builder.query_missing(&requests))??,
+            false => context.block_on(builder.prepare(&requests))??,
+        };
         super::nix_store::print_missing(context, &*store, &missing, Verbosity::Info)?;
     }
     if flags.dry_run {

@@ -32,7 +32,10 @@ pub fn realise(context: &Context, line: Line) -> CliResult<u8> {
         paths.iter().map(PathWithOutputs::derived_path).collect()
     };
     let builder = context.build_store()?;
-    let mut missing = context.block_on(builder.query_missing(&wanted(&paths)))??;
+    let mut missing = match dry_run {
+        true => context.block_on(builder.query_missing(&wanted(&paths)))??,
+        false => context.block_on(builder.prepare(&wanted(&paths)))??,
+    };
     if ignore_unknown {
         paths.retain(|path| !missing.unknown.contains(&path.path));
         missing.unknown.clear();

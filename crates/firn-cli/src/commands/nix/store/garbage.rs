@@ -6,6 +6,8 @@ use crate::commands::nix::store_paths::{Realise, StorePathsArgs};
 use crate::commands::nix_store::{Report, collect, gc_options};
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
+use firn_core::units::parse_integer;
+use firn_settings::SettingsError;
 use firn_store::GcAction;
 use std::ffi::OsString;
 
@@ -22,7 +24,7 @@ impl FlagSink for Gc {
             "--dry-run" => self.dry_run = true,
             "--max" => {
                 let [max] = values.take(flag)?;
-                let max = firn_settings::parse_integer(&args::text(flag, max)?)?;
+                let max = parse_integer(&args::text(flag, max)?).map_err(SettingsError::from)?;
                 self.max = Some(u64::try_from(max).unwrap_or(0));
             }
             _ => return Ok(false),

@@ -7,8 +7,10 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::stores;
 use firn_core::signature::{PublicKey, SecretKey};
+use firn_core::units::parse_integer;
 use firn_core::{HashAlgo, HashFormat, StorePath, ValidPathInfo};
 use firn_nar::HashSink;
+use firn_settings::SettingsError;
 use firn_store::activity::{Logger, Verbosity};
 use firn_store::export::BlockingWriter;
 use firn_store::{Store, StoreError, StoreResult};
@@ -159,7 +161,7 @@ impl FlagSink for Verify {
             }
             "-n" | "--sigs-needed" => {
                 let [number] = values.take(flag)?;
-                let number = firn_settings::parse_integer(&args::text(flag, number)?)?;
+                let number = parse_integer(&args::text(flag, number)?).map_err(SettingsError::from)?;
                 self.needed = usize::try_from(number).map_err(|_| {
                     CliError::usage(format!("'{flag}' requires a number that is not negative"))
                 })?;
