@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// A program that was called, before its arguments are read.
 pub struct Start {
@@ -27,6 +27,8 @@ pub struct Start {
     pub args: Vec<OsString>,
     /// Settings from the environment and the files.
     pub settings: Settings,
+    /// Set once the arguments have said how messages are shown: so is the one that the program ends with.
+    pub logger: Arc<OnceLock<Arc<dyn Logger>>>,
 }
 
 impl Start {
@@ -37,6 +39,7 @@ impl Start {
         args::parse(self.args, &mut low, sink)?;
         let context =
             Context::resolve(&self.program, &low, self.settings, LogFormat::RawWithLogs, Verbosity::Info)?;
+        self.logger.get_or_init(|| context.logger.clone());
         if low.help {
             context.print(help.trim_start().as_bytes())?;
             if let Some(note) = crate::manual::note_without_man(&self.program) {

@@ -262,20 +262,16 @@ pub struct Report<'a> {
     pub trace: &'a [(Vec<u8>, Option<ReportPlace>)],
 }
 
-/// An error as it is shown: `error: ` in bold red, further lines under the first letter of the message.
+/// An error as it is shown: `error: ` in bold red, further lines under the first letter of the message, without blanks at
+/// their ends.
 pub fn error_layout(message: &str) -> String {
-    let mut out = String::from("\x1b[31;1merror:\x1b[0m");
-    if !message.starts_with('\n') {
-        out.push(' ');
-    }
-    for (index, line) in message.trim_end().lines().enumerate() {
-        if index > 0 {
-            out.push('\n');
-            if !line.is_empty() {
-                out.push_str("       ");
-            }
-        }
+    let mut out = String::new();
+    for (index, line) in message.trim_end().split('\n').enumerate() {
+        let prefix = if index == 0 { "\x1b[31;1merror:\x1b[0m " } else { "\n       " };
+        out.push_str(prefix);
         out.push_str(line);
+        let end = out.trim_end_matches([' ', '\t', '\r']).len();
+        out.truncate(end);
     }
     out
 }
@@ -358,6 +354,10 @@ mod tests {
 
     #[test]
     fn continuation_lines_are_indented() {
+        assert_eq!(
+            error_layout("one:\n> \n> a \t\n>"),
+            "\x1b[31;1merror:\x1b[0m one:\n       >\n       > a\n       >"
+        );
         assert_eq!(
             error_layout("one\ntwo\n\nthree\n"),
             "\x1b[31;1merror:\x1b[0m one\n       two\n\n       three"

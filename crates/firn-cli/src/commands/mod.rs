@@ -19,10 +19,11 @@ use crate::args::LogFormat;
 use crate::context::Start;
 use crate::error::{CliError, CliResult};
 use crate::logger::{self, LoggerOptions};
-use firn_store::activity::Verbosity;
+use firn_store::activity::{Logger, Verbosity};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// A program: what it is called and what runs. It answers with the exit code.
 struct Program {
@@ -82,24 +83,25 @@ pub fn dispatch(args: Vec<OsString>) -> u8 {
             args.remove(0);
         }
     }
-    match run(program, args) {
+    let chosen = Arc::default();
+    match run(program, args, &chosen) {
         Ok(status) => status,
         Err(error) => {
-            let colours = LoggerOptions {
+            let plain = LoggerOptions {
                 format: LogFormat::RawWithLogs,
                 verbosity: Verbosity::Info,
                 print_build_logs: true,
                 json_log: None,
             };
-            error.report(&shown, &*logger::make(&colours));
+            error.report(&shown, &**chosen.get_or_init(|| logger::make(&plain)));
             error.status()
         }
     }
 }
 
-fn run(program: &Program, args: Vec<OsString>) -> CliResult<u8> {
+fn run(program: &Program, args: Vec<OsString>, logger: &Arc<OnceLock<Arc<dyn Logger>>>) -> CliResult<u8> {
     let settings = firn_settings::load(&|name| std::env::var_os(name)).map_err(CliError::Settings)?;
-    let start = Start { program: program.name.to_owned(), args, settings };
+    let start = Start { program: program.name.to_owned(), args, settings, logger: logger.clone() };
     match program.name {
         // Programs that evaluate recurse as deep as expressions do.
         "nix" | "firn" | "nix-build" | "nix-env" | "nix-instantiate" | "nix-prefetch-url" | "nix-shell" => {

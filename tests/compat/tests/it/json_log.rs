@@ -85,6 +85,11 @@ fn check(attribute: &str, expected: &[&str]) {
 }
 
 const BEGIN: [&str; 3] = ["start 102 at 0 in 0:  []", "start 104 at 0 in 0:  []", "start 103 at 0 in 0:  []"];
+/// What a build ends with that fails.
+const ERROR: &str = "at 0: \u{1b}[31;1merror:\u{1b}[0m Cannot build '\u{1b}[35;1mbad.drv\u{1b}[0m'.\n       \
+                     Reason: \u{1b}[31;1mbuilder failed with exit code 3\u{1b}[0m.\n       \
+                     Output paths:\n         \u{1b}[35;1mbad\u{1b}[0m \
+                     (action column file level line msg raw_msg)";
 const END: [&str; 3] = ["stop 103", "stop 104", "stop 102"];
 
 #[test]
@@ -135,9 +140,21 @@ fn a_build_that_fails() {
         "105 bad.drv tells 101: failing",
         "stop 105 bad.drv",
     ];
-    let error = "at 0: \u{1b}[31;1merror:\u{1b}[0m Cannot build '\u{1b}[35;1mbad.drv\u{1b}[0m'.\n       \
-                 Reason: \u{1b}[31;1mbuilder failed with exit code 3\u{1b}[0m.\n       \
-                 Output paths:\n         \u{1b}[35;1mbad\u{1b}[0m \
-                 (action column file level line msg raw_msg)";
-    check("bad", &[before.as_slice(), &BEGIN, &builds, &END, &[error]].concat());
+    check("bad", &[before.as_slice(), &BEGIN, &builds, &END, &[ERROR]].concat());
+}
+
+/// Programs that are older than `nix` end with a message like all others too, whichever way it is to be shown.
+#[test]
+fn the_last_word_of_older_programs() {
+    let world = World::new().conf("sandbox = false");
+    world.write("default.nix", EXPRESSION);
+    let run = world.run("nix-build", &["--no-out-link", "-A", "bad", "--log-format", "internal-json"]);
+    assert_eq!(events(&world, &run.stderr_text()).last().map(String::as_str), Some(ERROR));
+    let file = world.path("log.json");
+    let path = file.display().to_string();
+    let run = world.run("nix-build", &["--no-out-link", "-A", "bad", "--option", "json-log-path", &path]);
+    assert!(run.stderr_text().contains("error: Cannot build"), "{}", run.stderr_text());
+    let log: String =
+        std::fs::read_to_string(&file).unwrap().lines().map(|line| format!("@nix {line}\n")).collect();
+    assert_eq!(events(&world, &log).last().map(String::as_str), Some(ERROR));
 }
