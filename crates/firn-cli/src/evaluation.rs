@@ -116,10 +116,7 @@ impl Evaluation {
             system,
             search_path,
             max_call_depth: usize::try_from(settings.max_call_depth).unwrap_or(usize::MAX),
-            cores: match settings.eval_cores {
-                0 => std::thread::available_parallelism().map_or(1, usize::from),
-                cores => cores as usize,
-            },
+            cores: settings.eval_cores as usize,
             pure_eval: pure,
             trust_forges: settings.trust_tarballs_from_git_forges,
             restrict_eval: settings.restrict_eval,
@@ -424,7 +421,9 @@ fn watch(context: &Context, vm: &mut Vm) -> CliResult<()> {
 }
 
 fn is_url(text: &[u8]) -> bool {
-    text.starts_with(b"channel:") || text.starts_with(b"flake:") || text.windows(3).any(|w| w == b"://")
+    text.starts_with(b"channel:")
+        || text.starts_with(b"flake:")
+        || memchr::memmem::find(text, b"://").is_some()
 }
 
 /// The whole standard input.

@@ -2,6 +2,7 @@
 
 use crate::base;
 use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use std::sync::OnceLock;
 use thiserror::Error;
 
 /// Why a text is not a key or signature.
@@ -49,7 +50,11 @@ impl SecretKey {
     }
 
     pub fn public(&self) -> PublicKey {
-        PublicKey { name: self.name.clone(), key: self.key.verifying_key() }
+        PublicKey {
+            name: self.name.clone(),
+            bytes: self.key.verifying_key().to_bytes(),
+            key: OnceLock::new(),
+        }
     }
 
     /// `name:base64` signature over `data`.
@@ -62,15 +67,23 @@ impl SecretKey {
 #[derive(Clone, Debug)]
 pub struct PublicKey {
     name: String,
-    key: VerifyingKey,
+    bytes: [u8; 32],
+    /// The point that the bytes stand for, if they stand for one. Most programs have keys and verify nothing, so it is
+    /// only looked for when it is needed.
+    key: OnceLock<Option<VerifyingKey>>,
 }
 
 impl PublicKey {
+    /// Parses `name:base64` of 32 bytes. Bytes that are no key verify nothing.
     pub fn parse(text: &str) -> Result<PublicKey, KeyError> {
         let (name, data) = split(text)?;
         let bad = || KeyError::Invalid { kind: "public", name: name.to_owned() };
         let bytes: [u8; 32] = data.try_into().map_err(|_| bad())?;
-        Ok(PublicKey { name: name.to_owned(), key: VerifyingKey::from_bytes(&bytes).map_err(|_| bad())? })
+        Ok(PublicKey { name: name.to_owned(), bytes, key: OnceLock::new() })
+    }
+
+    fn key(&self) -> Option<&VerifyingKey> {
+        self.key.get_or_init(|| VerifyingKey::from_bytes(&self.bytes).ok()).as_ref()
     }
 
     pub fn name(&self) -> &str {
@@ -78,14 +91,15 @@ impl PublicKey {
     }
 
     pub fn render(&self) -> String {
-        format!("{}:{}", self.name, base::base64_encode(self.key.as_bytes()))
+        format!("{}:{}", self.name, base::base64_encode(&self.bytes))
     }
 
     /// Whether `signature` (`name:base64`) is this key's over `data`.
     pub fn verifies(&self, data: &[u8], signature: &str) -> bool {
         let Ok((name, bytes)) = split(signature) else { return false };
         name == self.name
-            && <[u8; 64]>::try_from(bytes)
-                .is_ok_and(|b| self.key.verify(data, &Signature::from_bytes(&b)).is_ok())
+            && <[u8; 64]>::try_from(bytes).is_ok_and(|b| {
+                self.key().is_some_and(|key| key.verify(data, &Signature::from_bytes(&b)).is_ok())
+            })
     }
 }

@@ -14,6 +14,7 @@ use crate::value::{Ahead, Attrs, Kind, Owner, Value, waiting};
 use crate::vm::{Seed, Stats, Vm, spawn_with_stack};
 use firn_syntax::{Sym, sym};
 use parking_lot::Mutex;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
@@ -40,7 +41,16 @@ const FIRST_OWNER: Owner = 2;
 impl Vm {
     /// Whether values may be offered to other threads.
     fn has_helpers(&self) -> bool {
-        self.settings.cores > 1 && self.watch.is_none() && !self.shared.pool.is_stopping()
+        self.cores() > 1 && self.watch.is_none() && !self.shared.pool.is_stopping()
+    }
+
+    /// How many threads may evaluate at once. The machine is only asked when there is something for a second one.
+    fn cores(&self) -> usize {
+        static OF_MACHINE: OnceLock<usize> = OnceLock::new();
+        match self.settings.cores {
+            0 => *OF_MACHINE.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from)),
+            cores => cores,
+        }
     }
 
     /// Lets other threads evaluate values that will be needed, as far as they are not evaluated yet.
@@ -68,8 +78,8 @@ impl Vm {
             return;
         }
         waiting::start_several_threads();
-        queue::open(self.settings.cores);
-        let count = (self.settings.cores + SPARE).min(waiting::MAX_THREADS - FIRST_OWNER as usize);
+        queue::open(self.cores());
+        let count = (self.cores() + SPARE).min(waiting::MAX_THREADS - FIRST_OWNER as usize);
         let threads = (0..count as Owner).filter_map(|n| {
             let seed = self.seed();
             // Without the thread it only takes longer.

@@ -77,6 +77,12 @@ pub trait EvalHost: Send + Sync {
     fn store_dir(&self) -> &StoreDir;
 
     fn read_file(&self, path: &[u8]) -> HostResult<Vec<u8>>;
+    /// The contents of what surely is a file and no symlink, without a look at it before. Nothing where that cannot be
+    /// said, or the file not be read: then [`EvalHost::file_kind`] and [`EvalHost::read_file`] tell.
+    fn read_regular_file(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let _ = path;
+        None
+    }
     /// The kind of a path, symlinks not followed; `None` when there is nothing.
     fn file_kind(&self, path: &[u8]) -> HostResult<Option<FileKind>>;
     /// Entries with their kinds.

@@ -24,7 +24,7 @@ pub struct EvalSettings {
     pub system: String,
     pub search_path: Vec<SearchPathEntry>,
     pub max_call_depth: usize,
-    /// How many threads may evaluate at once.
+    /// How many threads may evaluate at once; 0 for as many as the machine has processors.
     pub cores: usize,
     pub pure_eval: bool,
     /// A commit of a forge is enough to know what its archive is (`trust-tarballs-from-git-forges`).

@@ -24,9 +24,20 @@ const LINEAR: usize = 8;
 /// How many look-ups in larger shapes are remembered, as a power of two.
 const FOUND_BITS: u32 = 11;
 
+/// For each place shape and name of a look-up, and the place that was found plus one, or 0.
+type Found = [Cell<(u64, u32)>; 1 << FOUND_BITS];
+
 thread_local! {
-    /// Shape and name of a look-up, and the place that was found plus one, or 0.
-    static FOUND: [Cell<(u64, u32)>; 1 << FOUND_BITS] = const { [const { Cell::new((0, 0)) }; 1 << FOUND_BITS] };
+    /// Made by the thread's first look-up in a large shape: short runs have none, and the system clears what is thread
+    /// local when a thread starts. It is never given back, as threads that evaluate last as long as the program.
+    static FOUND: Cell<Option<&'static Found>> = const { Cell::new(None) };
+}
+
+#[cold]
+fn make_found() -> &'static Found {
+    let found: &'static Found = Box::leak(Box::new([const { Cell::new((0, 0)) }; 1 << FOUND_BITS]));
+    FOUND.set(Some(found));
+    found
 }
 
 const SHARDS: usize = 16;
@@ -83,16 +94,14 @@ impl Shape {
         }
         let key = u64::from(self.id) << 32 | u64::from(name.index());
         let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FOUND_BITS)) as usize;
-        FOUND.with(|found| {
-            let cell = found.get(slot)?;
-            let (known, place) = cell.get();
-            if known == key {
-                return place.checked_sub(1).map(|p| p as usize);
-            }
-            let place = self.syms.binary_search(&name).ok();
-            cell.set((key, place.map_or(0, |p| p as u32 + 1)));
-            place
-        })
+        let cell = FOUND.get().unwrap_or_else(make_found).get(slot)?;
+        let (known, place) = cell.get();
+        if known == key {
+            return place.checked_sub(1).map(|p| p as usize);
+        }
+        let place = self.syms.binary_search(&name).ok();
+        cell.set((key, place.map_or(0, |p| p as u32 + 1)));
+        place
     }
 
     /// Places of the keys in lexicographic order of their names: the order that users see.

@@ -157,6 +157,10 @@ impl EvalHost for StoreHost {
         self.parts.store.store_dir()
     }
 
+    fn read_regular_file(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.files.read_regular(path)
+    }
+
     fn read_file(&self, path: &[u8]) -> HostResult<Vec<u8>> {
         self.files.read(path).map_err(|error| match error.not_found {
             true => self.missing_in_tree(path).unwrap_or(error),

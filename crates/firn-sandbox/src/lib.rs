@@ -12,6 +12,7 @@
 //! - when the caller dies, so does the build: the init holds one end of a socket whose other end only the caller has.
 
 pub mod init;
+mod leave;
 pub mod report;
 pub mod spawn;
 pub mod spec;
@@ -19,6 +20,7 @@ pub mod store_view;
 pub mod users;
 
 pub use init::{BuiltinCall, BuiltinRunner, run_init_if_requested};
+pub use leave::leave;
 pub use report::{CpuTimes, ExitStatus, SandboxError};
 pub use spawn::{Event, Mounter, Sandbox, Spawner};
 pub use spec::{BuildUser, Bytes, File, Isolation, Mount, Program, SandboxSpec, Symlink};

@@ -1,7 +1,7 @@
 //! From a URI to a cache.
 
 use crate::config::{CacheConfig, CacheKind};
-use crate::disk_cache::{self, DiskCacheConfig};
+use crate::disk_cache::DiskCacheConfig;
 use crate::files::Files;
 use crate::http_files::HttpFiles;
 use crate::local_files::LocalFiles;
@@ -68,10 +68,7 @@ pub fn open(
         }
         _ => Box::new(HttpFiles::new(environment.client.clone(), Arc::clone(&config), &place)?),
     };
-    let disk_cache = match &environment.disk_cache {
-        Some(settings) if as_http => disk_cache::shared(settings),
-        _ => None,
-    };
+    let disk_cache = environment.disk_cache.clone().filter(|_| as_http);
     let kind = StoreKind::Specified { scheme: scheme.to_owned(), authority: authority.to_owned() };
     Ok(CacheStore::new(Parts {
         uri: StoreUri { kind, params: params.clone() }.render(),

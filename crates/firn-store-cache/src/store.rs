@@ -3,7 +3,7 @@
 use crate::add::{self, Packed};
 use crate::config::CacheConfig;
 use crate::debug_info;
-use crate::disk_cache::{CacheFacts, DiskCache, Known};
+use crate::disk_cache::{self, CacheFacts, DiskCache, DiskCacheConfig, Known};
 use crate::fetch;
 use crate::files::{Content, Files};
 use crate::listing;
@@ -24,7 +24,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OnceCell;
@@ -48,7 +48,9 @@ struct Inner {
     files: Box<dyn Files>,
     /// URI with parameters.
     uri: String,
-    disk_cache: Option<Arc<DiskCache>>,
+    disk_cache: Option<DiskCacheConfig>,
+    /// That of `disk_cache`, opened when the cache is first asked something.
+    opened_disk_cache: OnceLock<Option<Arc<DiskCache>>>,
     ca_derivations: bool,
     /// Seconds for which absence is believed in this process.
     negative_ttl: Duration,
@@ -62,10 +64,16 @@ pub(crate) struct Parts {
     pub config: Arc<CacheConfig>,
     pub files: Box<dyn Files>,
     pub uri: String,
-    pub disk_cache: Option<Arc<DiskCache>>,
+    pub disk_cache: Option<DiskCacheConfig>,
     pub ca_derivations: bool,
     pub negative_ttl: Duration,
     pub logger: Arc<dyn Logger>,
+}
+
+impl Inner {
+    fn disk_cache(&self) -> Option<&DiskCache> {
+        self.opened_disk_cache.get_or_init(|| disk_cache::shared(self.disk_cache.as_ref()?)).as_deref()
+    }
 }
 
 impl CacheStore {
@@ -76,6 +84,7 @@ impl CacheStore {
                 files: parts.files,
                 uri: parts.uri,
                 disk_cache: parts.disk_cache,
+                opened_disk_cache: OnceLock::new(),
                 ca_derivations: parts.ca_derivations,
                 negative_ttl: parts.negative_ttl,
                 logger: parts.logger,
@@ -109,7 +118,7 @@ impl CacheStore {
 
     async fn reach(&self) -> StoreResult<SubstituterProperties> {
         let inner = &*self.inner;
-        let known = match &inner.disk_cache {
+        let known = match inner.disk_cache() {
             Some(cache) => cache.cache(self.place())?,
             None => None,
         };
@@ -118,7 +127,7 @@ impl CacheStore {
             _ => {
                 inner.files.prepare().await?;
                 let facts = self.ask().await?;
-                if let Some(cache) = &inner.disk_cache {
+                if let Some(cache) = inner.disk_cache() {
                     cache.set_cache(self.place(), &facts)?;
                 }
                 facts
@@ -189,7 +198,7 @@ impl CacheStore {
             return Ok(info.clone());
         }
         self.properties().await?;
-        if let Some(cache) = &inner.disk_cache {
+        if let Some(cache) = inner.disk_cache() {
             let known = match cache.nar_info(self.place(), part)? {
                 Known::Present(info) => Some(Some(Arc::new(info))),
                 Known::Absent => Some(None),
@@ -215,7 +224,7 @@ impl CacheStore {
                 Some(Arc::new(NarInfo::parse(self.dir(), text, &file).map_err(|e| corrupt(&e))?))
             }
         };
-        if let Some(cache) = &inner.disk_cache {
+        if let Some(cache) = inner.disk_cache() {
             cache.set_nar_info(self.place(), part, info.as_deref())?;
         }
         self.remember(part, info.clone());
@@ -241,7 +250,7 @@ impl CacheStore {
         let part = info.info.path.hash_part().to_owned();
         let content = Content::Bytes(info.render(self.dir()).into());
         self.files().put(&format!("{part}.narinfo"), content, "text/x-nix-narinfo").await?;
-        if let Some(cache) = &self.inner.disk_cache {
+        if let Some(cache) = self.inner.disk_cache() {
             cache.set_nar_info(self.place(), &part, Some(&info))?;
         }
         self.remember(&part, Some(Arc::new(info)));
@@ -494,7 +503,7 @@ impl Store for CacheStore {
 
     async fn query_realisation(&self, id: &str) -> StoreResult<Option<Realisation>> {
         self.properties().await?;
-        if let Some(cache) = &self.inner.disk_cache {
+        if let Some(cache) = self.inner.disk_cache() {
             match cache.realisation(self.place(), id)? {
                 Known::Present(realisation) => return Ok(Some(realisation)),
                 Known::Absent => return Ok(None),
@@ -506,7 +515,7 @@ impl Store for CacheStore {
             None => None,
             Some(text) => Some(Realisation::from_json(&text, Some(id), &file)?),
         };
-        if let Some(cache) = &self.inner.disk_cache {
+        if let Some(cache) = self.inner.disk_cache() {
             cache.set_realisation(self.place(), id, found.as_ref())?;
         }
         Ok(found)
@@ -516,7 +525,7 @@ impl Store for CacheStore {
         self.properties().await?;
         let content = Content::Bytes(realisation.to_json().to_string().into());
         self.files().put(&realisation_file(&realisation.id)?, content, "application/json").await?;
-        if let Some(cache) = &self.inner.disk_cache {
+        if let Some(cache) = self.inner.disk_cache() {
             cache.set_realisation(self.place(), &realisation.id, Some(realisation))?;
         }
         Ok(())

@@ -1,9 +1,10 @@
 //! The syntax tree: an arena of small nodes that refer to each other by number.
 
 use crate::symbol::Sym;
+use std::cell::Cell;
 
 /// A node of an [`Ast`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NodeId(pub u32);
 
 /// Byte offset in the source file.
@@ -193,7 +194,7 @@ pub struct Lambda {
 }
 
 /// A parsed file.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Ast {
     pub(crate) nodes: Vec<Node>,
     pub(crate) positions: Vec<Offset>,
@@ -210,7 +211,82 @@ pub struct Ast {
     pub root: NodeId,
 }
 
+/// What a tree keeps its parts in, emptied.
+struct Pools {
+    nodes: Vec<Node>,
+    positions: Vec<Offset>,
+    lists: Vec<NodeId>,
+    list_positions: Vec<Offset>,
+    operands: Vec<(NodeId, Offset, Offset)>,
+    names: Vec<AttrName>,
+    text: Vec<u8>,
+    attrsets: Vec<AttrSet>,
+    lambdas: Vec<Lambda>,
+}
+
+thread_local! {
+    /// Those of the last tree that was dropped: most trees are dropped before the next is made, and memory that was used
+    /// before costs less than new one.
+    static SPARE: Cell<Option<Pools>> = const { Cell::new(None) };
+}
+
+/// How many nodes there may be room for in what is kept.
+const MAX_SPARE: usize = 1 << 20;
+
+fn emptied<T>(pool: &mut Vec<T>) -> Vec<T> {
+    pool.clear();
+    std::mem::take(pool)
+}
+
+impl Drop for Ast {
+    fn drop(&mut self) {
+        if !(1..=MAX_SPARE).contains(&self.nodes.capacity()) {
+            return;
+        }
+        let pools = Pools {
+            nodes: emptied(&mut self.nodes),
+            positions: emptied(&mut self.positions),
+            lists: emptied(&mut self.lists),
+            list_positions: emptied(&mut self.list_positions),
+            operands: emptied(&mut self.operands),
+            names: emptied(&mut self.names),
+            text: emptied(&mut self.text),
+            attrsets: emptied(&mut self.attrsets),
+            lambdas: emptied(&mut self.lambdas),
+        };
+        // At the end of a thread there is nobody to keep them for.
+        let _ = SPARE.try_with(|spare| spare.set(Some(pools)));
+    }
+}
+
 impl Ast {
+    /// An empty tree with room for that of a text of `len` bytes.
+    pub(crate) fn with_room(len: usize) -> Ast {
+        let mut ast = match SPARE.try_with(Cell::take) {
+            Ok(Some(pools)) => Ast {
+                nodes: pools.nodes,
+                positions: pools.positions,
+                lists: pools.lists,
+                list_positions: pools.list_positions,
+                operands: pools.operands,
+                names: pools.names,
+                text: pools.text,
+                attrsets: pools.attrsets,
+                lambdas: pools.lambdas,
+                root: NodeId::default(),
+            },
+            _ => Ast::default(),
+        };
+        // More than nearly all texts need: room that is not used costs nothing.
+        let nodes = len / 6;
+        if ast.nodes.capacity() < nodes {
+            // Made anew rather than grown, which would copy.
+            ast.nodes = Vec::with_capacity(nodes);
+            ast.positions = Vec::with_capacity(nodes);
+        }
+        ast
+    }
+
     pub fn node(&self, id: NodeId) -> Node {
         self.nodes[id.0 as usize]
     }

@@ -99,11 +99,11 @@ impl Tokens<'_> {
     fn code(&mut self) -> Result<(usize, usize), (String, usize)> {
         let mut token = self.lexer.next();
         if let (Tok::End, Some(at)) = (token.kind, self.path_at_end) {
-            token.start = at;
+            token = Token::new(token.kind, at, token.end());
         }
         match token.kind {
-            Tok::Byte(b'{') | Tok::DollarCurly => self.modes.push(Mode::Code),
-            Tok::Byte(b'}') => {
+            Tok(b'{') | Tok::DollarCurly => self.modes.push(Mode::Code),
+            Tok(b'}') => {
                 self.modes.pop();
             }
             Tok::Quote => self.modes.push(Mode::Str),
@@ -111,16 +111,16 @@ impl Tokens<'_> {
             Tok::Path | Tok::HomePath => self.modes.push(Mode::Path),
             _ => {}
         }
-        self.last = token.start;
-        let written = || String::from_utf8_lossy(&self.lexer.text[token.start..token.end]).into_owned();
+        self.last = token.start();
+        let written = || String::from_utf8_lossy(&self.lexer.text[token.start()..token.end()]).into_owned();
         match token.kind {
             Tok::Int if written().parse::<i64>().is_err() => {
-                Err((format!("invalid integer '{}'", written()), token.start))
+                Err((format!("invalid integer '{}'", written()), token.start()))
             }
             Tok::Float if crate::parser::float(&written()).is_none() => {
-                Err((format!("invalid float '{}'", written()), token.start))
+                Err((format!("invalid float '{}'", written()), token.start()))
             }
-            _ => Ok((number(&name_of(token)), token.start)),
+            _ => Ok((number(&name_of(token)), token.start())),
         }
     }
 
@@ -223,7 +223,7 @@ fn number(name: &str) -> usize {
 
 fn name_of(token: Token) -> String {
     let name = match token.kind {
-        Tok::End | Tok::Byte(0) => "$end",
+        Tok::End | Tok(0) => "$end",
         Tok::Id => "ID",
         Tok::Int => "INT",
         Tok::Float => "FLOAT",

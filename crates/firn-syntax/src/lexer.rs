@@ -3,45 +3,49 @@
 
 use std::cell::Cell;
 
-/// Kinds of token. The names in messages are the reference's.
+/// Kinds of token: those below [`Tok::End`] are the byte itself. One number, because a kind of two parts is slower to move
+/// than a token is to find.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Tok {
-    End,
-    Id,
-    Int,
-    Float,
+pub(crate) struct Tok(pub(crate) u8);
+
+#[expect(non_upper_case_globals, reason = "they are read like the variants of an enum")]
+impl Tok {
+    /// A byte that is no part of the language.
+    pub(crate) const Invalid: Tok = Tok(0x7f);
+    pub(crate) const End: Tok = Tok(128);
+    pub(crate) const Id: Tok = Tok(129);
+    pub(crate) const Int: Tok = Tok(130);
+    pub(crate) const Float: Tok = Tok(131);
     /// The first run of a path; the rest is cut by [`Lexer::path_run`].
-    Path,
-    HomePath,
-    SearchPath,
-    Uri,
-    If,
-    Then,
-    Else,
-    Assert,
-    With,
-    Let,
-    In,
-    Rec,
-    Inherit,
-    OrKw,
-    Eq,
-    Neq,
-    LessEq,
-    GreaterEq,
-    And,
-    Or,
-    Impl,
-    Update,
-    Concat,
-    PipeFrom,
-    PipeInto,
-    DollarCurly,
-    Quote,
-    IndentOpen,
-    Ellipsis,
-    /// Any other byte.
-    Byte(u8),
+    pub(crate) const Path: Tok = Tok(132);
+    pub(crate) const HomePath: Tok = Tok(133);
+    pub(crate) const SearchPath: Tok = Tok(134);
+    pub(crate) const Uri: Tok = Tok(135);
+    pub(crate) const If: Tok = Tok(136);
+    pub(crate) const Then: Tok = Tok(137);
+    pub(crate) const Else: Tok = Tok(138);
+    pub(crate) const Assert: Tok = Tok(139);
+    pub(crate) const With: Tok = Tok(140);
+    pub(crate) const Let: Tok = Tok(141);
+    pub(crate) const In: Tok = Tok(142);
+    pub(crate) const Rec: Tok = Tok(143);
+    pub(crate) const Inherit: Tok = Tok(144);
+    pub(crate) const OrKw: Tok = Tok(145);
+    pub(crate) const Eq: Tok = Tok(146);
+    pub(crate) const Neq: Tok = Tok(147);
+    pub(crate) const LessEq: Tok = Tok(148);
+    pub(crate) const GreaterEq: Tok = Tok(149);
+    pub(crate) const And: Tok = Tok(150);
+    pub(crate) const Or: Tok = Tok(151);
+    pub(crate) const Impl: Tok = Tok(152);
+    pub(crate) const Update: Tok = Tok(153);
+    pub(crate) const Concat: Tok = Tok(154);
+    pub(crate) const PipeFrom: Tok = Tok(155);
+    pub(crate) const PipeInto: Tok = Tok(156);
+    pub(crate) const DollarCurly: Tok = Tok(157);
+    pub(crate) const Quote: Tok = Tok(158);
+    pub(crate) const IndentOpen: Tok = Tok(159);
+    pub(crate) const Ellipsis: Tok = Tok(160);
 }
 
 impl Tok {
@@ -81,8 +85,8 @@ impl Tok {
             Tok::Quote => "'\"'".into(),
             Tok::IndentOpen => "start of an indented string".into(),
             Tok::Ellipsis => "'...'".into(),
-            Tok::Byte(b) if b.is_ascii_graphic() || b == b' ' => format!("'{}'", b as char),
-            Tok::Byte(_) => "invalid token".into(),
+            Tok(b) if b.is_ascii_graphic() || b == b' ' => format!("'{}'", b as char),
+            _ => "invalid token".into(),
         }
     }
 }
@@ -91,8 +95,26 @@ impl Tok {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Token {
     pub(crate) kind: Tok,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
+    // Texts of more than 4 GiB are not parsed.
+    start: u32,
+    end: u32,
+}
+
+impl Token {
+    #[inline(always)]
+    pub(crate) fn new(kind: Tok, start: usize, end: usize) -> Token {
+        Token { kind, start: start as u32, end: end as u32 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    #[inline(always)]
+    pub(crate) fn end(self) -> usize {
+        self.end as usize
+    }
 }
 
 const ID_START: u8 = 1;
@@ -155,6 +177,11 @@ static CLASS: [u8; 256] = {
 
 fn is(c: u8, class: u8) -> bool {
     CLASS[c as usize] & class != 0
+}
+
+/// Whether the text is an identifier or a keyword.
+pub(crate) fn is_word(text: &[u8]) -> bool {
+    text.first().is_some_and(|first| is(*first, ID_START)) && text.iter().all(|c| is(*c, ID_CHAR))
 }
 
 pub(crate) struct Lexer<'a> {
@@ -228,12 +255,12 @@ impl<'a> Lexer<'a> {
         self.skip_blank();
         let start = self.at;
         if start >= self.text.len() {
-            return Token { kind: Tok::End, start: self.text.len(), end: self.text.len() };
+            return Token::new(Tok::End, self.text.len(), self.text.len());
         }
         let c = self.text[start];
         let (kind, end) = if is(c, ID_START) { self.word(start) } else { self.other(start, c) };
         self.at = end;
-        Token { kind, start, end }
+        Token::new(kind, start, end)
     }
 
     fn word(&self, start: usize) -> (Tok, usize) {
@@ -349,7 +376,7 @@ impl<'a> Lexer<'a> {
                 if second.is_ascii_digit() {
                     return self.number(start);
                 }
-                (Tok::Byte(c), start + 1)
+                (Tok(c), start + 1)
             }
             b'+' | b'-' => {
                 if let Some(end) = self.path_end(start) {
@@ -358,14 +385,14 @@ impl<'a> Lexer<'a> {
                 match (c, second) {
                     (b'+', b'+') => two(Tok::Concat),
                     (b'-', b'>') => two(Tok::Impl),
-                    _ => (Tok::Byte(c), start + 1),
+                    _ => (Tok(c), start + 1),
                 }
             }
             b'/' => {
                 if let Some(end) = self.path_end(start) {
                     return (Tok::Path, end);
                 }
-                if second == b'/' { two(Tok::Update) } else { (Tok::Byte(c), start + 1) }
+                if second == b'/' { two(Tok::Update) } else { (Tok(c), start + 1) }
             }
             b'~' => {
                 if second == b'/' {
@@ -384,7 +411,7 @@ impl<'a> Lexer<'a> {
                         return (Tok::HomePath, start + 2);
                     }
                 }
-                (Tok::Byte(c), start + 1)
+                (Tok(c), start + 1)
             }
             b'<' => {
                 let mut i = self.run(start + 1, PATH_CHAR);
@@ -406,7 +433,7 @@ impl<'a> Lexer<'a> {
                 match second {
                     b'=' => two(Tok::LessEq),
                     b'|' => two(Tok::PipeFrom),
-                    _ => (Tok::Byte(c), start + 1),
+                    _ => (Tok(c), start + 1),
                 }
             }
             b'=' if second == b'=' => two(Tok::Eq),
@@ -425,7 +452,7 @@ impl<'a> Lexer<'a> {
                 }
                 if self.byte(end) == b'\n' { (Tok::IndentOpen, end + 1) } else { two(Tok::IndentOpen) }
             }
-            _ => (Tok::Byte(c), start + 1),
+            _ => (Tok(c.min(Tok::Invalid.0)), start + 1),
         }
     }
 

@@ -10,6 +10,7 @@ mod indent;
 mod lexer;
 mod lint;
 mod parser;
+pub mod scope;
 pub mod show;
 pub mod symbol;
 

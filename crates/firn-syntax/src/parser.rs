@@ -107,15 +107,15 @@ fn operator(tok: Tok) -> Option<(BinOp, u8, Assoc)> {
         Tok::And => (BinOp::And, AND, Left),
         Tok::Eq => (BinOp::Eq, EQ, None),
         Tok::Neq => (BinOp::Neq, EQ, None),
-        Tok::Byte(b'<') => (BinOp::Less, CMP, None),
-        Tok::Byte(b'>') => (BinOp::Greater, CMP, None),
+        Tok(b'<') => (BinOp::Less, CMP, None),
+        Tok(b'>') => (BinOp::Greater, CMP, None),
         Tok::LessEq => (BinOp::LessEq, CMP, None),
         Tok::GreaterEq => (BinOp::GreaterEq, CMP, None),
         Tok::Update => (BinOp::Update, UPDATE, Right),
-        Tok::Byte(b'+') => (BinOp::Add, ADD, Left),
-        Tok::Byte(b'-') => (BinOp::Sub, ADD, Left),
-        Tok::Byte(b'*') => (BinOp::Mul, MUL, Left),
-        Tok::Byte(b'/') => (BinOp::Div, MUL, Left),
+        Tok(b'+') => (BinOp::Add, ADD, Left),
+        Tok(b'-') => (BinOp::Sub, ADD, Left),
+        Tok(b'*') => (BinOp::Mul, MUL, Left),
+        Tok(b'/') => (BinOp::Div, MUL, Left),
         Tok::Concat => (BinOp::Concat, CONCAT, Right),
         _ => return Option::None,
     })
@@ -123,7 +123,6 @@ fn operator(tok: Tok) -> Option<(BinOp, u8, Assoc)> {
 
 impl<'a> Parser<'a> {
     fn new(text: &'a [u8], options: ParseOptions) -> Self {
-        let estimate = text.len() / 12;
         let mut lexer = Lexer::new(text);
         let tok = lexer.next();
         Parser {
@@ -133,18 +132,7 @@ impl<'a> Parser<'a> {
             options,
             warnings: Vec::new(),
             or_call: None,
-            ast: Ast {
-                nodes: Vec::with_capacity(estimate),
-                positions: Vec::with_capacity(estimate),
-                lists: Vec::new(),
-                list_positions: Vec::new(),
-                operands: Vec::new(),
-                names: Vec::new(),
-                text: Vec::new(),
-                attrsets: Vec::new(),
-                lambdas: Vec::new(),
-                root: NodeId(0),
-            },
+            ast: Ast::with_room(text.len()),
         }
     }
 
@@ -154,19 +142,7 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected(&["end of file"]));
         }
         self.ast.root = root;
-        let empty = Ast {
-            nodes: Vec::new(),
-            positions: Vec::new(),
-            lists: Vec::new(),
-            list_positions: Vec::new(),
-            operands: Vec::new(),
-            names: Vec::new(),
-            text: Vec::new(),
-            attrsets: Vec::new(),
-            lambdas: Vec::new(),
-            root,
-        };
-        Ok(std::mem::replace(&mut self.ast, empty))
+        Ok(std::mem::take(&mut self.ast))
     }
 
     // ---- building -------------------------------------------------------------------------------------
@@ -204,7 +180,7 @@ impl<'a> Parser<'a> {
         self.tok = self.lexer.next();
         if matches!(self.tok.kind, Tok::PipeFrom | Tok::PipeInto) && !self.options.pipe_operators {
             return Err(self.error_at(
-                self.tok.start,
+                self.tok.start(),
                 "experimental Nix feature 'pipe-operators' is disabled; add '--extra-experimental-features pipe-operators' to enable it",
             ));
         }
@@ -212,7 +188,7 @@ impl<'a> Parser<'a> {
     }
 
     fn at(&self, b: u8) -> bool {
-        self.tok.kind == Tok::Byte(b)
+        self.tok.kind == Tok(b)
     }
 
     fn expect(&mut self, kind: Tok) -> PResult<()> {
@@ -232,20 +208,19 @@ impl<'a> Parser<'a> {
             message.push_str(if i == 0 { ", expecting " } else { " or " });
             message.push_str(what);
         }
-        let at = if self.tok.kind == Tok::End { self.lexer.text.len() } else { self.tok.start };
+        let at = if self.tok.kind == Tok::End { self.lexer.text.len() } else { self.tok.start() };
         self.error_at(at, message)
     }
 
     fn text_of(&self, tok: Token) -> &'a [u8] {
-        &self.lexer.text[tok.start..tok.end]
+        &self.lexer.text[tok.start()..tok.end()]
     }
 
     fn deeper(&mut self) -> PResult<()> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(
-                self.error_at(self.tok.start, format!("expression nests more than {MAX_DEPTH} levels deep"))
-            );
+            return Err(self
+                .error_at(self.tok.start(), format!("expression nests more than {MAX_DEPTH} levels deep")));
         }
         Ok(())
     }
@@ -266,7 +241,7 @@ impl<'a> Parser<'a> {
                 b':' => {
                     self.advance()?;
                     self.advance()?;
-                    self.lambda(start.start, Some(start), None)
+                    self.lambda(start.start(), Some(start), None)
                 }
                 b'@' => {
                     self.advance()?;
@@ -279,11 +254,11 @@ impl<'a> Parser<'a> {
                         return Err(self.unexpected(&["':'"]));
                     }
                     self.advance()?;
-                    self.lambda(start.start, Some(start), Some(formals))
+                    self.lambda(start.start(), Some(start), Some(formals))
                 }
                 _ => self.expr_if(),
             },
-            Tok::Byte(b'{') => {
+            Tok(b'{') => {
                 if !self.looks_like_formals() {
                     return self.expr_if();
                 }
@@ -302,31 +277,31 @@ impl<'a> Parser<'a> {
                     return Err(self.unexpected(expected));
                 }
                 self.advance()?;
-                self.lambda(start.start, arg, Some(formals))
+                self.lambda(start.start(), arg, Some(formals))
             }
             Tok::Assert => {
                 self.advance()?;
                 let cond = self.expr()?;
-                self.expect(Tok::Byte(b';'))?;
+                self.expect(Tok(b';'))?;
                 let body = self.tail()?;
-                Ok(self.add(Node::Assert { cond, body }, start.start))
+                Ok(self.add(Node::Assert { cond, body }, start.start()))
             }
             Tok::With => {
                 self.advance()?;
                 let scope = self.expr()?;
-                self.expect(Tok::Byte(b';'))?;
+                self.expect(Tok(b';'))?;
                 let body = self.tail()?;
-                Ok(self.add(Node::With { scope, body }, start.start))
+                Ok(self.add(Node::With { scope, body }, start.start()))
             }
             Tok::Let if self.lexer.peek_byte() != b'{' => {
                 self.advance()?;
                 let bindings = self.bindings(Tok::In)?;
                 if !self.ast.attrsets[bindings as usize].dynamic.is_empty() {
-                    return Err(self.error_at(start.start, "dynamic attributes not allowed in let"));
+                    return Err(self.error_at(start.start(), "dynamic attributes not allowed in let"));
                 }
                 self.advance()?;
                 let body = self.tail()?;
-                Ok(self.add(Node::Let { bindings, body }, start.start))
+                Ok(self.add(Node::Let { bindings, body }, start.start()))
             }
             _ => self.expr_if(),
         }
@@ -355,7 +330,7 @@ impl<'a> Parser<'a> {
         if self.tok.kind != Tok::If {
             return self.expr_pipe();
         }
-        let start = self.tok.start;
+        let start = self.tok.start();
         self.advance()?;
         let cond = self.expr()?;
         self.expect(Tok::Then)?;
@@ -371,7 +346,7 @@ impl<'a> Parser<'a> {
             Tok::PipeInto => {
                 let mut value = first;
                 while self.tok.kind == Tok::PipeInto {
-                    let pos = self.tok.start;
+                    let pos = self.tok.start();
                     self.advance()?;
                     let function = self.expr_op(PIPE + 1)?;
                     value = self.call(function, &[value], pos);
@@ -379,7 +354,7 @@ impl<'a> Parser<'a> {
                 Ok(value)
             }
             Tok::PipeFrom => {
-                let pos = self.tok.start;
+                let pos = self.tok.start();
                 self.advance()?;
                 self.deeper()?;
                 let arg = self.expr_pipe()?;
@@ -413,16 +388,16 @@ impl<'a> Parser<'a> {
     }
 
     fn expr_op(&mut self, min: u8) -> PResult<NodeId> {
-        let start = self.tok.start;
+        let start = self.tok.start();
         let mut left = match self.tok.kind {
-            Tok::Byte(b'!') => {
+            Tok(b'!') => {
                 self.advance()?;
                 self.deeper()?;
                 let operand = self.expr_op(NOT)?;
                 self.depth -= 1;
                 self.add(Node::Not(operand), start)
             }
-            Tok::Byte(b'-') => {
+            Tok(b'-') => {
                 self.advance()?;
                 self.deeper()?;
                 let operand = self.expr_op(NEGATE)?;
@@ -434,7 +409,7 @@ impl<'a> Parser<'a> {
         // A non-associative operator may not be followed by one of its own strength.
         let mut barred = 0;
         loop {
-            let pos = self.tok.start;
+            let pos = self.tok.start();
             if self.at(b'?') {
                 if HAS < min {
                     return Ok(left);
@@ -459,7 +434,7 @@ impl<'a> Parser<'a> {
             }
             self.advance()?;
             self.deeper()?;
-            let right_start = self.tok.start;
+            let right_start = self.tok.start();
             let right = self.expr_op(match assoc {
                 Assoc::Right => strength,
                 Assoc::Left | Assoc::None => strength + 1,
@@ -489,12 +464,12 @@ impl<'a> Parser<'a> {
                 | Tok::Uri
                 | Tok::Let
                 | Tok::Rec
-                | Tok::Byte(b'(' | b'{' | b'[')
+                | Tok(b'(' | b'{' | b'[')
         )
     }
 
     fn expr_app(&mut self) -> PResult<NodeId> {
-        let start = self.tok.start;
+        let start = self.tok.start();
         let function = self.expr_select()?;
         self.or_call = None;
         if !self.starts_simple() {
@@ -538,7 +513,7 @@ impl<'a> Parser<'a> {
     }
 
     fn expr_select(&mut self) -> PResult<NodeId> {
-        let start = self.tok.start;
+        let start = self.tok.start();
         let base = self.expr_simple()?;
         if self.at(b'.') {
             self.advance()?;
@@ -555,7 +530,7 @@ impl<'a> Parser<'a> {
         }
         if self.tok.kind == Tok::OrKw {
             let or = self.add(Node::Var(crate::sym!("or")), start);
-            let end = self.tok.end;
+            let end = self.tok.end();
             self.advance()?;
             self.or_call = Some((start, end));
             // Not merged into a call before it: `f or` is a value of its own.
@@ -572,25 +547,30 @@ impl<'a> Parser<'a> {
                 let name = self.text_of(tok);
                 let node = if name == b"__curPos" { Node::CurPos } else { Node::Var(Sym::new(name)) };
                 self.advance()?;
-                Ok(self.add(node, tok.start))
+                Ok(self.add(node, tok.start()))
             }
             Tok::Int => {
                 let text = String::from_utf8_lossy(self.text_of(tok));
                 let Ok(value) = text.parse::<i64>() else {
-                    return Err(self.error_at(tok.start, format!("invalid integer '{text}'")));
+                    return Err(self.error_at(tok.start(), format!("invalid integer '{text}'")));
                 };
                 self.advance()?;
-                Ok(self.add(Node::Int(value), tok.start))
+                Ok(self.add(Node::Int(value), tok.start()))
             }
             Tok::Float => {
                 let text = String::from_utf8_lossy(self.text_of(tok));
                 let Some(value) = float(&text) else {
-                    return Err(self.error_at(tok.start, format!("invalid float '{text}'")));
+                    return Err(self.error_at(tok.start(), format!("invalid float '{text}'")));
                 };
                 self.advance()?;
-                Ok(self.add(Node::Float(value), tok.start))
+                Ok(self.add(Node::Float(value), tok.start()))
             }
             Tok::Quote => {
+                if let Some(text) = self.plain_string() {
+                    let text = self.add_text(text);
+                    self.advance()?;
+                    return Ok(self.add(Node::Str(text), tok.start()));
+                }
                 let mut parts = self.string_parts()?;
                 self.advance()?;
                 if let [] | [(_, StringPart::Text(_))] = parts[..] {
@@ -599,9 +579,9 @@ impl<'a> Parser<'a> {
                         _ => Vec::new(),
                     };
                     let text = self.add_text(&text);
-                    return Ok(self.add(Node::Str(text), tok.start));
+                    return Ok(self.add(Node::Str(text), tok.start()));
                 }
-                Ok(self.interpolation(InterpKind::String, parts, tok.end))
+                Ok(self.interpolation(InterpKind::String, parts, tok.end()))
             }
             Tok::IndentOpen => {
                 let pieces = self.indented_parts()?;
@@ -613,7 +593,7 @@ impl<'a> Parser<'a> {
                         _ => Vec::new(),
                     };
                     let text = self.add_text(&text);
-                    return Ok(self.add(Node::Str(text), tok.start));
+                    return Ok(self.add(Node::Str(text), tok.start()));
                 }
                 let parts = pieces
                     .into_iter()
@@ -622,30 +602,30 @@ impl<'a> Parser<'a> {
                         Piece::Expr(node) => (pos, StringPart::Expr(node)),
                     })
                     .collect();
-                Ok(self.interpolation(InterpKind::String, parts, tok.start))
+                Ok(self.interpolation(InterpKind::String, parts, tok.start()))
             }
             Tok::Path | Tok::HomePath => self.path(tok),
             Tok::SearchPath => {
                 let text = self.text_of(tok);
                 let text = self.add_text(&text[1..text.len() - 1]);
                 self.advance()?;
-                Ok(self.add(Node::SearchPath(text), tok.start))
+                Ok(self.add(Node::SearchPath(text), tok.start()))
             }
             Tok::Uri => {
                 let uri = self.text_of(tok);
-                self.lint(self.options.lints.url_literals, "lint-url-literals", tok.start, |fatal| {
+                self.lint(self.options.lints.url_literals, "lint-url-literals", tok.start(), |fatal| {
                     let (word, uri) =
                         (if fatal { "disallowed" } else { "discouraged" }, String::from_utf8_lossy(uri));
                     format!("URL literals are {word}. Consider using a string literal \"{uri}\" instead")
                 })?;
                 let text = self.add_text(self.text_of(tok));
                 self.advance()?;
-                Ok(self.add(Node::Str(text), tok.start))
+                Ok(self.add(Node::Str(text), tok.start()))
             }
-            Tok::Byte(b'(') => {
+            Tok(b'(') => {
                 self.advance()?;
                 let inner = self.expr()?;
-                self.expect(Tok::Byte(b')'))?;
+                self.expect(Tok(b')'))?;
                 Ok(inner)
             }
             Tok::Let => {
@@ -654,26 +634,26 @@ impl<'a> Parser<'a> {
                     return Err(self.unexpected(&["'{'"]));
                 }
                 self.advance()?;
-                let set = self.bindings(Tok::Byte(b'}'))?;
+                let set = self.bindings(Tok(b'}'))?;
                 self.advance()?;
                 self.ast.attrsets[set as usize].recursive = true;
-                Ok(self.add(Node::LegacyLet(set), tok.start))
+                Ok(self.add(Node::LegacyLet(set), tok.start()))
             }
             Tok::Rec => {
                 self.advance()?;
-                self.expect(Tok::Byte(b'{'))?;
-                let set = self.bindings(Tok::Byte(b'}'))?;
+                self.expect(Tok(b'{'))?;
+                let set = self.bindings(Tok(b'}'))?;
                 self.advance()?;
                 self.ast.attrsets[set as usize].recursive = true;
-                Ok(self.add(Node::Attrs(set), tok.start))
+                Ok(self.add(Node::Attrs(set), tok.start()))
             }
-            Tok::Byte(b'{') => {
+            Tok(b'{') => {
                 self.advance()?;
-                let set = self.bindings(Tok::Byte(b'}'))?;
+                let set = self.bindings(Tok(b'}'))?;
                 self.advance()?;
-                Ok(self.add(Node::Attrs(set), tok.start))
+                Ok(self.add(Node::Attrs(set), tok.start()))
             }
-            Tok::Byte(b'[') => {
+            Tok(b'[') => {
                 self.advance()?;
                 let mut items = Vec::new();
                 while !self.at(b']') {
@@ -686,7 +666,7 @@ impl<'a> Parser<'a> {
                 }
                 self.advance()?;
                 let items = self.add_list(&items);
-                Ok(self.add(Node::List(items), tok.start))
+                Ok(self.add(Node::List(items), tok.start()))
             }
             _ => Err(self.unexpected(&[])),
         }
@@ -720,7 +700,7 @@ impl<'a> Parser<'a> {
                     }
                     Some(last) => {
                         parts.push(last);
-                        Ok(AttrName::Dynamic(self.interpolation(InterpKind::String, parts, tok.end)))
+                        Ok(AttrName::Dynamic(self.interpolation(InterpKind::String, parts, tok.end())))
                     }
                 }
             }
@@ -741,7 +721,7 @@ impl<'a> Parser<'a> {
         self.deeper()?;
         let mut set = crate::bindings::Builder::new();
         while self.tok.kind != close {
-            let start = self.tok.start;
+            let start = self.tok.start();
             match self.tok.kind {
                 Tok::Inherit => {
                     self.advance()?;
@@ -749,14 +729,14 @@ impl<'a> Parser<'a> {
                     let mut from_pos = start;
                     if self.at(b'(') {
                         self.advance()?;
-                        from_pos = self.tok.start;
+                        from_pos = self.tok.start();
                         let from = self.expr()?;
-                        self.expect(Tok::Byte(b')'))?;
+                        self.expect(Tok(b')'))?;
                         kind = AttrKind::InheritedFrom(set.inherit_from(from));
                     }
                     let mut inherited = Vec::new();
                     while !self.at(b';') {
-                        let pos = self.tok.start;
+                        let pos = self.tok.start();
                         if !matches!(self.tok.kind, Tok::Id | Tok::OrKw | Tok::Quote | Tok::DollarCurly) {
                             return Err(self.unexpected(&[]));
                         }
@@ -780,9 +760,9 @@ impl<'a> Parser<'a> {
                 }
                 Tok::Id | Tok::OrKw | Tok::Quote | Tok::DollarCurly => {
                     let path = self.attr_path()?;
-                    self.expect(Tok::Byte(b'='))?;
+                    self.expect(Tok(b'='))?;
                     let value = self.expr()?;
-                    self.expect(Tok::Byte(b';'))?;
+                    self.expect(Tok(b';'))?;
                     set.add(self, &path, value, start as u32)?;
                 }
                 _ => {

@@ -33,10 +33,7 @@ pub(crate) fn attr_path(ast: &Ast, path: &[AttrName]) -> Vec<u8> {
 
 /// Whether a name can stand unquoted before `=`.
 pub fn is_identifier(name: &[u8]) -> bool {
-    let Some(first) = name.first() else { return false };
-    (first.is_ascii_alphabetic() || *first == b'_')
-        && name.iter().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'_' | b'\'' | b'-'))
-        && !is_keyword(name)
+    crate::lexer::is_word(name) && !is_keyword(name)
 }
 
 fn is_keyword(name: &[u8]) -> bool {
@@ -55,16 +52,20 @@ pub fn write_name(out: &mut Vec<u8>, name: &[u8]) {
 /// A string literal with the escapes of the language.
 pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    for (i, c) in text.iter().enumerate() {
-        match c {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', *c]),
+    let mut rest = text;
+    while let Some(plain) = rest.iter().position(|c| matches!(c, b'"' | b'\\' | b'\n' | b'\r' | b'\t' | b'$'))
+    {
+        out.extend_from_slice(&rest[..plain]);
+        match rest[plain] {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            b'$' if text.get(i + 1) == Some(&b'{') => out.extend_from_slice(b"\\$"),
-            _ => out.push(*c),
+            b'$' if rest.get(plain + 1) != Some(&b'{') => out.push(b'$'),
+            c => out.extend_from_slice(&[b'\\', c]),
         }
+        rest = &rest[plain + 1..];
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
 }
 

@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 use rustc_hash::FxHasher;
+use std::cell::Cell;
 use std::fmt;
 use std::hash::Hasher;
 use std::sync::OnceLock;
@@ -13,9 +14,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Sym(std::num::NonZeroU32);
 
 const SHARDS: usize = 16;
-/// Chunk `n` holds `FIRST << n` names, so a name's place never moves and reading takes no lock.
-const FIRST_BITS: u32 = 12;
-const CHUNKS: usize = 20;
+/// Chunk `n` holds `FIRST << n` names, so a name's place never moves and reading takes no lock. The first is small, since
+/// short runs have few names and memory that is touched costs them time.
+const FIRST_BITS: u32 = 8;
+const CHUNKS: usize = 24;
 
 type Slot = OnceLock<&'static [u8]>;
 
@@ -23,6 +25,16 @@ struct Interner {
     shards: [Mutex<HashTable<(u32, u32)>>; SHARDS],
     chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
     next: AtomicU32,
+}
+
+/// How many names each thread finds again without looking into the table that all share.
+const RECENT: usize = 512;
+
+/// Lower half of the name's hash, and the symbol's number.
+type Recent = [Cell<(u32, u32)>; RECENT];
+
+thread_local! {
+    static SEEN: Recent = const { [const { Cell::new((0, 0)) }; RECENT] };
 }
 
 static INTERNER: Interner = Interner {
@@ -46,7 +58,21 @@ fn hash(name: &[u8]) -> u64 {
 impl Sym {
     /// The symbol of a name.
     pub fn new(name: &[u8]) -> Sym {
-        Sym::intern(name, || Box::leak(name.into()))
+        // Most names were seen a moment ago, and finding them here takes no lock.
+        let hash = hash(name);
+        let recent = |seen: &Recent| {
+            let slot = &seen[(hash >> 32) as usize % RECENT];
+            let (known, index) = slot.get();
+            if known == hash as u32 && get(index) == name {
+                if let Some(index) = std::num::NonZeroU32::new(index) {
+                    return Sym(index);
+                }
+            }
+            let sym = Sym::intern(name, || Box::leak(name.into()));
+            slot.set((hash as u32, sym.index()));
+            sym
+        };
+        SEEN.with(recent)
     }
 
     /// As [`Sym::new`], without a copy of the name.

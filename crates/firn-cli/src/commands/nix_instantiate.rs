@@ -10,6 +10,7 @@ use firn_eval::{
 };
 use firn_store::activity::Verbosity;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 pub const HELP: &str = "
@@ -128,11 +129,14 @@ pub fn main(start: Start) -> CliResult<u8> {
         let value = evaluation.stdin()?;
         process(&context, &mut evaluation, &flags, value, &mut roots)?;
     }
+    if flags.parse {
+        let mut trees = Trees::new(&context);
+        let result =
+            flags.files.iter().try_for_each(|arg| parse(&mut trees, &mut evaluation, arg, flags.from_args));
+        // What came before an error is shown before it.
+        return trees.flush().and(result).map(|()| 0);
+    }
     for arg in &flags.files {
-        if flags.parse {
-            parse(&context, &mut evaluation, arg, flags.from_args)?;
-            continue;
-        }
         let value = if flags.from_args {
             evaluation.expression(arg.as_encoded_bytes())?
         } else {
@@ -143,7 +147,50 @@ pub fn main(start: Start) -> CliResult<u8> {
     Ok(0)
 }
 
-fn parse(context: &Context, evaluation: &mut Evaluation, arg: &OsString, from_args: bool) -> CliResult<()> {
+/// Trees to be printed, many in one write unless somebody could tell: on a terminal, and where messages go to the same
+/// place, each is written when it is there.
+struct Trees<'a> {
+    context: &'a Context,
+    text: Vec<u8>,
+    at_once: bool,
+}
+
+/// How many bytes of trees wait to be written.
+const TREES: usize = 64 << 10;
+
+impl<'a> Trees<'a> {
+    fn new(context: &'a Context) -> Self {
+        let place = |stat: rustix::io::Result<rustix::fs::Stat>| stat.ok().map(|s| (s.st_dev, s.st_ino));
+        let (out, err) = (std::io::stdout(), std::io::stderr());
+        let at_once = out.is_terminal() || place(rustix::fs::fstat(&out)) == place(rustix::fs::fstat(&err));
+        Trees { context, text: Vec::new(), at_once }
+    }
+
+    fn add(&mut self, tree: &[u8]) -> CliResult<()> {
+        self.text.extend_from_slice(tree);
+        self.text.push(b'\n');
+        match self.at_once || self.text.len() >= TREES {
+            true => self.flush(),
+            false => Ok(()),
+        }
+    }
+
+    fn flush(&mut self) -> CliResult<()> {
+        if self.text.is_empty() {
+            return Ok(());
+        }
+        let result = self.context.print(&self.text);
+        self.text.clear();
+        result
+    }
+}
+
+fn parse(
+    trees: &mut Trees<'_>,
+    evaluation: &mut Evaluation,
+    arg: &OsString,
+    from_args: bool,
+) -> CliResult<()> {
     let dir = evaluation.current_dir().to_vec();
     let shown = if from_args {
         let text = arg.as_encoded_bytes().to_vec();
@@ -152,7 +199,7 @@ fn parse(context: &Context, evaluation: &mut Evaluation, arg: &OsString, from_ar
         let path = evaluation.file_argument(Path::new(arg))?;
         evaluation.run(|vm| vm.show_parsed_file(&path))?
     };
-    context.print_line(shown)
+    trees.add(&shown)
 }
 
 fn process(

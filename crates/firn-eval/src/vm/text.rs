@@ -131,7 +131,10 @@ impl Vm {
     pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
         let base = source::register(origin, text, dir);
         let ast = self.parse_registered(base, text)?;
-        self.compile_tree(&ast, base, dir, &[], None)?;
+        if !firn_syntax::scope::is_closed(&ast, &|name| self.globals.names.contains_key(&name)) {
+            // The compiler says what is wrong, if anything is.
+            self.compile_tree(&ast, base, dir, &[], None)?;
+        }
         Ok(self.show_tree(&ast, ast.root, dir))
     }
 
@@ -162,8 +165,15 @@ impl Vm {
 
     /// [`Vm::show_parsed`] for a file or the `default.nix` of a directory.
     pub fn show_parsed_file(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
-        let file = self.resolve_file(&crate::coerce::canonical(path))?;
-        let text = self.host.read_file(&file).map_err(host_error)?;
+        let path = crate::coerce::canonical(path);
+        let (file, text) = match self.host.read_regular_file(&path) {
+            Some(text) => (path, text),
+            None => {
+                let file = self.resolve_file(&path)?;
+                let text = self.host.read_file(&file).map_err(host_error)?;
+                (file, text)
+            }
+        };
         let dir = crate::coerce::dir_of(&file).to_vec();
         self.show_parsed(&text, Origin::Path(file), &dir)
     }

@@ -1,10 +1,10 @@
 //! The builder's process, from its birth to the execution of the builder.
 
-use super::leftovers::exit_now;
 use super::root::{DEVICES, is_mounted, place};
 use super::{
     BuiltinCall, BuiltinRunner, SetupError, SetupResult, duplicate, filter, ids_inside, landlock, os_message,
 };
+use crate::leave::exit_now;
 use crate::report::{Report, send};
 use crate::spec::{Isolation, Program, SandboxSpec, to_path};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};

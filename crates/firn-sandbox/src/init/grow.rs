@@ -5,8 +5,8 @@
 //! made in the first appears in the second. Entering it takes a process of its own, since the init must stay outside.
 
 use super::clone::{Cloned, Namespaces, clone_process};
-use super::leftovers::exit_now;
 use super::{SetupError, SetupResult, os_message};
+use crate::leave::exit_now;
 use crate::report::{ExitStatus, MountRequest};
 use crate::spec::to_path;
 use nix::mount::{MsFlags, mount};

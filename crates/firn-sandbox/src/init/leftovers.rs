@@ -2,6 +2,7 @@
 
 use super::clone::{Cloned, Namespaces, clone_process};
 use super::{SetupError, SetupResult};
+use crate::leave::exit_now;
 use crate::spec::BuildUser;
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -65,10 +66,4 @@ pub(super) fn kill_user(user: &BuildUser) -> SetupResult<()> {
             ))),
         },
     }
-}
-
-/// Ends this process without running anything of Rust's or the C library's.
-pub(super) fn exit_now(code: i32) -> ! {
-    // SAFETY: _exit takes any status and does not return.
-    unsafe { libc::_exit(code) }
 }

@@ -11,15 +11,15 @@ impl Parser<'_> {
         let at = self.lexer.at;
         let first = self.lexer.next();
         let second = match first.kind {
-            Tok::Id | Tok::Byte(b'}') => Some(self.lexer.next().kind),
+            Tok::Id | Tok(b'}') => Some(self.lexer.next().kind),
             _ => None,
         };
         self.lexer.at = at;
         matches!(
             (first.kind, second),
             (Tok::Ellipsis, _)
-                | (Tok::Byte(b'}'), Some(Tok::Byte(b':' | b'@')))
-                | (Tok::Id, Some(Tok::Byte(b',' | b'?' | b'}')))
+                | (Tok(b'}'), Some(Tok(b':' | b'@')))
+                | (Tok::Id, Some(Tok(b',' | b'?' | b'}')))
         )
     }
 
@@ -28,7 +28,7 @@ impl Parser<'_> {
         self.advance()?;
         loop {
             match self.tok.kind {
-                Tok::Byte(b'}') => break,
+                Tok(b'}') => break,
                 Tok::Ellipsis => {
                     formals.ellipsis = true;
                     self.advance()?;
@@ -46,10 +46,10 @@ impl Parser<'_> {
                         default = Some(self.expr()?);
                     }
                     let name = Sym::new(self.text_of(tok));
-                    formals.formals.push(Formal { name, pos: tok.start as u32, default });
+                    formals.formals.push(Formal { name, pos: tok.start() as u32, default });
                     match self.tok.kind {
-                        Tok::Byte(b',') => self.advance()?,
-                        Tok::Byte(b'}') => break,
+                        Tok(b',') => self.advance()?,
+                        Tok(b'}') => break,
                         _ => return Err(self.unexpected(&["'}'", "','"])),
                     }
                 }

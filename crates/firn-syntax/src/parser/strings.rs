@@ -5,6 +5,20 @@ use crate::ast::*;
 use crate::indent::Piece;
 use crate::lexer::{Tok, Token};
 
+impl<'a> Parser<'a> {
+    /// The text of a `"` string that is written as it is meant; the opening quote is the current token. Leaves the lexer
+    /// after the closing quote, or where it was if the string is not of that kind.
+    pub(super) fn plain_string(&mut self) -> Option<&'a [u8]> {
+        let rest = &self.lexer.text[self.lexer.at..];
+        let end = rest.iter().position(|c| matches!(c, b'"' | b'$' | b'\\' | b'\r' | 0))?;
+        if rest[end] != b'"' {
+            return None;
+        }
+        self.lexer.at += end + 1;
+        Some(&rest[..end])
+    }
+}
+
 impl Parser<'_> {
     pub(super) fn interpolation(
         &mut self,
@@ -35,7 +49,7 @@ impl Parser<'_> {
         if !self.at(b'}') {
             return Err(self.unexpected(&["'}'"]));
         }
-        self.lexer.at = self.tok.end;
+        self.lexer.at = self.tok.end();
         Ok(node)
     }
 
@@ -61,7 +75,7 @@ impl Parser<'_> {
             self.lexer.at += plain;
             let at = self.lexer.at;
             if at >= self.lexer.text.len() {
-                self.tok = Token { kind: Tok::End, start: at, end: at };
+                self.tok = Token::new(Tok::End, at, at);
                 return Err(self.unexpected(&["'\"'"]));
             }
             match self.lexer.text[at] {
@@ -129,7 +143,7 @@ impl Parser<'_> {
             self.lexer.at += plain;
             let at = self.lexer.at;
             if at >= self.lexer.text.len() {
-                self.tok = Token { kind: Tok::End, start: at, end: at };
+                self.tok = Token::new(Tok::End, at, at);
                 return Err(self.unexpected(&["end of an indented string"]));
             }
             let (second, third) = (self.lexer.byte(at + 1), self.lexer.byte(at + 2));
@@ -215,7 +229,7 @@ impl Parser<'_> {
             Some(b'.') => return Ok(()),
             _ => ("lint-short-path-literals", lints.short_path_literals, "relative"),
         };
-        self.lint(level, name, tok.start, |_| match from {
+        self.lint(level, name, tok.start(), |_| match from {
             "relative" => format!(
                 "relative path literal '{0}' should be prefixed with '.' for clarity: './{0}'",
                 shown()
@@ -230,16 +244,18 @@ impl Parser<'_> {
     pub(super) fn path(&mut self, tok: Token) -> PResult<NodeId> {
         let home = tok.kind == Tok::HomePath;
         self.lint_path(tok)?;
-        self.lexer.at = tok.end;
+        self.lexer.at = tok.end();
         // Slashes and path characters that the first token could not take (`a//b`) still belong to it.
         let (_, mut end) = self.lexer.path_run();
         let mut parts: Vec<(u32, StringPart)> = Vec::new();
-        let mut literal = self.lexer.text[tok.start..tok.end].to_vec();
-        if end > tok.end {
+        let mut literal = self.lexer.text[tok.start()..tok.end()].to_vec();
+        if end > tok.end() {
             if !self.lexer.text[end..].starts_with(b"${") {
-                return Err(self.error_at(tok.start, "syntax error, unexpected end of path, expecting '${'"));
+                return Err(
+                    self.error_at(tok.start(), "syntax error, unexpected end of path, expecting '${'")
+                );
             }
-            literal.extend_from_slice(&self.lexer.text[tok.end..end]);
+            literal.extend_from_slice(&self.lexer.text[tok.end()..end]);
         }
         while self.lexer.text[self.lexer.at..].starts_with(b"${") {
             let at = self.lexer.at;
@@ -254,18 +270,18 @@ impl Parser<'_> {
         }
         if end > 0 && self.lexer.at == end && self.lexer.text[end - 1] == b'/' {
             // At the end of the text the reference names the last part of the path.
-            let last = parts.last().map_or(tok.start, |(pos, _)| *pos as usize);
+            let last = parts.last().map_or(tok.start(), |(pos, _)| *pos as usize);
             let at = if end == self.lexer.text.len() { last } else { end };
             return Err(self.error_at(at, "path has a trailing slash"));
         }
         let span = self.add_text(&literal);
-        let first = self.add(if home { Node::HomePath(span) } else { Node::Path(span) }, tok.start);
+        let first = self.add(if home { Node::HomePath(span) } else { Node::Path(span) }, tok.start());
         self.advance()?;
         if parts.is_empty() {
             return Ok(first);
         }
-        parts.insert(0, (tok.start as u32, StringPart::Expr(first)));
-        Ok(self.interpolation(InterpKind::Path, parts, tok.start))
+        parts.insert(0, (tok.start() as u32, StringPart::Expr(first)));
+        Ok(self.interpolation(InterpKind::Path, parts, tok.start()))
     }
 }
 
