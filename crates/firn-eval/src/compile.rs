@@ -4,8 +4,11 @@
 //! `let` and `with` in the body of a function live in the function's own frame: code of a frame runs at most once
 //! for each of its activations, so their slots are never bound twice.
 
+mod later;
 mod needs;
 mod watch;
+
+pub use later::Deferred;
 
 use crate::debug::ScopeName;
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -19,6 +22,7 @@ use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, N
 use firn_syntax::{Sym, sym};
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Names that are always in scope.
@@ -31,7 +35,7 @@ pub(crate) struct Globals {
 
 /// What paths and names of a text are relative to.
 pub(crate) struct CompileContext<'a> {
-    pub(crate) globals: &'a Globals,
+    pub(crate) globals: &'a Arc<Globals>,
     /// Position of the text's first byte.
     pub(crate) base: Pos,
     /// Directory that relative paths start from.
@@ -56,9 +60,9 @@ pub(crate) struct Outer {
 }
 
 /// Compiles a parsed text.
-pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'static Code> {
+pub(crate) fn compile(ast: &Arc<Ast>, context: &CompileContext<'_>) -> EvalResult<&'static Code> {
     let arena = arena(ast.len() * 64);
-    let before = arena.allocated_bytes() - arena.chunk_capacity();
+    let before = code_bytes(arena);
     let mut compiler = Compiler {
         ast,
         context,
@@ -69,6 +73,7 @@ pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'s
         from_slots: Vec::new(),
         names: None,
         group: 0,
+        defers: later::may_wait(ast, context).then_some(ast),
     };
     if let Some(outer) = context.outer {
         compiler.enter_outer(outer);
@@ -85,8 +90,7 @@ pub(crate) fn compile(ast: &Ast, context: &CompileContext<'_>) -> EvalResult<&'s
         _ => body,
     };
     let frame_size = compiler.close_frame();
-    let after = arena.allocated_bytes() - arena.chunk_capacity();
-    CODE_BYTES.fetch_add(after.saturating_sub(before) as u64, Ordering::Relaxed);
+    CODE_BYTES.fetch_add(code_bytes(arena).saturating_sub(before) as u64, Ordering::Relaxed);
     Ok(arena.alloc(Code { body, frame_size }))
 }
 
@@ -106,6 +110,11 @@ fn arena(needed: usize) -> &'static Bump {
             arena
         }
     }
+}
+
+/// Bytes in use of an arena.
+fn code_bytes(arena: &Bump) -> usize {
+    arena.allocated_bytes() - arena.chunk_capacity()
 }
 
 /// Bytes that code takes.
@@ -132,6 +141,8 @@ struct Compiler<'a> {
     /// Names in scope, for the debugger.
     names: Option<&'static ScopeName>,
     group: u32,
+    /// The tree, where code may be left for later.
+    defers: Option<&'a Arc<Ast>>,
 }
 
 impl Compiler<'_> {
@@ -709,12 +720,13 @@ impl Compiler<'_> {
                 self.bind(attr.name, i as u32);
             }
         }
+        let later = self.later(set);
         let result = (|| {
             let mut values = Vec::with_capacity(sorted.len());
             for (attr, outer) in sorted.iter().zip(inherited) {
                 values.push(match outer {
                     Some(expr) => expr,
-                    None => self.expr(attr.value, false)?,
+                    None => self.attribute(attr.value, later.as_ref())?,
                 });
             }
             let mut from = Vec::with_capacity(set.inherit_from.len());

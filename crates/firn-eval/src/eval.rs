@@ -164,6 +164,7 @@ impl Vm {
                 Expr::Concat(concat) => return self.eval_concat(concat, env),
                 Expr::CurPos(pos) => return Ok(self.position_value(pos)),
                 Expr::Watched(watched) => return self.eval_watched(watched, env),
+                Expr::Deferred(deferred) => expr = deferred.code()?,
             }
         }
     }

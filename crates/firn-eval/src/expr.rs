@@ -1,6 +1,7 @@
 //! Code: trees with resolved variables, made by [`crate::compile`] and run by [`crate::eval`]. Code lives as long
 //! as the process, because values refer to it.
 
+use crate::compile::Deferred;
 use crate::error::EvalResult;
 use crate::shape::Shape;
 use crate::source::Pos;
@@ -45,6 +46,8 @@ pub enum Expr {
     CurPos(Pos),
     /// Only where evaluation is watched.
     Watched(&'static Watched),
+    /// What there is no code of until it is run; always suspended.
+    Deferred(&'static Deferred),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -9,6 +9,7 @@ use crate::source::{self, Origin, Pos};
 use crate::value::{Attrs, Env, Thunk, Value};
 use firn_syntax::ast::NodeId;
 use firn_syntax::{Ast, ParseOptions, Sym, SyntaxError, WarningKind};
+use std::sync::Arc;
 
 /// The tree of a text, a place in it, and the directory that its paths are relative to.
 pub(crate) struct ParsedSource {
@@ -51,7 +52,7 @@ impl Vm {
         scope: &[Sym],
         outer: Option<compile::Outer>,
     ) -> EvalResult<&'static Code> {
-        let ast = self.parse_registered(base, text)?;
+        let ast = Arc::new(self.parse_registered(base, text)?);
         self.compile_tree(&ast, base, dir, scope, outer)
     }
 
@@ -70,7 +71,7 @@ impl Vm {
 
     fn compile_tree(
         &self,
-        ast: &Ast,
+        ast: &Arc<Ast>,
         base: Pos,
         dir: &[u8],
         scope: &[Sym],
@@ -130,7 +131,7 @@ impl Vm {
     /// Parses text and prints the tree, as `nix-instantiate --parse`; undefined variables are errors.
     pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
         let base = source::register(origin, text, dir);
-        let ast = self.parse_registered(base, text)?;
+        let ast = Arc::new(self.parse_registered(base, text)?);
         if !firn_syntax::scope::is_closed(&ast, &|name| self.globals.names.contains_key(&name)) {
             // The compiler says what is wrong, if anything is.
             self.compile_tree(&ast, base, dir, &[], None)?;

@@ -84,3 +84,35 @@ fn arguments_that_are_looked_at_first_are_as_deep_as_others() {
     check_traces(&text(4900), "0", &[]);
     check_traces(&text(5100), "error: stack overflow; max-call-depth exceeded", &[]);
 }
+
+#[test]
+fn large_sets_whose_code_is_made_later() {
+    let rest: String = (0..40).map(|i| format!("a{i} = f {i}; ")).collect();
+    let scope = "let f = x: x + y; y = 1; s = { z = 5; f = throw \"no\"; }; in ";
+    let check = |more: &str, used: &str, value: &str| {
+        let text = format!("{scope} let g = v: with s; {{ {rest} {more} }}; in {used}");
+        assert_eq!(evaluate(Arc::new(MemoryHost::default()), &text), value, "{more}");
+    };
+    check("", "(g 1).a7", "8");
+    check("", "builtins.length (builtins.attrValues (g 1))", "40");
+    // Each use of the code has its own variables.
+    check("b = f (v + z);", "[ (g 1).b (g 2).b ]", "[ 7 8 ]");
+    check("b = f (let y = 10; w = y + z; in w);", "(g 1).b", "16");
+    check("b = f (({ p ? z, ... } @ q: q.r or p) { });", "(g 1).b", "6");
+    check("b = f (with { z = 7; v = 8; }; z + v);", "(g 1).b", "9");
+    check("b = map (x: f (x + v)) [ z ];", "(g 1).b", "[ 7 ]");
+    check("b = f (rec { c = d v; d = x: x + z; }).c;", "(g 1).b", "7");
+    check("b = (rec { inherit (s) z; c = f (z + v); }).c;", "(g 3).b", "9");
+    // A variable that no set has is told of when it is looked at, as below any `with`.
+    check("b = f missing;", "(g 1).a1", "2");
+    check("b = f missing;", "(builtins.tryEval (g 1 ? b)).value", "true");
+}
+
+#[test]
+fn names_of_scoped_imports_in_code_that_is_made_later() {
+    let rest: String = (0..40).map(|i| format!("a{i} = toString {i}; ")).collect();
+    let mut host = MemoryHost::default();
+    host.files.insert(b"/a.nix".to_vec(), format!("with {{ }}; {{ {rest} b = toString (x + 1); }}").into());
+    let text = "(builtins.scopedImport { x = 1; } /a.nix).b + (builtins.scopedImport { x = 5; } /a.nix).b";
+    assert_eq!(evaluate(Arc::new(host), text), "\"26\"");
+}

@@ -1,0 +1,143 @@
+//! Code that is made when it is first run. Package sets are files with thousands of attributes of which most programs
+//! look at a few: for the others it is enough that the text is well-formed.
+//!
+//! Only attributes of large sets below a `with` are left for later. There every variable means something, so nothing
+//! can be found wrong while code is made, and the file's errors are those that it had before.
+
+use super::{CODE_BYTES, CompileContext, Compiler, Frame, arena, code_bytes};
+use crate::error::EvalResult;
+use crate::expr::Expr;
+use crate::source::Pos;
+use firn_syntax::Sym;
+use firn_syntax::ast::{Ast, AttrSet, Node, NodeId};
+use rustc_hash::FxHashMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
+
+/// From how many attributes on a set is large. Tests meet more of them.
+const LARGE: usize = if cfg!(debug_assertions) { 2 } else { 32 };
+/// How many names may be bound around it: each attribute's code takes them up again.
+const MAX_NAMES: usize = 64;
+
+/// An expression of which there is no code yet.
+pub struct Deferred {
+    scope: &'static Scope,
+    node: NodeId,
+    code: OnceLock<Expr>,
+}
+
+/// What surrounds the attributes of a set.
+struct Scope {
+    ast: Arc<Ast>,
+    globals: Arc<super::Globals>,
+    base: Pos,
+    dir: Box<[u8]>,
+    home: Box<[u8]>,
+    pure_eval: bool,
+    /// The innermost binding of each name.
+    bindings: Vec<(Sym, (u32, u32))>,
+    withs: Vec<(u32, u32, Pos)>,
+    from_slots: Vec<(u32, u32)>,
+    frames: usize,
+}
+
+impl Deferred {
+    /// The code, made at the first call.
+    #[inline]
+    pub(crate) fn code(&'static self) -> EvalResult<&'static Expr> {
+        match self.code.get() {
+            Some(code) => Ok(code),
+            None => self.make(),
+        }
+    }
+
+    #[cold]
+    fn make(&'static self) -> EvalResult<&'static Expr> {
+        let scope = self.scope;
+        let context = CompileContext {
+            globals: &scope.globals,
+            base: scope.base,
+            dir: &scope.dir,
+            home: &scope.home,
+            pure_eval: scope.pure_eval,
+            watch_calls: false,
+            debugger: false,
+            scope: &[],
+            outer: None,
+        };
+        let arena = arena(0);
+        let before = code_bytes(arena);
+        let bindings: FxHashMap<_, _> =
+            scope.bindings.iter().map(|(name, place)| (*name, vec![*place])).collect();
+        let mut compiler = Compiler {
+            ast: &scope.ast,
+            context: &context,
+            arena,
+            bindings,
+            frames: (0..scope.frames).map(|_| Frame { next: 0, size: 0 }).collect(),
+            withs: scope.withs.clone(),
+            from_slots: scope.from_slots.clone(),
+            names: None,
+            group: 0,
+            defers: None,
+        };
+        let code = compiler.expr(self.node, false)?;
+        CODE_BYTES.fetch_add(code_bytes(arena).saturating_sub(before) as u64, Ordering::Relaxed);
+        // Another thread may have made the same at the same time.
+        Ok(self.code.get_or_init(|| code))
+    }
+}
+
+/// What is left for later in a set.
+pub(super) struct Later {
+    scope: &'static Scope,
+}
+
+impl<'a> Compiler<'a> {
+    /// What attributes of `set` need to be left for later, if they may be; to be asked when their names are bound.
+    pub(super) fn later(&mut self, set: &AttrSet) -> Option<Later> {
+        if set.attrs.len() < LARGE || self.withs.is_empty() {
+            return None;
+        }
+        let ast = Arc::clone(self.defers?);
+        let bound = |(name, stack): (&Sym, &Vec<(u32, u32)>)| Some((*name, *stack.last()?));
+        let bindings: Vec<_> = self.bindings.iter().filter_map(bound).take(MAX_NAMES + 1).collect();
+        if bindings.len() > MAX_NAMES {
+            return None;
+        }
+        // Outlived by nothing, as code is.
+        let scope: &'static Scope = Box::leak(Box::new(Scope {
+            ast,
+            globals: Arc::clone(self.context.globals),
+            base: self.context.base,
+            dir: self.context.dir.into(),
+            home: self.context.home.into(),
+            pure_eval: self.context.pure_eval,
+            bindings,
+            withs: self.withs.clone(),
+            from_slots: self.from_slots.clone(),
+            frames: self.frames.len(),
+        }));
+        Some(Later { scope })
+    }
+
+    /// The value of an attribute. Only what is suspended in any case is left for later.
+    pub(super) fn attribute(&mut self, node: NodeId, later: Option<&Later>) -> EvalResult<Expr> {
+        match (later, self.ast.node(node)) {
+            (Some(later), Node::Call { .. }) => {
+                Ok(Expr::Deferred(self.alloc(Deferred { scope: later.scope, node, code: OnceLock::new() })))
+            }
+            _ => self.expr(node, false),
+        }
+    }
+}
+
+/// Whether code of this tree may be left for later: what is watched is marked when it is made, and pure evaluation
+/// refuses paths below the home folder.
+pub(super) fn may_wait(ast: &Ast, context: &CompileContext<'_>) -> bool {
+    let refused = |node: Node| context.pure_eval && matches!(node, Node::HomePath(_));
+    !context.watch_calls
+        && !context.debugger
+        && ast.attrsets.iter().any(|set| set.attrs.len() >= LARGE)
+        && !ast.nodes().any(|(_, node, _)| refused(node))
+}
