@@ -198,7 +198,12 @@ impl<'v> Session<'_, 'v> {
             false => Input::Plain,
         };
         loop {
-            let Some(text) = whole_text(|more| lines.next(more), |text| self.goes_on(text))? else {
+            let next = |more: bool| {
+                // Ctrl-C ended what the last line asked for, and nothing else.
+                firn_eval::interrupt(false);
+                lines.next(more)
+            };
+            let Some(text) = whole_text(next, |text| self.goes_on(text))? else {
                 print("\n");
                 return Ok(DebugAction::Quit);
             };

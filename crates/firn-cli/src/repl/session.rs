@@ -348,10 +348,15 @@ pub fn shown_name(name: Sym) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Lets Ctrl-C end evaluation, and nothing more.
+/// Lets Ctrl-C end evaluation, and nothing more. One listener for good, and from now on: none is lost.
 fn interrupt_on_signals(context: &Context) -> CliResult<()> {
-    context.runtime()?.spawn(async {
-        while tokio::signal::ctrl_c().await.is_ok() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = context.runtime()?;
+    let _in_runtime = runtime.enter();
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| CliError::failed(format!("listening to signals: {error}")))?;
+    runtime.spawn(async move {
+        while interrupts.recv().await.is_some() {
             firn_eval::interrupt(true);
         }
     });
