@@ -10,19 +10,53 @@ use std::time::{Duration, Instant};
 
 const THREADS: usize = 16;
 
-/// Descriptors, children and mounts of this process.
-fn held() -> (Vec<PathBuf>, BTreeSet<String>, String) {
-    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-    let mut fds: Vec<PathBuf> = fds.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
-    fds.sort();
-    // The store opens its database a second time when both its readers and its writer are busy at once.
-    fds.dedup_by(|a, b| a == b && a.to_string_lossy().contains("/db/db.sqlite"));
-    let mut children = BTreeSet::new();
-    for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
-        let list = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        children.extend(list.split_ascii_whitespace().map(str::to_owned));
+/// What builds must not leave behind in this process and its surroundings. Lock files, chroots and build directories are
+/// looked for by [`World::check_consistent`]; locks on users are descriptors.
+#[derive(Debug, PartialEq)]
+struct Held {
+    descriptors: Vec<PathBuf>,
+    children: BTreeSet<String>,
+    /// Below the world's folder: other programs mount and unmount elsewhere.
+    mounts: Vec<String>,
+    cgroups: BTreeSet<PathBuf>,
+}
+
+impl Held {
+    fn now(world: &World) -> Held {
+        let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+        let mut descriptors: Vec<PathBuf> =
+            fds.filter_map(|entry| std::fs::read_link(entry.path()).ok()).collect();
+        descriptors.sort();
+        // The store opens its database a second time when both its readers and its writer are busy at once.
+        descriptors.dedup_by(|a, b| a == b && a.to_string_lossy().contains("/db/db.sqlite"));
+        let mut children = BTreeSet::new();
+        for task in std::fs::read_dir("/proc/self/task").unwrap().flatten() {
+            let list = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            children.extend(list.split_ascii_whitespace().map(str::to_owned));
+        }
+        let own = std::fs::canonicalize(world.dir.path()).unwrap();
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let is_own = |line: &&str| {
+            line.split(' ').nth(4).is_some_and(|place| std::path::Path::new(place).starts_with(&own))
+        };
+        let mounts = mounts.lines().filter(is_own).map(str::to_owned).collect();
+        let mut cgroups = BTreeSet::new();
+        find_cgroups("/sys/fs/cgroup".as_ref(), &mut cgroups);
+        Held { descriptors, children, mounts, cgroups }
     }
-    (fds, children, std::fs::read_to_string("/proc/self/mountinfo").unwrap())
+}
+
+/// The cgroups of this process's builds below a folder.
+fn find_cgroups(folder: &std::path::Path, found: &mut BTreeSet<PathBuf>) {
+    let own = format!("nix-build-pid-{}-", std::process::id());
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if entry.file_name().to_string_lossy().starts_with(&own) {
+                found.insert(entry.path());
+            }
+            find_cgroups(&entry.path(), found);
+        }
+    }
 }
 
 /// Threads that allocate, take locks and look up users all the time, as those of a program may.
@@ -49,7 +83,7 @@ fn stress(mut world: World) {
         for _ in 0..THREADS {
             scope.spawn(|| busy(&stop));
         }
-        let mut before = held();
+        let mut before = Held::now(&world);
         for round in 0..=rounds {
             let begun = Instant::now();
             // The first few open what stays open, such as the database.
@@ -61,14 +95,12 @@ fn stress(mut world: World) {
             let limit = Duration::from_secs(60) + Duration::from_millis(200) * u32::try_from(builds).unwrap();
             assert!(begun.elapsed() < limit, "round {round} took {:?}", begun.elapsed());
             if round == 0 {
-                before = held();
+                before = Held::now(&world);
             }
         }
         stop.store(true, Ordering::Relaxed);
-        let after = held();
-        assert_eq!(after.0, before.0, "descriptors are left open");
-        assert_eq!(after.1, before.1, "processes are left");
-        assert_eq!(after.2, before.2, "mounts are left");
+        let after = Held::now(&world);
+        assert_eq!(after, before, "something is left");
     });
     world.check_consistent();
 }
