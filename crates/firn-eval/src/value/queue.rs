@@ -72,7 +72,10 @@ pub fn offer(tasks: impl Iterator<Item = Task>) {
     let mut queue = QUEUE.lock();
     let room = LONGEST.saturating_sub(queue.tasks.len());
     queue.tasks.extend(tasks.take(room));
-    CHANGED.notify_all();
+    // As many as there are cores for: the others would only look and sleep again.
+    for _ in 0..queue.cores.saturating_sub(queue.running).min(queue.tasks.len()) {
+        CHANGED.notify_one();
+    }
 }
 
 /// The next task, as soon as there is one and a core for it; none when there will be no more.
@@ -100,9 +103,10 @@ pub fn take() -> Option<Task> {
     }
 }
 
-/// The thread that took a task is done with it.
+/// The thread that took a task is done with it, and will ask for another.
 pub fn done() {
-    leave(true);
+    let mut queue = QUEUE.lock();
+    queue.running = queue.running.saturating_sub(1);
 }
 
 /// A running thread begins to wait, or goes on.
@@ -110,7 +114,9 @@ pub fn leave(waits: bool) {
     let mut queue = QUEUE.lock();
     if waits {
         queue.running = queue.running.saturating_sub(1);
-        CHANGED.notify_one();
+        if queue.running < queue.cores && !queue.tasks.is_empty() {
+            CHANGED.notify_one();
+        }
     } else {
         queue.running += 1;
     }
