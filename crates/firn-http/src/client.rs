@@ -7,13 +7,14 @@ use crate::exchange;
 use crate::file;
 use crate::netrc::Netrc;
 use crate::observer::{TransferObserver, TransferProgress};
+use crate::queue::{Permit, Queue};
 use crate::request::{Method, Request, Response, TlsIdentity};
 use crate::retry;
 use crate::s3::S3Signers;
 use crate::tls;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -31,16 +32,38 @@ pub(crate) struct Inner {
     pub observer: Arc<dyn TransferObserver>,
     netrc: OnceLock<Netrc>,
     clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
-    permits: Option<Arc<Semaphore>>,
-    /// Servers that take many requests on one connection, which `http-connections` does not count.
-    multiplexed: Mutex<HashSet<String>>,
-    streams: Option<Arc<Semaphore>>,
+    /// `None` where there is no limit.
+    permits: Option<Permits>,
+    /// Servers that answered, and whether they take many requests on one connection.
+    servers: Mutex<HashMap<String, bool>>,
+    /// Requests to servers of which that is not known yet: each of them may open a connection.
+    first: Arc<Semaphore>,
     pub s3: S3Signers,
 }
 
-/// Requests that may be under way for each of `http-connections` where a server takes many on one connection; servers
-/// allow a hundred or more.
+/// What may be under way at once.
+struct Permits {
+    /// `http-connections`.
+    connections: Arc<Queue>,
+    /// Requests to servers that take many on one connection, which `http-connections` does not count.
+    streams: Arc<Queue>,
+}
+
+/// What a request holds while it is under way.
+struct Turn {
+    _permit: Option<Permit>,
+    /// Until it is known what the server can do.
+    first: Option<OwnedSemaphorePermit>,
+}
+
+/// Requests that may be under way for each of `http-connections` where a server takes many on one connection.
 const STREAMS: usize = 4;
+
+/// How many of them a server can be expected to take; more wait on the connection, where nothing goes before the rest.
+const MOST_STREAMS: usize = 128;
+
+/// Requests that are sent to a server before it is known whether one connection is enough.
+const FIRST: usize = 4;
 
 /// The scheme and the server of a URL.
 fn origin(url: &str) -> &str {
@@ -95,9 +118,12 @@ impl HttpClient {
                 observer,
                 netrc: OnceLock::new(),
                 clients: Mutex::default(),
-                permits: permits.map(|n| Arc::new(Semaphore::new(n))),
-                multiplexed: Mutex::default(),
-                streams: permits.map(|n| Arc::new(Semaphore::new(n.saturating_mul(STREAMS)))),
+                permits: permits.map(|n| Permits {
+                    connections: Arc::new(Queue::new(n)),
+                    streams: Arc::new(Queue::new(n.saturating_mul(STREAMS).min(MOST_STREAMS).max(n))),
+                }),
+                servers: Mutex::default(),
+                first: Arc::new(Semaphore::new(FIRST)),
                 s3: S3Signers::default(),
             }),
         }
@@ -168,7 +194,7 @@ impl HttpClient {
         target: &mut Target<'_>,
         progress: &mut Option<Box<dyn TransferProgress>>,
     ) -> Result<Response, Failure> {
-        let _permit = self.permit(&request.url).await;
+        let mut turn = self.turn(request).await;
         if progress.is_none() {
             let text = format!("{} '{}'", request.method.continuous(), request.url);
             *progress = self.inner.observer.start(&text, &request.url, request.parent);
@@ -177,22 +203,40 @@ impl HttpClient {
             return file::transfer(request, path, target).await;
         }
         let answer = exchange::send(self, request, &target.resume()).await?;
-        if answer.response.version() == reqwest::Version::HTTP_2 && self.inner.permits.is_some() {
-            let server = origin(answer.response.url().as_str());
-            let mut multiplexed = self.inner.multiplexed.lock();
-            if !multiplexed.contains(server) {
-                multiplexed.insert(server.to_owned());
-            }
-        }
+        self.note_server(&request.url, &answer.response);
+        turn.first = None;
         body::receive(self, request, answer, target, progress).await
     }
 
-    async fn permit(&self, url: &str) -> Option<OwnedSemaphorePermit> {
-        let permits = match self.inner.multiplexed.lock().contains(origin(url)) {
-            true => self.inner.streams.as_ref()?,
-            false => self.inner.permits.as_ref()?,
+    /// Waits until a request may be sent.
+    async fn turn(&self, request: &Request) -> Turn {
+        let server = origin(&request.url);
+        let known = || self.inner.servers.lock().get(server).copied();
+        let unknown = server.starts_with("https:") && self.inner.config.http2 && known().is_none();
+        let first = match unknown {
+            true => Arc::clone(&self.inner.first).acquire_owned().await.ok(),
+            false => None,
         };
-        Arc::clone(permits).acquire_owned().await.ok()
+        let multiplexed = known();
+        let permit = match &self.inner.permits {
+            None => None,
+            Some(permits) if multiplexed == Some(true) => Some(permits.streams.acquire(request.urgent).await),
+            Some(permits) => Some(permits.connections.acquire(request.urgent).await),
+        };
+        Turn { _permit: permit, first: first.filter(|_| multiplexed.is_none()) }
+    }
+
+    /// Notes what the server that answered can do. One that only leads to another is as good as one that can do nothing.
+    fn note_server(&self, asked: &str, response: &reqwest::Response) {
+        let (asked, answered) = (origin(asked), origin(response.url().as_str()));
+        let multiplexed = response.version() == reqwest::Version::HTTP_2;
+        let mut servers = self.inner.servers.lock();
+        if servers.get(answered) != Some(&multiplexed) {
+            servers.insert(answered.to_owned(), multiplexed);
+        }
+        if !servers.contains_key(asked) {
+            servers.insert(asked.to_owned(), false);
+        }
     }
 
     pub(crate) fn netrc(&self) -> &Netrc {

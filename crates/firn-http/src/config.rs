@@ -37,7 +37,7 @@ impl Default for HttpConfig {
             attempts: 5,
             connect_timeout: Some(Duration::from_secs(15)),
             stalled_timeout: Some(Duration::from_secs(300)),
-            connections: 25,
+            connections: 64,
             http2: true,
             speed_limit: None,
             user_agent_suffix: String::new(),

@@ -19,6 +19,7 @@ mod file;
 pub mod netrc;
 pub mod observer;
 pub mod pipe;
+mod queue;
 pub mod request;
 mod retry;
 pub mod s3;

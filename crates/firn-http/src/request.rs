@@ -78,6 +78,8 @@ pub struct Request {
     pub tls_identity: Option<Arc<TlsIdentity>>,
     /// User and password; else those of the URL and of `netrc` are used.
     pub login: Option<(String, String)>,
+    /// Whether it goes before others that wait for a connection: more is known to do when it is answered.
+    pub urgent: bool,
     /// The activity that this is part of, 0 for none.
     pub parent: u64,
 }
@@ -94,6 +96,7 @@ impl Request {
             decompress: true,
             tls_identity: None,
             login: None,
+            urgent: false,
             parent: 0,
         }
     }

@@ -7,6 +7,7 @@ use firn_derivation::Derivation;
 use firn_store::{BuildMode, BuildStatus, CpuTimes, Realisation, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 /// A derivation whose inputs are all valid.
@@ -109,9 +110,11 @@ pub trait Substituter: Send + Sync {
         paths: &BTreeSet<StorePath>,
     ) -> StoreResult<BTreeMap<StorePath, SubstitutablePathInfo>>;
 
-    /// Tells that paths, of which [`Substituter::query`] told, will be asked for, so that they can be fetched before.
-    async fn expect(&self, paths: &BTreeSet<StorePath>) {
-        let _ = paths;
+    /// Asks ahead about the paths that are told and all that they refer to, so that [`Substituter::query`] has the answers
+    /// at hand; with `fetch` they are going to be substituted, and what is small is fetched too. To be dropped when
+    /// nobody asks any more.
+    async fn follow(&self, told: UnboundedReceiver<StorePath>, fetch: bool) {
+        let _ = (told, fetch);
     }
 
     /// Those of many paths that are there, asked only of those that do not mind.

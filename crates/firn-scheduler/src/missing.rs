@@ -1,7 +1,7 @@
 //! What building would do, without doing it.
 //!
 //! Requests are followed in rounds, each of which asks the substituters about all its paths at once: they may be far
-//! away.
+//! away. What paths that are substituted refer to is asked for beside that, without waiting for rounds.
 
 use crate::scheduler::Scheduler;
 use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
@@ -10,6 +10,7 @@ use firn_store::activity::{Activity, ActivityType, Verbosity};
 use firn_store::{Missing, StoreError, StoreResult, SubstitutablePathInfo};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 /// A derivation whose outputs could all be substituted, if somebody has them.
 struct Candidate {
@@ -31,6 +32,24 @@ pub(crate) async fn query_missing(
     scheduler: &Scheduler,
     paths: &[DerivedPath],
     purpose: Purpose,
+) -> StoreResult<Missing> {
+    let (tell, told) = mpsc::unbounded_channel();
+    let ahead = async {
+        if let Some(substituter) = scheduler.substituter.as_ref().filter(|_| scheduler.config.substitute) {
+            substituter.follow(told, purpose == Purpose::Realise).await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        missing = by_rounds(scheduler, paths, &tell) => missing,
+        missing = ahead => missing,
+    }
+}
+
+async fn by_rounds(
+    scheduler: &Scheduler,
+    paths: &[DerivedPath],
+    tell: &UnboundedSender<StorePath>,
 ) -> StoreResult<Missing> {
     let _activity = Activity::start(
         &scheduler.logger,
@@ -69,6 +88,10 @@ pub(crate) async fn query_missing(
         }
         let valid = scheduler.store.query_valid_paths(&opaque).await?;
         opaque = opaque.difference(&valid).cloned().collect();
+        for path in &opaque {
+            // Whoever follows them may have ended.
+            let _ = tell.send(path.clone());
+        }
         let asked: BTreeSet<StorePath> = candidates
             .iter()
             .flat_map(|candidate| &candidate.invalid)
@@ -77,10 +100,6 @@ pub(crate) async fn query_missing(
             .cloned()
             .collect();
         known.extend(substitutable(scheduler, &asked).await?);
-        if let (Purpose::Realise, Some(substituter)) = (purpose, &scheduler.substituter) {
-            let found = opaque.iter().filter(|path| known.contains_key(*path)).cloned().collect();
-            substituter.expect(&found).await;
-        }
         for path in opaque {
             match known.get(&path) {
                 Some(info) => {

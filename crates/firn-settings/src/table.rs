@@ -205,8 +205,8 @@ settings! {
     gc_reserved_space: i64 = 8388608; "gc-reserved-space";
     /// Mirrors of files by hash.
     hashed_mirrors: Vec<String> = Vec::new(); "hashed-mirrors";
-    /// Connections at once; 0 for no limit.
-    http_connections: u32 = 25; "http-connections" | "binary-caches-parallel-connections";
+    /// Connections at once to caches and other servers; 0 for no limit. Where one connection is enough it is one.
+    http_connections: u32 = 64; "http-connections" | "binary-caches-parallel-connections";
     /// Use HTTP/2.
     http2: bool = true; "http2";
     /// How many ids auto-allocate-uids may use.

@@ -72,7 +72,15 @@ pub struct DiskCacheConfig {
 pub struct DiskCache {
     config: DiskCacheConfig,
     state: Mutex<State>,
+    /// Answers that are yet to be written.
+    waiting: Mutex<Vec<Answer>>,
 }
+
+/// What a cache, by its URL, said of a path, by its hash part.
+type Answer = (String, String, Option<Arc<NarInfo>>);
+
+/// How long answers wait for others, so that they are written together and not while the next are being asked for.
+const GATHERED_FOR: Duration = Duration::from_millis(10);
 
 struct State {
     db: Connection,
@@ -132,7 +140,8 @@ impl DiskCache {
             Ok(db)
         };
         let db = make().map_err(database(&path))?;
-        Ok(DiskCache { config, state: Mutex::new(State { db, caches: HashMap::new() }) })
+        let state = Mutex::new(State { db, caches: HashMap::new() });
+        Ok(DiskCache { config, state, waiting: Mutex::default() })
     }
 
     fn with<T>(&self, f: impl FnOnce(&mut State) -> rusqlite::Result<T>) -> StoreResult<T> {
@@ -206,44 +215,49 @@ impl DiskCache {
         Ok(row.unwrap_or(Known::Unknown))
     }
 
+    /// Keeps what a cache said of a path, a little later. What cannot be written is only asked for again.
+    pub(crate) fn note_nar_info(
+        self: &Arc<DiskCache>,
+        url: &str,
+        hash_part: &str,
+        info: Option<Arc<NarInfo>>,
+    ) {
+        let mut waiting = self.waiting.lock();
+        waiting.push((url.to_owned(), hash_part.to_owned(), info));
+        if waiting.len() > 1 {
+            return;
+        }
+        let cache = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(GATHERED_FOR).await;
+            tokio::task::spawn_blocking(move || cache.flush());
+        });
+    }
+
+    /// Writes what waits.
+    pub(crate) fn flush(&self) {
+        let answers = std::mem::take(&mut *self.waiting.lock());
+        if answers.is_empty() {
+            return;
+        }
+        let _ = self.with(|state| {
+            let State { db, caches } = state;
+            let writing = db.transaction()?;
+            for (url, hash_part, info) in &answers {
+                if let Some(id) = caches.get(url) {
+                    set_nar_info(&writing, *id, hash_part, info.as_deref())?;
+                }
+            }
+            writing.commit()
+        });
+    }
+
     pub(crate) fn set_nar_info(&self, url: &str, hash_part: &str, info: Option<&NarInfo>) -> StoreResult<()> {
-        self.with(|state| {
-            let Some(id) = state.caches.get(url).copied() else { return Ok(()) };
-            let Some(nar) = info else {
-                state
-                    .db
-                    .prepare_cached(
-                        "insert or replace into NARs (cache, hashPart, timestamp, present) values (?, ?, ?, 0)",
-                    )?
-                    .execute(params![id, hash_part, now()])?;
-                return Ok(());
-            };
-            let path = &nar.info;
-            let join = |parts: Vec<&str>| parts.join(" ");
-            state
-                .db
-                .prepare_cached(
-                    "insert or replace into NARs (cache, hashPart, namePart, url, compression, fileHash, fileSize, \
-                     narHash, narSize, refs, deriver, sigs, ca, timestamp, present) \
-                     values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
-                )?
-                .execute(params![
-                    id,
-                    hash_part,
-                    path.path.name(),
-                    nar.url,
-                    nar.compression,
-                    nar.file_hash.map(|hash| hash.to_prefixed(HashFormat::Nix32)),
-                    nar.file_size.and_then(|n| i64::try_from(n).ok()),
-                    path.nar_hash.to_prefixed(HashFormat::Nix32),
-                    i64::try_from(path.nar_size).unwrap_or(i64::MAX),
-                    join(path.references.iter().map(StorePath::base_name).collect()),
-                    path.deriver.as_ref().map(StorePath::base_name),
-                    join(path.signatures.iter().map(String::as_str).collect()),
-                    path.ca.as_ref().map(ToString::to_string).unwrap_or_default(),
-                    now(),
-                ])?;
-            Ok(())
+        // What was said before does not come after this.
+        self.flush();
+        self.with(|state| match state.caches.get(url).copied() {
+            Some(id) => set_nar_info(&state.db, id, hash_part, info),
+            None => Ok(()),
         })
     }
 
@@ -287,6 +301,40 @@ impl DiskCache {
             Ok(())
         })
     }
+}
+
+fn set_nar_info(db: &Connection, id: i64, hash_part: &str, info: Option<&NarInfo>) -> rusqlite::Result<()> {
+    let Some(nar) = info else {
+        db.prepare_cached(
+            "insert or replace into NARs (cache, hashPart, timestamp, present) values (?, ?, ?, 0)",
+        )?
+        .execute(params![id, hash_part, now()])?;
+        return Ok(());
+    };
+    let path = &nar.info;
+    let join = |parts: Vec<&str>| parts.join(" ");
+    db.prepare_cached(
+        "insert or replace into NARs (cache, hashPart, namePart, url, compression, fileHash, fileSize, \
+         narHash, narSize, refs, deriver, sigs, ca, timestamp, present) \
+         values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)",
+    )?
+    .execute(params![
+        id,
+        hash_part,
+        path.path.name(),
+        nar.url,
+        nar.compression,
+        nar.file_hash.map(|hash| hash.to_prefixed(HashFormat::Nix32)),
+        nar.file_size.and_then(|n| i64::try_from(n).ok()),
+        path.nar_hash.to_prefixed(HashFormat::Nix32),
+        i64::try_from(path.nar_size).unwrap_or(i64::MAX),
+        join(path.references.iter().map(StorePath::base_name).collect()),
+        path.deriver.as_ref().map(StorePath::base_name),
+        join(path.signatures.iter().map(String::as_str).collect()),
+        path.ca.as_ref().map(ToString::to_string).unwrap_or_default(),
+        now(),
+    ])?;
+    Ok(())
 }
 
 fn decode(hash_part: &str, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<NarInfo>> {

@@ -7,10 +7,11 @@ use firn_core::NarInfo;
 use firn_http::pipe::{self, PieceSink, PipeSender, PipeWriter};
 use firn_nar::NarError;
 use firn_store::{NarSink, StoreError, StoreResult};
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Cursor, Read, Write};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 /// Compressed bytes, and plain ones, that may be under way.
 const IN_FLIGHT: usize = 1 << 20;
@@ -56,18 +57,49 @@ pub(crate) enum Held {
 }
 
 /// Fetches the archive that `info` speaks of, if it can wait in memory. It is decompressed while there is nothing else
-/// to do.
-pub(crate) async fn hold(files: &dyn Files, info: &NarInfo, shown: &str) -> StoreResult<Option<Held>> {
+/// to do, when `unpacking` lets it.
+pub(crate) async fn hold(
+    files: &dyn Files,
+    info: &NarInfo,
+    shown: &str,
+    unpacking: &Semaphore,
+) -> StoreResult<Option<Held>> {
     if !is_small(info) {
         return Ok(None);
     }
+    let method = method(info, shown)?;
     let file = whole(files, info).await?;
-    if info.info.nar_size > SMALL {
+    if method == Method::None || info.info.nar_size > SMALL {
         return Ok(Some(Held::File(file)));
     }
-    let mut nar = Vec::with_capacity(info.info.nar_size as usize);
-    unpack(files, info, shown, Some(file), &mut nar).await?;
-    Ok(Some(Held::Nar(nar.into())))
+    let _turn = unpacking.acquire().await;
+    let limit = info.info.nar_size;
+    let work = tokio::task::spawn_blocking(move || {
+        let mut nar = Vec::with_capacity(limit as usize);
+        decompress(method, Cursor::new(file), limit, |piece| {
+            nar.extend_from_slice(piece);
+            Ok(())
+        })
+        .map(|()| nar)
+    });
+    match work.await {
+        Ok(Ok(nar)) => Ok(Some(Held::Nar(nar.into()))),
+        Ok(Err(error)) => Err(damaged(files, info, method, &error)),
+        Err(error) => Err(StoreError::Other(error.to_string())),
+    }
+}
+
+fn method(info: &NarInfo, shown: &str) -> StoreResult<Method> {
+    Method::parse(&info.compression).map_err(|e| StoreError::Other(format!("'{shown}': {e}")))
+}
+
+fn damaged(files: &dyn Files, info: &NarInfo, method: Method, error: &io::Error) -> StoreError {
+    StoreError::Corrupt(format!(
+        "decompressing '{}' from binary cache '{}' as '{}': {error}",
+        info.url,
+        files.uri(),
+        method.name()
+    ))
 }
 
 /// Decompresses the file that `info` speaks of, or what was fetched of it, to `sink`.
@@ -78,8 +110,7 @@ pub(crate) async fn unpack(
     whole: Option<Bytes>,
     sink: NarSink<'_>,
 ) -> StoreResult<()> {
-    let method =
-        Method::parse(&info.compression).map_err(|e| StoreError::Other(format!("'{shown}': {e}")))?;
+    let method = method(info, shown)?;
     if method == Method::None {
         let mut sink = Bounded { sink, left: info.info.nar_size };
         return found(files, info, send(files, info, whole, &mut sink).await?);
@@ -87,7 +118,7 @@ pub(crate) async fn unpack(
     let (raw, reader) = pipe::pipe(IN_FLIGHT);
     let (out, mut plain) = pipe::pipe(IN_FLIGHT);
     let limit = info.info.nar_size;
-    let work = tokio::task::spawn_blocking(move || decompress(method, reader, out, limit));
+    let work = tokio::task::spawn_blocking(move || pass_on(method, reader, out, limit));
     let feed = async move {
         let mut raw = PieceSink::new(raw);
         send(files, info, whole, &mut raw).await
@@ -111,12 +142,7 @@ pub(crate) async fn unpack(
     // The order of causes: what the other side wants no more, a broken transfer, broken data.
     drained?;
     if let (Some(error), Ok(true) | Err(StoreError::Nar(NarError::Write(_)))) = (&failed, &fed) {
-        return Err(StoreError::Corrupt(format!(
-            "decompressing '{}' from binary cache '{}' as '{}': {error}",
-            info.url,
-            files.uri(),
-            method.name()
-        )));
+        return Err(damaged(files, info, method, error));
     }
     found(files, info, fed?)
 }
@@ -146,29 +172,38 @@ fn gone(files: &dyn Files, info: &NarInfo) -> StoreError {
     StoreError::SubstituteGone(text)
 }
 
-fn decompress(method: Method, reader: pipe::PipeReader, out: PipeSender, limit: u64) {
+/// Decompresses from one pipe into another.
+fn pass_on(method: Method, reader: pipe::PipeReader, out: PipeSender, limit: u64) {
     let mut writer = PipeWriter::new(out);
-    let result = firn_archive::decoder(method, reader).map_err(io::Error::other).and_then(|decoder| {
-        // An archive that is larger than was said is not unpacked to see how large.
-        let mut decoder = decoder.take(limit + 1);
-        let mut buffer = vec![0; pipe::PIECE];
-        let mut total = 0;
-        loop {
-            match decoder.read(&mut buffer)? {
-                0 => return Ok(()),
-                n => {
-                    total += n as u64;
-                    if total > limit {
-                        return Err(io::Error::other(format!("more than {limit} bytes come out")));
-                    }
-                    writer.write_all(&buffer[..n])?;
-                }
-            }
-        }
-    });
-    match result {
+    match decompress(method, reader, limit, |piece| writer.write_all(piece)) {
         Ok(()) => drop(writer.finish()),
         Err(error) => writer.fail(error),
+    }
+}
+
+/// Gives what comes out of a decompressor to `take`, unless it is more than `limit` bytes.
+fn decompress(
+    method: Method,
+    reader: impl BufRead + Send,
+    limit: u64,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let decoder = firn_archive::decoder(method, reader).map_err(io::Error::other)?;
+    // An archive that is larger than was said is not unpacked to see how large.
+    let mut decoder = decoder.take(limit + 1);
+    let mut buffer = vec![0; pipe::PIECE];
+    let mut total = 0;
+    loop {
+        match decoder.read(&mut buffer)? {
+            0 => return Ok(()),
+            n => {
+                total += n as u64;
+                if total > limit {
+                    return Err(io::Error::other(format!("more than {limit} bytes come out")));
+                }
+                take(&buffer[..n])?;
+            }
+        }
     }
 }
 

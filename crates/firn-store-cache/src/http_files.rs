@@ -80,6 +80,8 @@ impl HttpFiles {
     pub fn request(&self, method: Method, path: &str) -> StoreResult<Request> {
         let url = self.url(path)?;
         let mut request = Request::new(method, url.to_string());
+        // Archives can wait; what facts lead to cannot be asked for without them.
+        request.urgent = method == Method::Get && !path.contains("nar/");
         // Who we are is told to the cache only, not to others that it leads to.
         if url.origin() == self.base.origin() {
             request.tls_identity.clone_from(&self.config.tls_identity);

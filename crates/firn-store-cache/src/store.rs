@@ -1,9 +1,11 @@
 //! The cache as a store.
 
+mod facts;
+
 use crate::add::{self, Packed};
 use crate::config::CacheConfig;
 use crate::debug_info;
-use crate::disk_cache::{self, CacheFacts, DiskCache, DiskCacheConfig, Known};
+use crate::disk_cache::{self, DiskCache, DiskCacheConfig, Known};
 use crate::fetch;
 use crate::files::{Content, Files};
 use crate::listing;
@@ -15,7 +17,7 @@ use firn_core::{
 use firn_derivation::Derivation;
 use firn_nar::fs::{DumpOptions, FileKind, dump_path};
 use firn_nar::{Event, NarReader, NarWriter, Node};
-use firn_store::activity::{Activity, ActivityType, Logger, Verbosity};
+use firn_store::activity::{Logger, Verbosity};
 use firn_store::{
     AddSource, HeldNar, LogStore, NarSink, NarSource, Realisation, Store, StoreError, StoreResult,
     SubstituterProperties, Trust,
@@ -27,9 +29,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
-use tokio::sync::OnceCell;
-
-const INFO_FILE: &str = "nix-cache-info";
+use tokio::sync::{OnceCell, Semaphore};
 
 /// Questions on their way at once. Connections are bounded by the client.
 const AT_ONCE: usize = 128;
@@ -57,7 +57,14 @@ struct Inner {
     logger: Arc<dyn Logger>,
     properties: OnceCell<SubstituterProperties>,
     infos: Mutex<HashMap<String, (Instant, Option<Arc<NarInfo>>)>>,
+    /// Questions on their way, by hash part: who asks the same waits for the same answer.
+    asked: Mutex<HashMap<String, Arc<OnceCell<Answer>>>>,
+    /// Archives that are unpacked before their turn; a core is left for questions.
+    unpacking: Semaphore,
 }
+
+/// The answer to a question that several may have asked.
+type Answer = Result<Option<Arc<NarInfo>>, Arc<StoreError>>;
 
 /// What a [`CacheStore`] is made of.
 pub(crate) struct Parts {
@@ -71,8 +78,16 @@ pub(crate) struct Parts {
 }
 
 impl Inner {
-    fn disk_cache(&self) -> Option<&DiskCache> {
-        self.opened_disk_cache.get_or_init(|| disk_cache::shared(self.disk_cache.as_ref()?)).as_deref()
+    fn disk_cache(&self) -> Option<&Arc<DiskCache>> {
+        self.opened_disk_cache.get_or_init(|| disk_cache::shared(self.disk_cache.as_ref()?)).as_ref()
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Some(Some(cache)) = self.opened_disk_cache.get() {
+            cache.flush();
+        }
     }
 }
 
@@ -90,6 +105,8 @@ impl CacheStore {
                 logger: parts.logger,
                 properties: OnceCell::new(),
                 infos: Mutex::default(),
+                asked: Mutex::default(),
+                unpacking: Semaphore::new(unpackers()),
             }),
         }
     }
@@ -109,152 +126,6 @@ impl CacheStore {
 
     fn dir(&self) -> &StoreDir {
         &self.inner.config.store_dir
-    }
-
-    /// Finds out what the cache is, once. A place that is no cache yet becomes one.
-    async fn properties(&self) -> StoreResult<SubstituterProperties> {
-        self.inner.properties.get_or_try_init(|| self.reach()).await.copied()
-    }
-
-    async fn reach(&self) -> StoreResult<SubstituterProperties> {
-        let inner = &*self.inner;
-        let known = match inner.disk_cache() {
-            Some(cache) => cache.cache(self.place())?,
-            None => None,
-        };
-        let facts = match known {
-            Some(facts) if facts.store_dir == self.dir().as_str() => facts,
-            _ => {
-                inner.files.prepare().await?;
-                let facts = self.ask().await?;
-                if let Some(cache) = inner.disk_cache() {
-                    cache.set_cache(self.place(), &facts)?;
-                }
-                facts
-            }
-        };
-        Ok(SubstituterProperties {
-            priority: inner.config.priority.unwrap_or(facts.priority),
-            want_mass_query: inner.config.want_mass_query.unwrap_or(facts.want_mass_query),
-            trusted: inner.config.trusted,
-        })
-    }
-
-    async fn ask(&self) -> StoreResult<CacheFacts> {
-        let mut facts =
-            CacheFacts { store_dir: self.dir().as_str().to_owned(), want_mass_query: false, priority: 0 };
-        let Some(text) = self.files().get(INFO_FILE).await? else {
-            let text = format!("StoreDir: {}\n", self.dir());
-            let content = Content::Bytes(text.into());
-            self.files().put(INFO_FILE, content, "text/x-nix-cache-info").await.map_err(|e| {
-                // The page that a server sends with its refusal is of no use here.
-                let text = e.to_string();
-                let why = text.lines().next().unwrap_or_default();
-                StoreError::Other(format!("'{}' does not appear to be a binary cache: {why}", self.place()))
-            })?;
-            return Ok(facts);
-        };
-        for line in String::from_utf8_lossy(&text).lines() {
-            let Some((name, value)) = line.split_once(':') else { continue };
-            let value = value.trim();
-            match name {
-                "StoreDir" if value != self.dir().as_str() => {
-                    return Err(StoreError::Other(format!(
-                        "binary cache '{}' is for Nix stores with prefix '{value}', not '{}'",
-                        self.place(),
-                        self.dir()
-                    )));
-                }
-                "WantMassQuery" => facts.want_mass_query = value == "1",
-                "Priority" => {
-                    facts.priority = value.parse().map_err(|_| {
-                        StoreError::Corrupt(format!(
-                            "file '{INFO_FILE}' of binary cache '{}' has priority '{value}'",
-                            self.place()
-                        ))
-                    })?;
-                }
-                _ => {}
-            }
-        }
-        Ok(facts)
-    }
-
-    /// What the cache says of a path of which maybe only the hash part is known.
-    async fn info(&self, path: &StorePath) -> StoreResult<Option<Arc<NarInfo>>> {
-        let fits = |info: &NarInfo| {
-            info.info.path.hash_part() == path.hash_part()
-                && (path.name() == StorePath::UNKNOWN_NAME || info.info.path.name() == path.name())
-        };
-        let found = self.info_by_hash(path).await?;
-        Ok(found.filter(|info| fits(info)))
-    }
-
-    async fn info_by_hash(&self, path: &StorePath) -> StoreResult<Option<Arc<NarInfo>>> {
-        let (inner, part) = (&*self.inner, path.hash_part());
-        if let Some((since, info)) = inner.infos.lock().get(part)
-            && (info.is_some() || since.elapsed() < inner.negative_ttl)
-        {
-            return Ok(info.clone());
-        }
-        self.properties().await?;
-        if let Some(cache) = inner.disk_cache() {
-            let known = match cache.nar_info(self.place(), part)? {
-                Known::Present(info) => Some(Some(Arc::new(info))),
-                Known::Absent => Some(None),
-                Known::Unknown => None,
-            };
-            if let Some(info) = known {
-                self.remember(part, info.clone());
-                return Ok(info);
-            }
-        }
-        let shown = self.dir().display(path);
-        let text = format!("querying info about '{shown}' on '{}'", self.place());
-        let fields = [shown.into(), self.place().into()];
-        let kind = ActivityType::QueryPathInfo;
-        let _activity = Activity::start(&inner.logger, Verbosity::Talkative, kind, &text, &fields, 0);
-        let file = format!("{part}.narinfo");
-        let info = match self.files().get(&file).await? {
-            None => None,
-            Some(text) => {
-                let corrupt = |e: &dyn std::fmt::Display| StoreError::Corrupt(e.to_string());
-                let text = std::str::from_utf8(&text)
-                    .map_err(|_| corrupt(&format!("NAR info file '{file}' is corrupt: it is not text")))?;
-                Some(Arc::new(NarInfo::parse(self.dir(), text, &file).map_err(|e| corrupt(&e))?))
-            }
-        };
-        if let Some(cache) = inner.disk_cache() {
-            cache.set_nar_info(self.place(), part, info.as_deref())?;
-        }
-        self.remember(part, info.clone());
-        Ok(info)
-    }
-
-    fn remember(&self, part: &str, info: Option<Arc<NarInfo>>) {
-        let mut infos = self.inner.infos.lock();
-        if infos.len() >= self.inner.config.path_info_cache_size.max(1) {
-            infos.clear();
-        }
-        infos.insert(part.to_owned(), (Instant::now(), info));
-    }
-
-    async fn require_info(&self, path: &StorePath) -> StoreResult<Arc<NarInfo>> {
-        match self.info(path).await? {
-            Some(info) => Ok(info),
-            None => Err(StoreError::InvalidPath { path: self.dir().display(path) }),
-        }
-    }
-
-    async fn write_info(&self, info: NarInfo) -> StoreResult<()> {
-        let part = info.info.path.hash_part().to_owned();
-        let content = Content::Bytes(info.render(self.dir()).into());
-        self.files().put(&format!("{part}.narinfo"), content, "text/x-nix-narinfo").await?;
-        if let Some(cache) = self.inner.disk_cache() {
-            cache.set_nar_info(self.place(), &part, Some(&info))?;
-        }
-        self.remember(&part, Some(Arc::new(info)));
-        Ok(())
     }
 
     /// Adds an archive whose facts follow from its hash and size.
@@ -371,6 +242,11 @@ impl CacheStore {
             _ => added,
         }
     }
+}
+
+/// Archives that are unpacked at once before their turn.
+fn unpackers() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1))
 }
 
 /// An archive of this cache in memory.
@@ -536,9 +412,13 @@ impl Store for CacheStore {
         fetch::archive(self.files(), &info, &self.dir().display(path), sink).await
     }
 
+    fn answers_side_by_side(&self) -> bool {
+        true
+    }
+
     async fn hold_nar(&self, path: &StorePath) -> StoreResult<Option<Box<dyn HeldNar>>> {
         let info = self.require_info(path).await?;
-        let held = fetch::hold(self.files(), &info, &self.dir().display(path)).await?;
+        let held = fetch::hold(self.files(), &info, &self.dir().display(path), &self.inner.unpacking).await?;
         Ok(held.map(|archive| Box::new(Held { store: self.clone(), info, archive }) as Box<dyn HeldNar>))
     }
 

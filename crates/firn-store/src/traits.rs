@@ -142,6 +142,12 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
 
+    /// Whether many questions that are asked one by one at the same time are answered as soon as if they were asked
+    /// together.
+    fn answers_side_by_side(&self) -> bool {
+        false
+    }
+
     /// The references of those of `paths` that are valid, at least as far as these are among `paths` themselves.
     async fn query_references_among(
         &self,

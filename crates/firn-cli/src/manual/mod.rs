@@ -2,6 +2,7 @@
 
 mod complete_flakes;
 pub mod completion;
+mod dump;
 mod flags;
 mod flakes;
 mod man;
@@ -9,6 +10,7 @@ mod render;
 mod shells;
 mod table;
 
+pub use dump::dump;
 pub use man::{pages, write_pages};
 pub use render::{help, note_without_man};
 pub use shells::script;

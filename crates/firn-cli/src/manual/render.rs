@@ -16,6 +16,11 @@ const TOPICS: [(&str, &str); 3] = [
     ("registry", "manage the names that stand for flakes"),
 ];
 
+/// What the commands that begin with `word` are for, where that is not clear.
+pub fn topic(word: &str) -> Option<&'static str> {
+    TOPICS.iter().find(|(name, _)| *name == word).map(|(_, text)| *text)
+}
+
 /// A row for the help of `nix`: words, arguments, what it does.
 pub type Row<'a> = (&'a [&'static str], &'a str, &'a str);
 
@@ -33,8 +38,10 @@ pub fn help(rows: &[Row<'_>], words: &[String]) -> String {
 
 fn overview(rows: &[&Row<'_>], words: &[String]) -> String {
     let prefix: String = words.iter().map(|word| format!("{word} ")).collect();
-    let topic = TOPICS.iter().find(|(name, _)| words.len() == 1 && words[0] == *name);
-    let topic = topic.map_or(String::new(), |(name, text)| format!("nix {name}: {text}.\n\n"));
+    let topic = match words {
+        [word] => topic(word).map_or(String::new(), |text| format!("nix {word}: {text}.\n\n")),
+        _ => String::new(),
+    };
     let mut out = format!("Usage: nix {prefix}[OPTIONS] COMMAND [ARGUMENTS]\n\n{topic}Commands:\n");
     for (path, _, summary) in rows {
         let _ = writeln!(out, "  {:<36}{summary}", format!("nix {}", path.join(" ")));

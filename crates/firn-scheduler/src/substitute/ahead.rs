@@ -3,19 +3,14 @@
 use super::StoreSubstituter;
 use super::copies::End;
 use super::plan::small;
+use super::sources::Source;
 use firn_core::StorePath;
 use firn_store::{HeldNar, Store, StoreError, StoreResult};
 use parking_lot::Mutex;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio_util::task::AbortOnDropHandle;
-
-/// How many are fetched at once until substitution begins. Questions come first.
-const AT_ONCE: usize = 12;
-
-/// As many as there can be: a semaphore that everybody gets through.
-const ALL: usize = 1 << 20;
 
 /// An archive on its way, or there.
 type Task = AbortOnDropHandle<StoreResult<Option<Box<dyn HeldNar>>>>;
@@ -37,28 +32,24 @@ pub(super) struct Early {
     room: OwnedSemaphorePermit,
 }
 
+#[derive(Default)]
 pub(super) struct Ahead {
-    archives: Mutex<HashMap<StorePath, Fetched>>,
-    at_once: Arc<Semaphore>,
+    state: Mutex<State>,
 }
 
-impl Default for Ahead {
-    fn default() -> Ahead {
-        Ahead { archives: Mutex::default(), at_once: Arc::new(Semaphore::new(AT_ONCE)) }
-    }
+#[derive(Default)]
+struct State {
+    archives: HashMap<StorePath, Fetched>,
+    /// Paths whose turn came, or whose archives are fetched: none is fetched ahead twice.
+    seen: HashSet<StorePath>,
 }
 
 impl Ahead {
-    /// Substitution has begun: there are no more questions.
-    pub fn hurry(&self) {
-        if self.at_once.available_permits() <= AT_ONCE {
-            self.at_once.add_permits(ALL);
-        }
-    }
-
     /// The archive of a path and the room that it takes, if it was fetched from that substituter.
     pub fn take(&self, path: &StorePath, source: usize) -> Option<(OwnedSemaphorePermit, Task)> {
-        let fetched = self.archives.lock().remove(path)?;
+        let mut state = self.state.lock();
+        state.seen.insert(path.clone());
+        let fetched = state.archives.remove(path)?;
         (fetched.source == source).then_some((fetched.room, fetched.task))
     }
 }
@@ -89,31 +80,19 @@ pub(super) async fn archive(
 }
 
 impl StoreSubstituter {
-    /// Begins to fetch the small archives among `paths`, as far as there is room for them.
-    pub(super) async fn fetch_ahead(&self, paths: &BTreeSet<StorePath>) {
-        for path in paths {
-            if self.ahead.archives.lock().contains_key(path) {
-                continue;
-            }
-            for (number, source) in self.sources().await.iter().enumerate() {
-                if source.store.store_dir() != self.destination.store_dir() {
-                    continue;
-                }
-                let Ok(Some(info)) = source.store.query_path_info(path).await else { continue };
-                if !self.believes(source, &info) {
-                    continue;
-                }
-                let Some(size) = small(source, path).await else { break };
-                let Ok(room) = Arc::clone(&self.early).try_acquire_many_owned(size) else { return };
-                let (store, path_there) = (Arc::clone(&source.store), path.clone());
-                let at_once = Arc::clone(&self.ahead.at_once);
-                let task = AbortOnDropHandle::new(tokio::spawn(async move {
-                    let _turn = at_once.acquire().await;
-                    store.hold_nar(&path_there).await
-                }));
-                self.ahead.archives.lock().insert(path.clone(), Fetched { source: number, task, room });
-                break;
-            }
+    /// Begins to fetch the archive of a path that will be asked for, if it is small and there is room for it.
+    pub(super) async fn fetch_ahead(&self, path: &StorePath, number: usize, source: &Source) {
+        if self.ahead.state.lock().seen.contains(path) {
+            return;
         }
+        let Some(size) = small(source, path).await else { return };
+        let Ok(room) = Arc::clone(&self.early).try_acquire_many_owned(size) else { return };
+        let mut state = self.ahead.state.lock();
+        if !state.seen.insert(path.clone()) {
+            return;
+        }
+        let (store, path_there) = (Arc::clone(&source.store), path.clone());
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { store.hold_nar(&path_there).await }));
+        state.archives.insert(path.clone(), Fetched { source: number, task, room });
     }
 }

@@ -30,7 +30,6 @@ impl StoreSubstituter {
         repaired: &BTreeSet<StorePath>,
     ) -> StoreResult<BTreeMap<StorePath, End>> {
         let order = plan.order(&*self.destination)?;
-        self.ahead.hurry();
         let mut ends: BTreeMap<StorePath, End> = BTreeMap::new();
         ends.extend(plan.valid.iter().map(|path| (path.clone(), End::Valid)));
         ends.extend(plan.absent.iter().map(|path| (path.clone(), End::Absent)));

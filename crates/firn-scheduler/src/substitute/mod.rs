@@ -1,14 +1,15 @@
 //! Substitution: making paths valid by copying them, with all they refer to, from other stores.
 //!
-//! A request is planned first: the facts of the whole closure are asked for, as many at once as the graph is wide.
-//! Then paths are copied, several at once, each after what it refers to; small archives are asked for before. What one substituter cannot give is taken
-//! from the next.
+//! A request is planned first: the facts of the whole closure are asked for, each as soon as it is known that they are
+//! wanted. Then paths are copied, several at once, each after what it refers to; small archives are fetched before. What
+//! one substituter cannot give is taken from the next.
 
 mod ahead;
 mod copies;
 mod plan;
 mod progress;
 mod sources;
+mod walk;
 
 use crate::executor::{BuildFailure, Substituted, Substituter};
 use ahead::Ahead;
@@ -25,6 +26,7 @@ use progress::Progress;
 use sources::Source;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -126,8 +128,8 @@ impl Substituter for StoreSubstituter {
         }
     }
 
-    async fn expect(&self, paths: &BTreeSet<StorePath>) {
-        self.fetch_ahead(paths).await;
+    async fn follow(&self, told: UnboundedReceiver<StorePath>, fetch: bool) {
+        self.walk(told, fetch).await;
     }
 
     async fn query_available(&self, paths: &BTreeSet<StorePath>) -> StoreResult<BTreeSet<StorePath>> {

@@ -6,6 +6,7 @@ use firn_core::{StorePath, ValidPathInfo};
 use firn_store::{Store, StoreError, StoreResult};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use tokio::sync::mpsc::{self, UnboundedSender};
 
 /// Where a path comes from: the first source that has it and is believed.
 pub(super) struct Choice {
@@ -44,6 +45,23 @@ pub(super) async fn small(source: &Source, path: &StorePath) -> Option<u32> {
 impl StoreSubstituter {
     /// Finds out where the closure of `paths` comes from. With `repair` they themselves are taken again.
     pub(super) async fn plan(&self, paths: &BTreeSet<StorePath>, repair: bool) -> StoreResult<Plan> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let ahead = async {
+            self.walk(told, true).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            plan = self.plan_by_levels(paths, repair, tell) => plan,
+            plan = ahead => plan,
+        }
+    }
+
+    async fn plan_by_levels(
+        &self,
+        paths: &BTreeSet<StorePath>,
+        repair: bool,
+        tell: UnboundedSender<StorePath>,
+    ) -> StoreResult<Plan> {
         let sources = self.sources().await;
         let mut plan = Plan::default();
         let mut seen = paths.clone();
@@ -51,6 +69,8 @@ impl StoreSubstituter {
         let mut repair = repair;
         while !frontier.is_empty() {
             for path in &frontier {
+                // Whoever follows them may be done already.
+                let _ = tell.send(path.clone());
                 self.destination.add_temp_root(path).await?;
             }
             let valid = match repair {

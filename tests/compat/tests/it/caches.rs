@@ -245,6 +245,15 @@ fn substitutes_from_nix_serve() {
     realise(&["--option", "trusted-public-keys", &public]).success();
     let there = world.run("nix", &["path-info", "--store", &other, "-r", &path]).success().stdout_text();
     assert_eq!(there.lines().count(), 2, "{there}");
+    // A store in a folder is named by it.
+    let mut command = world.command("nix");
+    command.args(["serve", "--store", &other, "--listen", &format!("127.0.0.1:{}", free_port())]);
+    let mut served = command.stderr(std::process::Stdio::piped()).spawn().expect("the program starts");
+    let mut said = String::new();
+    let stderr = served.stderr.take().expect("its errors");
+    let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(stderr), &mut said);
+    served.kill().and_then(|()| served.wait()).expect("it ends");
+    assert!(read.is_ok() && said.starts_with(&format!("serving store '{other}' at http://")), "{said}");
 }
 
 #[test]

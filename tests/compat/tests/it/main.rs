@@ -1,5 +1,6 @@
 //! What scripts look at: exit codes, standard output, messages.
 
+mod asked_at_once;
 mod attributes;
 mod bad_caches;
 mod bad_input;

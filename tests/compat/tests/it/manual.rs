@@ -93,3 +93,37 @@ fn in_bash() {
     let output = world.command("/usr/bin/env").args(["bash", "-c", &ask]).output().expect("bash");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "optimise,", "{output:?}");
 }
+
+/// The words of all commands of a dump that has others below it or not.
+fn commands_of(value: &serde_json::Value, before: &[String], all: &mut Vec<Vec<String>>) {
+    for (word, command) in value["commands"].as_object().into_iter().flatten() {
+        let words: Vec<String> = before.iter().cloned().chain([word.clone()]).collect();
+        commands_of(command, &words, all);
+        all.push(words);
+    }
+}
+
+#[test]
+fn the_command_line_as_json() {
+    let world = World::new();
+    let text = world.run("nix", &["__dump-cli"]).success().stdout_text();
+    let dump: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let mut commands = Vec::new();
+    commands_of(&dump["args"], &[], &mut commands);
+    let store_ls = ["store".to_owned(), "ls".to_owned()];
+    assert!(commands.contains(&store_ls.to_vec()) && commands.contains(&store_ls[..1].to_vec()));
+    for words in &commands {
+        let args: Vec<&str> = words.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = world.run("nix", &args).success().stdout_text();
+        assert!(help.starts_with(&format!("Usage: nix {}", words.join(" "))), "{help}");
+    }
+    let build = &dump["args"]["commands"]["build"];
+    assert_eq!(build["args"], serde_json::json!([{ "label": "installables", "optional": false }]));
+    assert_eq!(build["category"]["experimental-feature"], "nix-command");
+    let flag = &build["flags"]["out-link"];
+    assert_eq!((&flag["arity"], &flag["shortName"]), (&1.into(), &"o".into()));
+    let flags = &dump["args"]["flags"];
+    assert_eq!(flags["no-fallback"]["arity"], 0);
+    assert_eq!(flags["extra-substituters"]["labels"], serde_json::json!(["value"]));
+    assert_eq!(flags["http-connections"]["hiddenCategory"], true);
+}

@@ -88,6 +88,9 @@ const ALIASES: &[(&str, &[&str])] = &[
     ("verify", &["store", "verify"]),
 ];
 
+/// What prints the whole command line as JSON.
+const DUMP: &str = "__dump-cli";
+
 /// Commands that are found before older names, when the program is called `firn`.
 const OURS: &[&str] = &["doctor"];
 
@@ -157,6 +160,19 @@ impl FlagSink for Line {
 pub fn main(start: Start) -> CliResult<u8> {
     if start.args.first().is_some_and(|word| word == build_remote::WORD) {
         return build_remote::main(start);
+    }
+    if start.args.len() == 1 && start.args[0] == DUMP {
+        let rows: Vec<_> = COMMANDS
+            .iter()
+            .map(|entry| {
+                let feature = (entry.make)().feature().map(|feature| feature.name());
+                ((entry.path, entry.usage, entry.summary), feature)
+            })
+            .collect();
+        let text = json_text(&manual::dump(&rows), Some(false));
+        // Who reads only a part of it is content with that.
+        let _ = writeln!(std::io::stdout(), "{text}");
+        return Ok(0);
     }
     if let Some(index) = std::env::var("NIX_GET_COMPLETIONS").ok().and_then(|index| index.parse().ok()) {
         let paths: Vec<&[&str]> = COMMANDS.iter().map(|entry| entry.path).collect();

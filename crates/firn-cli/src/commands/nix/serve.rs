@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_archive::Method;
 use firn_settings::ExperimentalFeature;
+use firn_store::Store;
 use firn_store::activity::Verbosity;
 use firn_store_cache::config::secret_key;
 use firn_store_cache::serve::{ServeConfig, Server};
@@ -35,6 +36,18 @@ impl Default for Serve {
 fn number<N: FromStr>(flag: &str, values: &mut Values) -> CliResult<N> {
     let text = values.next_text(flag)?;
     text.parse().map_err(|_| CliError::usage(format!("flag '{flag}' needs a number, got '{text}'")))
+}
+
+/// The store as its user knows it. Stores below a folder have the same address as the one of the machine.
+fn shown(store: &dyn Store) -> String {
+    let uri = store.uri();
+    let Some(files) = store.as_local_fs().filter(|_| uri == "local") else { return uri };
+    let real = files.real_store_dir().to_string_lossy();
+    match real.strip_suffix(store.store_dir().as_str()) {
+        Some("") => uri,
+        Some(root) => root.to_owned(),
+        None => real.into_owned(),
+    }
 }
 
 /// Tells the service manager that clients can come, as units with `Type=notify` wait for.
@@ -94,14 +107,14 @@ impl NixCommand for Serve {
         let logger = Arc::clone(&context.logger);
         config.report = Arc::new(move |text| logger.warn(text));
         let store = context.store()?;
-        let uri = store.uri();
+        let shown = shown(&*store);
         let listen = self.listen;
         context.block_on(async {
             store.connect().await?;
             let failed = |e: std::io::Error| CliError::failed(format!("listening at '{listen}': {e}"));
             let server = Server::bind(store, config, &listen).await.map_err(failed)?;
             let address = server.address().map_err(failed)?;
-            let text = format!("serving store '{uri}' at http://{address}/");
+            let text = format!("serving store '{shown}' at http://{address}/");
             context.logger.log(Verbosity::Error, text.as_bytes());
             tell_systemd();
             let stop = CancellationToken::new();
