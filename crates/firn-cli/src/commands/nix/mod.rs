@@ -164,6 +164,7 @@ pub fn main(start: Start) -> CliResult<u8> {
     if start.args.len() == 1 && start.args[0] == DUMP {
         let rows: Vec<_> = COMMANDS
             .iter()
+            .filter(|entry| start.program == "firn" || !OURS.contains(&entry.path[0]))
             .map(|entry| {
                 let feature = (entry.make)().feature().map(|feature| feature.name());
                 ((entry.path, entry.usage, entry.summary), feature)

@@ -14,6 +14,7 @@ use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,13 +42,14 @@ fn number<N: FromStr>(flag: &str, values: &mut Values) -> CliResult<N> {
 /// The store as its user knows it. Stores below a folder have the same address as the one of the machine.
 fn shown(store: &dyn Store) -> String {
     let uri = store.uri();
-    let Some(files) = store.as_local_fs().filter(|_| uri == "local") else { return uri };
-    let real = files.real_store_dir().to_string_lossy();
-    match real.strip_suffix(store.store_dir().as_str()) {
-        Some("") => uri,
-        Some(root) => root.to_owned(),
-        None => real.into_owned(),
+    let Some(files) = store.as_local_fs() else { return uri };
+    let real = files.real_store_dir();
+    if uri != "local" || real == Path::new(store.store_dir().as_str()) {
+        return uri;
     }
+    // Whatever the store's directory is, it is there in a folder.
+    let root = real.to_str().and_then(|real| real.strip_suffix("/nix/store"));
+    root.map_or_else(|| real.display().to_string(), str::to_owned)
 }
 
 /// Tells the service manager that clients can come, as units with `Type=notify` wait for.
