@@ -13,6 +13,7 @@ use crate::place::{BuildDir, SandboxRoot};
 use crate::sandbox::{View, is_diverted, is_sandboxed};
 use crate::text::{BOLD, NORMAL, paint, quote};
 use firn_core::StorePath;
+use firn_core::raw_text;
 use firn_core::store_path::output_path_name;
 use firn_derivation::resolve::rewrite;
 use firn_derivation::{DerivationOptions, DerivationType};
@@ -524,7 +525,7 @@ impl Job<'_> {
         if !self.logger.shows_build_logs() && tail.len() > 0 {
             message += &format!("\nLast {} log lines:\n", tail.len());
             for line in tail {
-                message += &format!("> {}\n", String::from_utf8_lossy(line));
+                message += &format!("> {}\n", raw_text::keep(line));
             }
             let command = if self.config.nix_command { "nix log" } else { "nix-store -l" };
             message += &format!("For full logs, run:\n  {BOLD}{command} {drv}{NORMAL}");

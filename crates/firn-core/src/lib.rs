@@ -11,6 +11,7 @@ pub mod flake_ref;
 pub mod hash;
 pub mod narinfo;
 pub mod path_info;
+pub mod raw_text;
 pub mod signature;
 pub mod store_path;
 pub mod units;

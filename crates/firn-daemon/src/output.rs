@@ -4,6 +4,7 @@
 //! that is slow to listen.
 
 use crate::status::{Phase, Status};
+use firn_core::raw_text;
 use firn_store::{StoreError, activity};
 use firn_wire::Message;
 use firn_wire::worker::{Field, RemoteError, StderrMessage, Version};
@@ -109,7 +110,7 @@ impl Output {
             StoreError::Build { status, .. } => *status,
             _ => 1,
         };
-        let error = RemoteError::new(crate::tunnel::error_text(error), status);
+        let error = RemoteError::new(raw_text::restore(&crate::tunnel::error_text(error)), status);
         let mut message = Message::new();
         StderrMessage::Error(error).write(&mut message, state.version);
         state.buffer.extend(message.0);

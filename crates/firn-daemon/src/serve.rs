@@ -7,6 +7,7 @@ use crate::ops::to_wire;
 use crate::output::Output;
 use crate::output_ids::OutputIds;
 use firn_core::DerivedPath;
+use firn_core::raw_text;
 use firn_derivation::Derivation;
 use firn_settings::Settings;
 use firn_store::activity::{ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
@@ -146,7 +147,9 @@ impl Server {
                 let stores = self.build_stores().await?;
                 match stores.build.realise(&paths, BuildMode::Normal).await {
                     Ok(_) => reply.num(0u64),
-                    Err(StoreError::Build { status, message }) => reply.num(status).bytes(message),
+                    Err(StoreError::Build { status, message }) => {
+                        reply.num(status).bytes(raw_text::restore(&message))
+                    }
                     Err(error) => reply.num(1u64).bytes(crate::tunnel::error_text(&error)),
                 };
             }

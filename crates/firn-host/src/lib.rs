@@ -21,6 +21,7 @@ pub use watch::{FunctionTrace, Profiler};
 
 use files::Files;
 use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
+use firn_core::raw_text;
 use firn_core::store_path::{References, StoreDir};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DownstreamPlaceholder};
@@ -82,7 +83,7 @@ fn host_error(error: StoreError) -> HostError {
         StoreError::Build { status, .. } => u8::try_from(*status).unwrap_or(1),
         _ => 1,
     };
-    HostError { exit, ..HostError::new(error.to_string()) }
+    HostError { exit, ..HostError::new(raw_text::readable(&error.to_string())) }
 }
 
 fn eval_error(error: HostError) -> EvalError {

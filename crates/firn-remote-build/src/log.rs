@@ -1,6 +1,7 @@
 //! Logs of builds elsewhere: for the user, and for `nix log` here.
 
 use firn_archive::BzipWriter;
+use firn_core::raw_text;
 use firn_store::activity::{Activity, ActivityId, ActivityStart, Field, Logger, ResultType, Verbosity};
 use firn_store::{StoreError, StoreResult};
 use parking_lot::Mutex;
@@ -118,7 +119,7 @@ impl BuildLog {
     pub fn last_error(&self) -> Option<String> {
         let state = self.state.lock();
         let line = state.tail.back()?;
-        line.starts_with(b"error: ").then(|| String::from_utf8_lossy(line).into_owned())
+        line.starts_with(b"error: ").then(|| raw_text::keep(line).into_owned())
     }
 
     /// `Last N log lines`, for an error; empty if there are none.
@@ -128,7 +129,7 @@ impl BuildLog {
         if !state.tail.is_empty() {
             text += &format!("\nLast {} log lines:", state.tail.len());
             for line in &state.tail {
-                text += &format!("\n> {}", String::from_utf8_lossy(line));
+                text += &format!("\n> {}", raw_text::keep(line));
             }
         }
         text

@@ -1,5 +1,6 @@
 //! Failures of an exchange, and the store errors that they become.
 
+use firn_core::raw_text;
 use firn_store::StoreError;
 use firn_wire::WireError;
 use firn_wire::worker::RemoteError;
@@ -46,7 +47,7 @@ impl From<Failure> for StoreError {
 
 /// The message, below the lines that say what was being done.
 fn text_of(error: &RemoteError) -> String {
-    let message = String::from_utf8_lossy(&error.message);
+    let message = raw_text::keep(&error.message);
     let mut text = String::new();
     for trace in &error.traces {
         text += &format!("\n… {}\n", String::from_utf8_lossy(trace));

@@ -6,6 +6,7 @@ use crate::convert::{from_wire_result, status};
 use crate::error::{Failure, Outcome};
 use crate::store::query::{file_of_archive, parse_derivation};
 use async_trait::async_trait;
+use firn_core::raw_text;
 use firn_core::{
     CaMethod, DerivedPath, HashAlgo, OutputsSpec, SingleDerivedPath, StoreDir, StorePath, ValidPathInfo,
 };
@@ -275,7 +276,7 @@ impl ServeStore {
             lease.done();
             return Ok(());
         }
-        let message = String::from_utf8_lossy(&connection.input.bytes().await?).into_owned();
+        let message = raw_text::keep(&connection.input.bytes().await?).into_owned();
         lease.done();
         Err(StoreError::Build { status: u32::try_from(number).unwrap_or(1), message }.into())
     }

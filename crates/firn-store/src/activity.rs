@@ -3,6 +3,7 @@
 //! Numbers are the reference's, since they appear in `--log-format internal-json` and in the daemon protocol.
 //! A [`Logger`] is passed on as `Arc<dyn Logger>`; there is no global one.
 
+use firn_core::raw_text;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -224,9 +225,10 @@ pub trait Logger: Send + Sync {
         true
     }
 
-    /// `error: message`, further lines under the first letter of the message.
+    /// `error: message`, further lines under the first letter of the message. It may quote bytes of builders
+    /// ([`firn_core::raw_text`]).
     fn error(&self, message: &str) {
-        self.log(Verbosity::Error, error_layout(message).as_bytes());
+        self.log(Verbosity::Error, &raw_text::restore(&error_layout(message)));
     }
 
     /// A message that says where in an expression something is wrong, and how evaluation came there.

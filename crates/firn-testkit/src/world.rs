@@ -175,6 +175,10 @@ impl Run {
         String::from_utf8_lossy(&self.output.stdout).into_owned()
     }
 
+    pub fn stderr(&self) -> &[u8] {
+        &self.output.stderr
+    }
+
     pub fn stderr_text(&self) -> String {
         String::from_utf8_lossy(&self.output.stderr).into_owned()
     }

@@ -1,6 +1,7 @@
 //! One JSON object a line: `--log-format internal-json` (each line after `@nix `) and `json-log-path`.
 
 use super::write_stderr;
+use firn_core::raw_text;
 use firn_store::activity::{
     ActivityId, ActivityStart, Field, Logger, Report, ReportPlace, ResultType, Verbosity, error_layout,
 };
@@ -96,8 +97,8 @@ impl Logger for JsonLogger {
             "file": null,
             "level": Verbosity::Error as u8,
             "line": null,
-            "msg": error_layout(message),
-            "raw_msg": message.trim_end(),
+            "msg": raw_text::readable(&error_layout(message)),
+            "raw_msg": raw_text::readable(message.trim_end()),
         }));
     }
 

@@ -5,6 +5,7 @@ use crate::error::{WireError, WireResult};
 use crate::read::WireReader;
 use crate::worker::BuildResult;
 use crate::write::Message;
+use firn_core::raw_text;
 use firn_core::{Hash, HashFormat, StoreDir, StorePath, ValidPathInfo};
 use tokio::io::AsyncRead;
 
@@ -105,7 +106,7 @@ impl BuildOptions {
 }
 
 pub fn write_build_result(message: &mut Message, result: &BuildResult, version: Version) {
-    message.num(result.status).bytes(&result.error);
+    message.num(result.status).bytes(raw_text::restore(&result.error));
     if version.has(3) {
         result.write_times(message);
     }

@@ -5,6 +5,7 @@ use crate::error::{WireError, WireResult};
 use crate::read::WireReader;
 use crate::values::{Realisation, check_output_id};
 use crate::write::Message;
+use firn_core::raw_text;
 use std::collections::BTreeMap;
 use tokio::io::AsyncRead;
 
@@ -31,7 +32,7 @@ impl BuildResult {
     pub const LAST_STATUS: u8 = 14;
 
     pub fn write(&self, message: &mut Message, version: Version) {
-        message.num(self.status).bytes(&self.error);
+        message.num(self.status).bytes(raw_text::restore(&self.error));
         if version.has(29) {
             self.write_times(message);
         }
@@ -84,7 +85,7 @@ impl BuildResult {
         if status > u64::from(Self::LAST_STATUS) {
             return Err(WireError::Invalid(format!("Invalid BuildResult status {status} from remote")));
         }
-        let error = String::from_utf8_lossy(&input.bytes().await?).into_owned();
+        let error = raw_text::keep(&input.bytes().await?).into_owned();
         Ok(BuildResult { status: status as u8, error, ..BuildResult::default() })
     }
 
