@@ -7,6 +7,7 @@ use crate::exchange;
 use crate::file;
 use crate::netrc::Netrc;
 use crate::observer::{TransferObserver, TransferProgress};
+use crate::pace::Paces;
 use crate::queue::{Permit, Queue};
 use crate::request::{Method, Request, Response, TlsIdentity};
 use crate::retry;
@@ -38,6 +39,7 @@ pub(crate) struct Inner {
     servers: Mutex<HashMap<String, bool>>,
     /// Requests to servers of which that is not known yet: each of them may open a connection.
     first: Arc<Semaphore>,
+    paces: Paces,
     pub s3: S3Signers,
 }
 
@@ -124,6 +126,7 @@ impl HttpClient {
                 }),
                 servers: Mutex::default(),
                 first: Arc::new(Semaphore::new(FIRST)),
+                paces: Paces::default(),
                 s3: S3Signers::default(),
             }),
         }
@@ -161,29 +164,54 @@ impl HttpClient {
     async fn run(&self, request: Request, target: &mut Target<'_>) -> Result<Response, DownloadError> {
         let attempts = self.inner.config.attempts;
         let mut progress: Option<Box<dyn TransferProgress>> = None;
+        let server = origin(&request.url);
+        let paces = &self.inner.paces;
         let mut attempt = 0;
         loop {
             attempt += 1;
             target.restart();
+            let served = paces.served(server);
             let failure = match self.attempt(&request, target, &mut progress).await {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    paces.serve(server);
+                    return Ok(response);
+                }
                 Err(failure) => failure,
             };
             let DownloadError::Http(error) = &failure.error else { return Err(failure.error) };
+            if error.kind != ErrorKind::Transient {
+                // That is an answer too.
+                paces.serve(server);
+            }
             let can_go_on = target.passed_on() == 0 || failure.resumable;
+            let mut is_new = true;
+            if let (Some(429 | 503), Some(wait)) = (error.status, failure.retry_after) {
+                is_new = paces.complain(server, retry::delay(Duration::ZERO, attempt, None, Some(wait)));
+                // Others are served: our turn will come.
+                if attempts > 1 && paces.served(server) > served {
+                    attempt -= 1;
+                }
+            }
             if error.kind != ErrorKind::Transient || attempt >= attempts || !can_go_on {
                 return Err(failure.error);
             }
-            let delay =
-                retry::delay(self.inner.config.retry_delay, attempt, error.status, failure.retry_after);
+            let delay = retry::delay(
+                self.inner.config.retry_delay,
+                attempt.max(1),
+                error.status,
+                failure.retry_after,
+            );
             let offset = match target.passed_on() {
                 0 => String::new(),
                 n => format!(" from offset {n}"),
             };
             let millis = delay.as_millis();
-            self.inner
-                .observer
-                .warn(&format!("{error}; retrying{offset} in {millis} ms (attempt {attempt}/{attempts})"));
+            if is_new {
+                self.inner.observer.warn(&format!(
+                    "{error}; retrying{offset} in {millis} ms (attempt {}/{attempts})",
+                    attempt.max(1)
+                ));
+            }
             tokio::time::sleep(delay).await;
         }
     }
@@ -218,10 +246,21 @@ impl HttpClient {
             false => None,
         };
         let multiplexed = known();
-        let permit = match &self.inner.permits {
-            None => None,
-            Some(permits) if multiplexed == Some(true) => Some(permits.streams.acquire(request.urgent).await),
-            Some(permits) => Some(permits.connections.acquire(request.urgent).await),
+        let permit = loop {
+            let permit = match &self.inner.permits {
+                None => None,
+                Some(permits) if multiplexed == Some(true) => {
+                    Some(permits.streams.acquire(request.urgent).await)
+                }
+                Some(permits) => Some(permits.connections.acquire(request.urgent).await),
+            };
+            match self.inner.paces.pause(server) {
+                None => break permit,
+                Some(left) => {
+                    drop(permit);
+                    tokio::time::sleep(left).await;
+                }
+            }
         };
         Turn { _permit: permit, first: first.filter(|_| multiplexed.is_none()) }
     }

@@ -198,7 +198,9 @@ async fn status_failure(request: &Request, mut response: reqwest::Response) -> F
     let status = response.status().as_u16();
     let headers = response.headers();
     let number = |name: HeaderName| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-    let (retry_after, length) = (number(header::RETRY_AFTER), number(header::CONTENT_LENGTH));
+    let length = number(header::CONTENT_LENGTH);
+    let retry_after =
+        headers.get(header::RETRY_AFTER).and_then(|value| retry::retry_after(value.to_str().ok()?));
     let encoded = headers.contains_key(header::CONTENT_ENCODING);
     let mut body = Vec::new();
     if length.is_none_or(|n| n <= MAX_ERROR_BODY as u64) && !encoded {

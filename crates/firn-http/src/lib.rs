@@ -18,6 +18,7 @@ mod exchange;
 mod file;
 pub mod netrc;
 pub mod observer;
+mod pace;
 pub mod pipe;
 mod queue;
 pub mod request;

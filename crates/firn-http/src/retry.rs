@@ -1,7 +1,7 @@
 //! What a failed attempt means, and how long to wait for the next.
 
 use crate::error::ErrorKind;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What a status means, by the reference's rules.
 pub(crate) fn classify(status: u16) -> ErrorKind {
@@ -33,6 +33,15 @@ pub(crate) fn delay(base: Duration, attempt: u32, status: Option<u16>, retry_aft
     let base = if status == Some(429) { base * 240 } else { base };
     let exponent = f64::from(attempt.saturating_sub(1).min(16)) + random() * 0.5;
     base.mul_f64(exponent.exp2()).min(Duration::from_secs(LONGEST))
+}
+
+/// What `Retry-After` says in seconds from now: their number, or a date.
+pub(crate) fn retry_after(value: &str) -> Option<u64> {
+    let value = value.trim();
+    value.parse().ok().or_else(|| {
+        let until = httpdate::parse_http_date(value).ok()?;
+        Some(until.duration_since(SystemTime::now()).map_or(0, |left| left.as_secs() + 1))
+    })
 }
 
 /// A number in 0..1, good enough to spread clients.
@@ -68,5 +77,16 @@ mod tests {
         assert!(delay(base, 1, Some(429), None) >= Duration::from_secs(60));
         assert_eq!(delay(base, 1, Some(429), Some(2)), Duration::from_secs(2));
         assert_eq!(delay(base, 1, Some(503), Some(9999)), Duration::from_secs(300));
+    }
+
+    #[test]
+    fn waits_that_servers_ask_for() {
+        assert_eq!(retry_after(" 17 "), Some(17));
+        assert_eq!(retry_after("Wed, 21 Oct 2015 07:28:00 GMT"), Some(0));
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(30));
+        let left = retry_after(&soon);
+        assert!(left.is_some_and(|left| (28..=31).contains(&left)), "{left:?}");
+        assert_eq!(retry_after("soon"), None);
+        assert_eq!(retry_after("-3"), None);
     }
 }

@@ -6,7 +6,7 @@ use firn_store::activity::{ActivityStart, ActivityType, Field as LogField, Logge
 use firn_store::{NarSource, StoreError, StoreResult};
 use firn_wire::worker::handshake::features;
 use firn_wire::worker::{
-    Field, Protocol, ServerInfo, StderrMessage, Version, client_greeting, read_server_greeting,
+    Field, Protocol, RemoteError, ServerInfo, StderrMessage, Version, client_greeting, read_server_greeting,
 };
 use firn_wire::{Message, WireError, WireReader};
 use std::any::Any;
@@ -114,7 +114,7 @@ impl Connection {
                     message.bytes(&data[..n]);
                     self.send(&message).await?;
                 }
-                StderrMessage::Error(error) => return Err(Failure::Remote(error)),
+                StderrMessage::Error(error) => return Err(refused(error, version)),
                 other => show(other, logger)?,
             }
         }
@@ -133,6 +133,18 @@ impl Connection {
     }
 }
 
+/// The daemon refused. Those that do not know dependencies on dynamic derivations do not understand their text.
+fn refused(mut error: RemoteError, version: Version) -> Failure {
+    let says = |text: &str| error.message.windows(text.len()).any(|part| part == text.as_bytes());
+    if !version.has(36) && says("parsing derivation") && says("expected string") && says("Derive([") {
+        error.message.extend_from_slice(
+            b", this might be because the daemon is too old to understand dependencies on dynamic derivations. \
+              Check to see if the raw derivation is in the form 'Drv WithVersion(..)'",
+        );
+    }
+    Failure::Remote(error)
+}
+
 /// An error of what is to be sent.
 pub(crate) fn read_error(error: std::io::Error) -> StoreError {
     firn_nar::NarError::read(error).into()
@@ -143,7 +155,7 @@ pub(crate) async fn stderr_of(input: &mut Input, version: Version, logger: &dyn 
     loop {
         match StderrMessage::read(input, version).await? {
             StderrMessage::Last => return Ok(()),
-            StderrMessage::Error(error) => return Err(Failure::Remote(error)),
+            StderrMessage::Error(error) => return Err(refused(error, version)),
             StderrMessage::Read(_) => return Err(WireError::Invalid("no source".into()).into()),
             other => show(other, logger)?,
         }

@@ -1,11 +1,12 @@
 //! Caches that are slow, broken, or lie.
 
 use crate::world::{cache, copy, filled, http_config, nar};
-use firn_http::{HttpClient, Request, SilentObserver};
+use firn_http::{HttpClient, HttpConfig, Request, SilentObserver};
 use firn_store::{MemoryStore, Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -211,4 +212,76 @@ async fn answers_are_bounded() {
     let client = HttpClient::new(http_config(), Arc::new(SilentObserver));
     let error = client.fetch(Request::get(format!("{}/large", server.url)), 1000).await.unwrap_err();
     assert!(error.to_string().contains("longer than 1000 bytes"), "{error}");
+}
+
+/// A server that answers `burst` requests and turns everybody away for a second then.
+async fn limited(burst: usize) -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let refused = Arc::new(AtomicUsize::new(0));
+    let counter = refused.clone();
+    let window = Arc::new(Mutex::new((Instant::now(), 0)));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (counter, window) = (counter.clone(), window.clone());
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                let mut line = String::from("begin");
+                while line.len() > 2 {
+                    line.clear();
+                    stream.read_line(&mut line).await.unwrap_or_default();
+                }
+                let good = {
+                    let mut window = window.lock().unwrap();
+                    if window.0.elapsed() >= Duration::from_secs(1) {
+                        *window = (Instant::now(), 0);
+                    }
+                    window.1 += 1;
+                    window.1 <= burst
+                };
+                let head = match good {
+                    true => "200 OK",
+                    false => {
+                        counter.fetch_add(1, Ordering::Relaxed);
+                        "429 Slow down\r\nRetry-After: 1"
+                    }
+                };
+                let text = format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                stream.write_all(text.as_bytes()).await.ok()?;
+                stream.shutdown().await.ok()
+            });
+        }
+    });
+    (url, refused)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_servers_are_kept() {
+    let (url, refused) = limited(10).await;
+    let client = HttpClient::new(
+        HttpConfig { connections: 4, attempts: 2, ..http_config() },
+        Arc::new(SilentObserver),
+    );
+    let started = Instant::now();
+    // More than two attempts for each would last.
+    let all = (0..45).map(|n| {
+        let (client, url) = (client.clone(), format!("{url}/{n}"));
+        tokio::spawn(async move { client.fetch(Request::get(url), 10).await })
+    });
+    for one in all.collect::<Vec<_>>() {
+        one.await.unwrap().unwrap();
+    }
+    assert!(started.elapsed() >= Duration::from_secs(4));
+    // While it is known that it wants to be left alone, nobody asks it: only those that were on their way are refused.
+    let refused = refused.load(Ordering::Relaxed);
+    assert!(refused <= 4 * 5, "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_only_refuse_are_given_up() {
+    let (url, refused) = limited(0).await;
+    let client = HttpClient::new(HttpConfig { attempts: 2, ..http_config() }, Arc::new(SilentObserver));
+    let error = client.fetch(Request::get(url), 10).await.unwrap_err();
+    assert!(error.message.contains("HTTP error 429"), "{error}");
+    assert_eq!(refused.load(Ordering::Relaxed), 2);
 }

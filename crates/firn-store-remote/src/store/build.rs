@@ -120,10 +120,35 @@ impl RemoteStore {
     }
 }
 
+/// What one result says of a request that it covers: older daemons answer requests for outputs of one derivation with what
+/// all of them asked for.
+fn part_of(result: &BuildResult, request: &DerivedPath) -> Option<BuildResult> {
+    let (DerivedPath::Built { drv, outputs }, DerivedPath::Built { drv: wanted, outputs: names }) =
+        (&result.path, request)
+    else {
+        return None;
+    };
+    let covers = match (outputs, names) {
+        (OutputsSpec::All, _) => true,
+        (OutputsSpec::Names(all), OutputsSpec::Names(names)) => names.is_subset(all),
+        (OutputsSpec::Names(_), OutputsSpec::All) => false,
+    };
+    (drv == wanted && covers).then(|| {
+        let mut part = BuildResult { path: request.clone(), ..result.clone() };
+        part.outputs.retain(|name, _| names.contains(name));
+        part
+    })
+}
+
 /// Results in the order of the requests. Daemons leave out what was not finished because another one failed.
 fn in_order(paths: &[DerivedPath], results: Vec<BuildResult>) -> Vec<BuildResult> {
+    let parts: Vec<BuildResult> = paths
+        .iter()
+        .filter(|path| results.iter().all(|result| result.path != **path))
+        .filter_map(|path| results.iter().find_map(|result| part_of(result, path)))
+        .collect();
     let mut by_path: BTreeMap<DerivedPath, BuildResult> =
-        results.into_iter().map(|result| (result.path.clone(), result)).collect();
+        results.into_iter().chain(parts).map(|result| (result.path.clone(), result)).collect();
     paths
         .iter()
         .map(|path| {
@@ -206,5 +231,48 @@ pub(crate) fn fail_unless_all(
 impl From<firn_nar::NarError> for Failure {
     fn from(error: firn_nar::NarError) -> Failure {
         Failure::Store(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(n: char, outputs: &[&str]) -> DerivedPath {
+        let drv = StorePath::from_base_name(&format!("{}-{n}.drv", n.to_string().repeat(32))).unwrap();
+        let names = outputs.iter().map(|name| (*name).to_owned()).collect();
+        DerivedPath::built(drv, if outputs.is_empty() { OutputsSpec::All } else { OutputsSpec::Names(names) })
+    }
+
+    fn result(path: DerivedPath, outputs: &[&str]) -> BuildResult {
+        let out = StorePath::from_base_name(&format!("{}-o", "a".repeat(32))).unwrap();
+        BuildResult {
+            path,
+            status: BuildStatus::Built,
+            error: String::new(),
+            outputs: outputs.iter().map(|name| ((*name).to_owned(), out.clone())).collect(),
+            times_built: 1,
+            start_time: 0,
+            stop_time: 0,
+            cpu: None,
+        }
+    }
+
+    #[test]
+    fn results_of_older_daemons() {
+        let asked = [request('a', &["first"]), request('b', &[]), request('a', &["second"])];
+        let said = |results| in_order(&asked, results).iter().map(|r| r.status).collect::<Vec<_>>();
+        let whole = result(request('a', &["first", "second"]), &["first", "second"]);
+        let built = BuildStatus::Built;
+        assert_eq!(
+            said(vec![whole.clone(), result(request('b', &[]), &["out"])]),
+            [built, built, built],
+            "one for both"
+        );
+        let parts = in_order(&asked, vec![whole]);
+        let names: Vec<Vec<&String>> = parts.iter().map(|part| part.outputs.keys().collect()).collect();
+        assert_eq!(names, [vec!["first"], vec![], vec!["second"]]);
+        let only = vec![result(request('a', &["second"]), &["second"])];
+        assert_eq!(said(only), [BuildStatus::Cancelled, BuildStatus::Cancelled, built]);
     }
 }

@@ -123,6 +123,38 @@ fn copies_by_their_client() {
 }
 
 /// A number, as the protocols write it.
+/// A host is the one whose key was told, for all ways through ssh; and a store behind it whose files are here is used as one.
+#[test]
+fn keys_of_hosts_and_mounted_stores() {
+    let world = World::new().conf("sandbox = false\nexperimental-features = nix-command mounted-ssh-store");
+    if !world.is_root() || !has_sshd() {
+        return;
+    }
+    let sshd = world.start_sshd(Make::Firn, None);
+    let key = |name: &str| firn_core::base::base64_encode(&std::fs::read(world.path(name)).unwrap());
+    let store = |scheme: &str, key: &str| {
+        format!(
+            "{scheme}://root@127.0.0.1:{}?ssh-key={}&base64-ssh-public-host-key={key}",
+            sshd.port,
+            world.path("ssh/client").display()
+        )
+    };
+    let (right, wrong) = (key("ssh/host.pub"), key("ssh/client.pub"));
+    for scheme in ["ssh", "ssh-ng", "mounted-ssh-ng"] {
+        let info = |key: &str| world.run("nix", &["store", "info", "--store", &store(scheme, key)]);
+        assert_eq!(info(&right).code(), Some(0), "{scheme}: {}", info(&right).stderr_text());
+        let said = info(&wrong).fails(1).stderr_text();
+        assert!(said.contains("Host key verification failed"), "{scheme}: {said}");
+    }
+    world.write("x.nix", EXPRESSION);
+    world.write("file", "text");
+    let mounted = store("mounted-ssh-ng", &right);
+    world.run("nix", &["build", "--store", &mounted, "-f", "x.nix", "-o", "link"]).success();
+    assert!(std::fs::read_to_string(world.path("work/link")).unwrap().starts_with("made\n"));
+    let roots = world.run("nix-store", &["--gc", "--print-roots"]).success().stdout_text();
+    assert!(roots.contains(&world.path("work/link").display().to_string()), "{roots}");
+}
+
 fn word(number: u64) -> Vec<u8> {
     number.to_le_bytes().to_vec()
 }

@@ -1,5 +1,6 @@
 //! R14: builds on other machines, through a real ssh server, with either make's programs at either end.
 
+use firn_testkit::servers::{Served, has_program};
 use firn_testkit::{Make, World, has_reference, has_sshd};
 
 /// Two worlds with the same store directory: here, and a machine that builds.
@@ -97,6 +98,36 @@ fn with_the_reference_at_one_end() {
 }
 
 #[test]
+fn machines_fetch_inputs_themselves() {
+    let Some(mut farm) = Farm::new() else { return };
+    if !has_program("nginx") {
+        return;
+    }
+    let cache = farm.here.path("cache");
+    let server = Served::nginx(&farm.here.path("tmp"), &cache, "");
+    let log = farm.here.path("tmp/nginx/access");
+    farm.there = farm.there.conf(&format!("substituters = {}\nrequire-sigs = false", server.url()));
+    let sshd = farm.there.start_sshd(Make::Firn, None);
+    let options = World::ssh_options(&farm.there, &sshd);
+    for (scheme, setting) in [("ssh", "true"), ("ssh-ng", "true"), ("ssh", "false"), ("ssh-ng", "false")] {
+        let name = format!("{scheme}-{setting}");
+        // What the build needs is in the cache, by the name that the build gives it.
+        let input = farm.here.write("file", &name);
+        let added = farm.here.run("nix-store", &["--add", &input.display().to_string()]);
+        let added = added.success().stdout_text().trim_end().to_owned();
+        let to = format!("file://{}", cache.display());
+        farm.here.run("nix", &["copy", "--no-check-sigs", "--to", &to, &added]).success();
+        std::fs::write(&log, "").expect("the log is emptied");
+        let more = ["--option", "builders-use-substitutes", setting];
+        let (good, _, said) =
+            farm.build_with(Make::Firn, &format!("{scheme}://root@127.0.0.1"), &options, &name, &more);
+        assert!(good, "{name}: {said}");
+        let asked = std::fs::read_to_string(&log).expect("the server's log");
+        assert_eq!(asked.contains("GET /nar/"), setting == "true", "{name}: {asked}\n{said}");
+    }
+}
+
+#[test]
 fn a_machine_that_cannot_be_reached_is_left_aside() {
     let Some(farm) = Farm::new() else { return };
     let sshd = farm.there.start_sshd(Make::Firn, None);
@@ -110,7 +141,6 @@ fn a_machine_that_cannot_be_reached_is_left_aside() {
     assert_eq!(said.matches("cannot build on").count(), 1, "{said}");
 }
 
-/// A build hook is a program that the one that builds asks for machines: theirs under us, and ours under them.
 #[test]
 fn a_machine_that_refuses_is_asked_once() {
     let Some(mut farm) = Farm::new() else { return };
@@ -138,6 +168,7 @@ fn a_machine_that_refuses_is_asked_once() {
     assert!(started.elapsed().as_secs() < 5, "it was waited for");
 }
 
+/// A build hook is a program that the one that builds asks for machines: theirs under us, and ours under them.
 #[test]
 fn hooks_of_either_make_under_the_other() {
     let Some(farm) = Farm::new() else { return };
