@@ -33,8 +33,7 @@ pub(crate) struct Inner {
     pub observer: Arc<dyn TransferObserver>,
     netrc: OnceLock<Netrc>,
     clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
-    /// `None` where there is no limit.
-    permits: Option<Permits>,
+    permits: Permits,
     /// Servers that answered, and whether they take many requests on one connection.
     servers: Mutex<HashMap<String, bool>>,
     /// Requests to servers of which that is not known yet: each of them may open a connection.
@@ -53,7 +52,7 @@ struct Permits {
 
 /// What a request holds while it is under way.
 struct Turn {
-    _permit: Option<Permit>,
+    _permit: Permit,
     /// Until it is known what the server can do.
     first: Option<OwnedSemaphorePermit>,
 }
@@ -66,6 +65,12 @@ const MOST_STREAMS: usize = 128;
 
 /// Requests that are sent to a server before it is known whether one connection is enough.
 const FIRST: usize = 4;
+
+/// How many connections there can be without a limit of their own: half of what the process may have open.
+fn most_connections() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    files.map_or(4096, |files| usize::try_from(files / 2).unwrap_or(usize::MAX)).max(16)
+}
 
 /// The scheme and the server of a URL.
 fn origin(url: &str) -> &str {
@@ -113,17 +118,20 @@ impl Failure {
 impl HttpClient {
     /// Makes a client; nothing is read or opened before the first transfer.
     pub fn new(config: HttpConfig, observer: Arc<dyn TransferObserver>) -> HttpClient {
-        let permits = Some(config.connections as usize).filter(|n| *n > 0);
+        let n = match config.connections as usize {
+            0 => most_connections(),
+            n => n,
+        };
         HttpClient {
             inner: Arc::new(Inner {
                 config,
                 observer,
                 netrc: OnceLock::new(),
                 clients: Mutex::default(),
-                permits: permits.map(|n| Permits {
+                permits: Permits {
                     connections: Arc::new(Queue::new(n)),
                     streams: Arc::new(Queue::new(n.saturating_mul(STREAMS).min(MOST_STREAMS).max(n))),
-                }),
+                },
                 servers: Mutex::default(),
                 first: Arc::new(Semaphore::new(FIRST)),
                 paces: Paces::default(),
@@ -247,13 +255,9 @@ impl HttpClient {
         };
         let multiplexed = known();
         let permit = loop {
-            let permit = match &self.inner.permits {
-                None => None,
-                Some(permits) if multiplexed == Some(true) => {
-                    Some(permits.streams.acquire(request.urgent).await)
-                }
-                Some(permits) => Some(permits.connections.acquire(request.urgent).await),
-            };
+            let permits = &self.inner.permits;
+            let queue = if multiplexed == Some(true) { &permits.streams } else { &permits.connections };
+            let permit = queue.acquire(request.urgent).await;
             match self.inner.paces.pause(server) {
                 None => break permit,
                 Some(left) => {

@@ -31,6 +31,7 @@ pub struct ServeConfig {
     pub priority: i64,
     /// Sign all that is served.
     pub secret_keys: Vec<Arc<SecretKey>>,
+    /// Clients may have a hundred each; those that are silent cost some memory, for as long as `patience`.
     pub max_connections: usize,
     /// Archives that are read at once; further ones wait.
     pub max_archives: usize,
@@ -47,7 +48,7 @@ impl Default for ServeConfig {
             compression_level: None,
             priority: 50,
             secret_keys: Vec::new(),
-            max_connections: 512,
+            max_connections: 2048,
             max_archives: 64,
             patience: Duration::from_secs(60),
             report: Arc::new(|_| ()),

@@ -10,6 +10,7 @@ use firn_store::Store;
 use firn_store::activity::Verbosity;
 use firn_store_cache::config::secret_key;
 use firn_store_cache::serve::{ServeConfig, Server};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::ffi::OsString;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
@@ -50,6 +51,13 @@ fn shown(store: &dyn Store) -> String {
     // Whatever the store's directory is, it is there in a folder.
     let root = real.to_str().and_then(|real| real.strip_suffix("/nix/store"));
     root.map_or_else(|| real.display().to_string(), str::to_owned)
+}
+
+/// Lets this process have as many connections as it may ask for.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    // What cannot be raised is told when it is too little.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// Tells the service manager that clients can come, as units with `Type=notify` wait for.
@@ -110,6 +118,7 @@ impl NixCommand for Serve {
         config.report = Arc::new(move |text| logger.warn(text));
         let store = context.store()?;
         let shown = shown(&*store);
+        raise_file_limit();
         let listen = self.listen;
         context.block_on(async {
             store.connect().await?;
