@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Shape {
     /// Small and dense; never zero.
     pub id: u32,
+    hash: u64,
     syms: Box<[Sym]>,
     order: OnceLock<Box<[u32]>>,
 }
@@ -57,15 +58,16 @@ impl Shape {
         debug_assert!(syms.windows(2).all(|w| w[0] < w[1]));
         let hash = hash(syms);
         let mut table = TABLE[(hash >> 57) as usize % SHARDS].lock();
-        if let Some(shape) = table.find(hash, |s| *s.syms == *syms) {
+        if let Some(shape) = table.find(hash, |s| s.hash == hash && *s.syms == *syms) {
             return shape;
         }
         let shape: &'static Shape = Box::leak(Box::new(Shape {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            hash,
             syms: syms.into(),
             order: OnceLock::new(),
         }));
-        table.insert_unique(hash, shape, |s| self::hash(&s.syms));
+        table.insert_unique(hash, shape, |s| s.hash);
         shape
     }
 

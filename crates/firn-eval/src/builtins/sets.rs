@@ -155,24 +155,29 @@ fn intersect_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         pos,
         "while evaluating the second argument passed to builtins.intersectAttrs",
     )?;
-    if left.len() < right.len() / 4 {
-        // A few names of a large set: looked up one by one.
-        let (mut syms, mut values) = (Vec::with_capacity(left.len()), ValueVec::with_capacity(left.len()));
-        for name in left.shape().syms() {
-            if let Some(place) = right.shape().find(*name) {
-                syms.push(*name);
-                values.push(right.get(place));
-            }
-        }
-        let shape = Shape::intern(&syms);
-        let result = Attrs::unfilled(shape, Positions::by_name(shape, right));
-        for (i, value) in values.as_slice().iter().enumerate() {
-            result.set(i, *value);
-        }
-        return Ok(result.value());
+    if left.len() < right.least_len() / 4 {
+        return Ok(pick(right, left.shape()).value());
     }
     let shape = right.shape();
     Ok(keep(right, |i| left.shape().find(shape.syms()[i]).is_some()).value())
+}
+
+/// A few attributes of a large set, looked up one by one.
+fn pick(from: Attrs, names: &Shape) -> Attrs {
+    let (mut syms, mut values) = (Vec::with_capacity(names.len()), ValueVec::with_capacity(names.len()));
+    let mut positions = Vec::with_capacity(names.len());
+    for name in names.syms() {
+        if let Some((set, place)) = from.locate(*name) {
+            syms.push(*name);
+            values.push(set.get(place));
+            positions.push(set.position(place));
+        }
+    }
+    let result = Attrs::unfilled(Shape::intern(&syms), Positions::list(&positions));
+    for (i, value) in values.as_slice().iter().enumerate() {
+        result.set(i, *value);
+    }
+    result
 }
 
 fn cat_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

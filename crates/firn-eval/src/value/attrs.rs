@@ -79,10 +79,6 @@ impl Attrs {
         self.shape().len()
     }
 
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
     #[inline]
     fn slot(self, index: usize) -> &'static AtomicU64 {
         let flat = self.flat();

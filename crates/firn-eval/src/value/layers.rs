@@ -21,6 +21,7 @@ pub(super) const LAYERED: u64 = 1;
 
 /// Smaller sets are copied.
 const LEAST: usize = 64;
+const LARGE: usize = 512;
 /// What is laid on a set has at most one attribute for so many of it.
 const SHARE: usize = 8;
 /// More layers than sets that fit into memory can have.
@@ -53,7 +54,8 @@ impl Attrs {
             }
         }
         let lowest = layers[0].len();
-        if top.len() > lowest / SHARE {
+        let share = if lowest >= LARGE { 2 } else { SHARE };
+        if top.len() > lowest / share {
             return None;
         }
         let mut top = top.flat();
@@ -61,7 +63,7 @@ impl Attrs {
             top = merge(layers[count - 1], top);
             count -= 1;
         }
-        if top.len() > lowest / (SHARE / 2) {
+        if top.len() > lowest / (share / 2).max(1) {
             return Some(merge(layers[0], top));
         }
         layers[count] = top;
@@ -126,18 +128,47 @@ impl Attrs {
         flat
     }
 
+    /// Whether there are no attributes.
+    pub fn is_empty(self) -> bool {
+        !self.is_layered() && self.len() == 0
+    }
+
+    /// How many attributes the lowest layer has: as many as there are, when there is only one.
+    pub fn least_len(self) -> usize {
+        if self.is_layered() { self.layers().next().map_or(0, Attrs::len) } else { self.len() }
+    }
+
+    /// The flat set that the attribute is in, and its place there.
+    pub fn locate(self, name: Sym) -> Option<(Attrs, usize)> {
+        let place = |flat: Attrs| flat.shape().find(name).map(|place| (flat, place));
+        if !self.is_layered() {
+            return place(self);
+        }
+        match self.look_through() {
+            Some(flat) => place(flat),
+            None => self.layers().rev().find_map(place),
+        }
+    }
+
     /// What the layers have of that name; or the flat set, when they have been looked through often enough.
     #[inline(never)]
     pub(super) fn find_in_layers(self, name: Sym) -> Result<Option<Value>, Attrs> {
-        if let Some(flat) = self.known_flat() {
-            return Err(flat);
+        match self.look_through() {
+            Some(flat) => Err(flat),
+            None => Ok(self.layers().rev().find_map(|layer| layer.find(name))),
+        }
+    }
+
+    /// Counts a look-up. Gives the flat set, when there is one or when there have been enough of them.
+    #[inline]
+    fn look_through(self) -> Option<Attrs> {
+        let flat = self.known_flat();
+        if flat.is_some() {
+            return flat;
         }
         let word = self.lookups().fetch_add(1 << 32, Ordering::Relaxed);
-        let mut layers = self.layers();
-        if layers.next().is_some_and(|lowest| word >> 32 > lowest.len() as u64) {
-            return Err(self.flatten());
-        }
-        Ok(self.layers().rev().find_map(|layer| layer.find(name)))
+        let lowest = self.layers().next()?;
+        (word >> 32 > lowest.len() as u64).then(|| self.flatten())
     }
 }
 
