@@ -21,21 +21,58 @@ use firn_syntax::sym;
 type Args = FewValues<6>;
 
 impl Vm {
-    /// Runs an expression to a value.
+    /// Runs an expression to a value. What calls nothing itself is done by functions of its own, so that it costs no
+    /// more than a jump.
     pub(crate) fn eval(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
+        match *expr {
+            Expr::Select(select) => self.eval_select(select, env),
+            Expr::HasAttr(has) => self.has_attr(has, env),
+            Expr::Set(set) => self.eval_set(set, env),
+            Expr::List(items) => self.eval_list(items, env),
+            Expr::WithVar(var) => self.eval_with_variable(var, env),
+            Expr::Not(not) => self.eval_not(not, env),
+            Expr::Binary(op @ (Op::And | Op::Or | Op::Impl), operands) => self.connective(op, operands, env),
+            Expr::Binary(op, operands) => self.binary(op, operands, env),
+            Expr::Concat(concat) => self.eval_concat(concat, env),
+            Expr::Local { slot, pos } => self.eval_variable(env, slot, pos),
+            Expr::Outer { depth, slot, pos } => self.eval_outer(env, depth, slot, pos),
+            _ => self.eval_calling(expr, env),
+        }
+    }
+
+    #[inline(never)]
+    fn eval_variable(&mut self, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
+        self.variable(frame, slot, pos)
+    }
+
+    #[inline(never)]
+    fn eval_outer(&mut self, env: Env, depth: u32, slot: u32, pos: Pos) -> EvalResult<Value> {
+        self.variable(env.up(depth), slot, pos)
+    }
+
+    fn eval_calling(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
         let base = self.calls.len();
-        let mut frame = None;
-        let result = self.eval_loop(expr, env, &mut frame);
-        if self.calls.len() != base { self.leave_calls(base, frame, result) } else { result }
+        self.run_expr(expr, env, None, base)
     }
 
     /// Runs the body of a function whose call has been recorded.
     pub(crate) fn eval_body(&mut self, body: &'static Expr, frame: CallFrame) -> EvalResult<Value> {
         let base = self.calls.len() - 1;
-        let env = frame.env();
-        let mut frame = Some(frame);
-        let result = self.eval_loop(body, env, &mut frame);
-        self.leave_calls(base, frame, result)
+        self.run_expr(body, frame.env(), Some(frame), base)
+    }
+
+    /// Runs an expression in a frame, which may be its own to end, and forgets the calls that were recorded after `base`.
+    #[inline(never)]
+    fn run_expr(
+        &mut self,
+        expr: &'static Expr,
+        env: Env,
+        frame: Option<CallFrame>,
+        base: usize,
+    ) -> EvalResult<Value> {
+        let mut frame = frame;
+        let result = self.eval_loop(expr, env, &mut frame);
+        if self.calls.len() != base { self.leave_calls(base, frame, result) } else { result }
     }
 
     /// [`Vm::eval`], without the detour for what needs no evaluation.
@@ -98,10 +135,7 @@ impl Vm {
                 Expr::Shared(value) => return Ok(value),
                 Expr::Local { slot, pos } => return self.variable(env, slot, pos),
                 Expr::Outer { depth, slot, pos } => return self.variable(env.up(depth), slot, pos),
-                Expr::WithVar(var) => {
-                    let value = self.with_variable(var, env)?;
-                    return self.force_at(value, var.pos);
-                }
+                Expr::WithVar(var) => return self.eval_with_variable(var, env),
                 Expr::Select(select) => match self.select(select, env)? {
                     Some(value) => return Ok(value),
                     None => match &select.default {
@@ -111,13 +145,7 @@ impl Vm {
                 },
                 Expr::HasAttr(has) => return self.has_attr(has, env),
                 Expr::Set(set) => return self.eval_set(set, env),
-                Expr::List(items) => {
-                    let mut list = crate::value::ListBuilder::new(items.len());
-                    for item in items {
-                        list.push(self.delay_element(item, env));
-                    }
-                    return Ok(list.finish());
-                }
+                Expr::List(items) => return self.eval_list(items, env),
                 Expr::Lambda(lambda) => return Ok(Value::closure(lambda, env)),
                 Expr::Let(bindings) => {
                     env = self.bind_let(bindings, env);
@@ -140,10 +168,7 @@ impl Vm {
                     self.eval_assert(assert, env)?;
                     expr = &assert.body;
                 }
-                Expr::Not((inner, pos)) => {
-                    let value = self.eval_bool(inner, env, *pos, "in the argument of the not operator")?;
-                    return Ok(Value::bool(!value));
-                }
+                Expr::Not(not) => return self.eval_not(not, env),
                 Expr::Call(call) => match self.eval_call(call, env)? {
                     Next::Value(value) => return Ok(value),
                     Next::Body(body, frame) => {
@@ -169,22 +194,47 @@ impl Vm {
         }
     }
 
-    #[inline(always)]
-    fn variable(&mut self, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
-        let word = frame.get(slot);
-        if word.is_thunk() || word.is_unset() {
-            self.pending_variable(word, frame, slot, pos)
-        } else {
-            Ok(word)
+    #[inline(never)]
+    fn eval_select(&mut self, select: &'static Select, env: Env) -> EvalResult<Value> {
+        match (self.select(select, env)?, &select.default) {
+            (Some(value), _) => Ok(value),
+            (None, Some(default)) => self.eval(default, env),
+            (None, None) => Err(EvalError::new(ErrorKind::Eval, "attribute missing")),
         }
     }
 
-    /// A variable that is not evaluated yet, or was not when it was looked at last.
+    #[inline(never)]
+    fn eval_list(&mut self, items: &'static [Expr], env: Env) -> EvalResult<Value> {
+        let mut list = crate::value::ListBuilder::new(items.len());
+        for item in items {
+            list.push(self.delay_element(item, env));
+        }
+        Ok(list.finish())
+    }
+
+    #[inline(never)]
+    fn eval_not(&mut self, (inner, pos): &'static (Expr, Pos), env: Env) -> EvalResult<Value> {
+        let value = self.eval_bool(inner, env, *pos, "in the argument of the not operator")?;
+        Ok(Value::bool(!value))
+    }
+
+    #[inline(always)]
+    fn variable(&mut self, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
+        let word = frame.get(slot);
+        match word.as_thunk() {
+            Some(thunk) => match thunk.result() {
+                // The slot keeps the thunk of a function, so this is met again and again.
+                Some(value) if value.is_fun() => Ok(value),
+                _ => self.pending_variable(word, frame, slot, pos),
+            },
+            None if word.is_unset() => self.unbound(pos),
+            None => Ok(word),
+        }
+    }
+
+    /// A variable that was not evaluated yet when it was looked at last.
     #[inline(never)]
     fn pending_variable(&mut self, word: Value, frame: Env, slot: u32, pos: Pos) -> EvalResult<Value> {
-        if word.is_unset() {
-            return self.unbound(pos);
-        }
         let value = self.force_at(word, pos)?;
         // The slot forgets the thunk, but not where a function came from: functions are compared by the thunk.
         if value.as_fun().is_none() {
@@ -199,18 +249,25 @@ impl Vm {
     }
 
     #[inline(never)]
-    fn with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
+    fn eval_with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
+        let mut frame = env;
+        let mut above = 0;
         for WithScope { depth, slot, pos, cache } in var.scopes {
-            let frame = env.up(*depth);
-            let scope = self.force_at(frame.get(*slot), *pos)?;
+            // Those further out are in frames further out.
+            frame = frame.up(*depth - above);
+            above = *depth;
+            let word = frame.get(*slot);
+            let scope = self.force_at(word, *pos)?;
             let Some(attrs) = scope.as_attrs() else {
                 return Err(self
                     .type_error(scope, "a set", Pos::NONE)
                     .context(*pos, "while evaluating the first subexpression of a with expression"));
             };
-            frame.set(*slot, scope);
+            if word != scope {
+                frame.set(*slot, scope);
+            }
             if let Some(value) = attrs.find_cached(var.name, cache) {
-                return Ok(value);
+                return self.force_at(value, var.pos);
             }
         }
         Err(EvalError::at(
@@ -232,6 +289,7 @@ impl Vm {
         env
     }
 
+    #[inline(always)]
     pub(crate) fn eval_bool(
         &mut self,
         expr: &'static Expr,
@@ -239,12 +297,21 @@ impl Vm {
         pos: Pos,
         what: &'static str,
     ) -> EvalResult<bool> {
-        match self.eval_inline(expr, env) {
+        match self.eval(expr, env) {
             Ok(Value::TRUE) => Ok(true),
             Ok(Value::FALSE) => Ok(false),
-            Ok(other) => Err(self.type_error(other, "a Boolean", pos).context(pos, what)),
-            Err(error) => Err(error.context(pos, what)),
+            other => Err(self.no_bool(other, pos, what)),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn no_bool(&mut self, found: EvalResult<Value>, pos: Pos, what: &'static str) -> EvalError {
+        let error = match found {
+            Ok(other) => self.type_error(other, "a Boolean", pos),
+            Err(error) => error,
+        };
+        error.context(pos, what)
     }
 
     #[inline(never)]

@@ -1,6 +1,7 @@
 //! Shapes: the keys of attribute sets, interned. Sets with the same keys share a shape,
 //! so that equality of shapes is equality of addresses and look-ups can be cached by it.
 
+use crate::expr::NO_PLAN;
 use crate::table::Table;
 use firn_syntax::Sym;
 use hashbrown::HashTable;
@@ -156,8 +157,45 @@ pub(crate) fn update_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static Up
     }
 }
 
+/// How many plans of other places a thread finds without asking the others, as a power of two.
+const RECENT_BITS: u32 = 10;
+
+/// Numbers of two shapes and of their plan.
+type Recent = [Cell<(u32, u32, u32)>; 1 << RECENT_BITS];
+
+thread_local! {
+    /// As [`FOUND`].
+    static RECENT: Cell<Option<&'static Recent>> = const { Cell::new(None) };
+}
+
+#[cold]
+fn make_recent() -> &'static Recent {
+    let recent: &'static Recent =
+        Box::leak(Box::new([const { Cell::new((0, 0, NO_PLAN)) }; 1 << RECENT_BITS]));
+    RECENT.set(Some(recent));
+    recent
+}
+
 #[inline(never)]
 fn known_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
+    let key = u64::from(a.id) << 32 | u64::from(b.id);
+    let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT_BITS)) as usize;
+    let cell = &RECENT.get().unwrap_or_else(make_recent)[slot];
+    let (left, right, number) = cell.get();
+    if (left, right) == (a.id, b.id) {
+        if let Some(plan) = PLANS.get(number) {
+            last.store(number, Ordering::Relaxed);
+            return plan;
+        }
+    }
+    let plan = shared_plan(a, b, last);
+    cell.set((a.id, b.id, last.load(Ordering::Relaxed)));
+    plan
+}
+
+#[cold]
+#[inline(never)]
+fn shared_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
     let mut numbers = PLAN_NUMBERS[a.id as usize % SHARDS].lock();
     let number =
         *numbers.get_or_insert_default().entry((a.id, b.id)).or_insert_with(|| PLANS.push(plan_update(a, b)));

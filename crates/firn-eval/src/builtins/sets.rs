@@ -59,10 +59,13 @@ fn get_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 /// An attribute that has to be there.
 pub(super) fn required(attrs: Attrs, name: Sym, what: &'static str) -> EvalResult<Value> {
-    attrs.find(name).ok_or_else(|| {
-        EvalError::new(ErrorKind::MissingAttribute, format!("attribute '{}' missing", name.shown()))
-            .context(Pos::NONE, what)
-    })
+    attrs.find(name).ok_or_else(|| missing(name, what))
+}
+
+#[cold]
+fn missing(name: Sym, what: &'static str) -> EvalError {
+    EvalError::new(ErrorKind::MissingAttribute, format!("attribute '{}' missing", name.shown()))
+        .context(Pos::NONE, what)
 }
 
 fn has_attr(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
@@ -123,22 +126,31 @@ fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let (name_sym, value_sym) = (sym!("name"), sym!("value"));
     let mut seen: FxHashSet<Sym> = FxHashSet::default();
     let mut out = AttrsBuilder::with_capacity(list.len());
+    let pair = "in a {name=...; value=...;} pair";
+    let what =
+        "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
+    let mut last: Option<(&Shape, Option<usize>, Option<usize>)> = None;
     for item in list.iter() {
         let attrs = vm.force_attrs(
             item,
             pos,
             "while evaluating an element of the list passed to builtins.listToAttrs",
         )?;
-        let name = required(attrs, name_sym, "in a {name=...; value=...;} pair")?;
-        let at = attrs.position_of(name_sym);
-        let what =
-            "while evaluating the `name` attribute of an element of the list passed to builtins.listToAttrs";
-        let name = vm.string_no_context(name, at, what)?;
+        let shape = attrs.shape();
+        // Nearly always all of them have the same names.
+        if last.is_none_or(|(before, ..)| before != shape) {
+            last = Some((shape, shape.find(name_sym), shape.find(value_sym)));
+        }
+        let (name, value) = last.map_or((None, None), |(_, name, value)| (name, value));
+        let Some(place) = name else { return Err(missing(name_sym, pair)) };
+        let name = match attrs.get(place).known().and_then(Value::as_str) {
+            Some(name) if name.context().is_empty() => name,
+            _ => vm.string_no_context(attrs.get(place), attrs.position(place), what)?,
+        };
         let name = name.sym();
         if seen.insert(name) {
-            let value = required(attrs, value_sym, "in a {name=...; value=...;} pair")?;
-            let at = attrs.position_of(value_sym);
-            out.push_at(name, value, at);
+            let Some(place) = value else { return Err(missing(value_sym, pair)) };
+            out.push_at(name, attrs.get(place), attrs.position(place));
         }
     }
     Ok(out.finish())

@@ -19,7 +19,7 @@ pub(super) enum Next {
 const MAX_PRIMOP_ARITY: usize = 3;
 
 impl Vm {
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn eval_call(&mut self, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let function = self.eval_inline(&call.function, env)?;
         if let Some(closure) = function.as_closure() {
@@ -31,6 +31,12 @@ impl Vm {
                 return self.call_primop_directly(primop, call, env).map(Next::Value);
             }
         }
+        self.call_otherwise(function, call, env)
+    }
+
+    /// Calls with more or fewer arguments than the function takes, and what is called like a function.
+    #[inline(never)]
+    fn call_otherwise(&mut self, function: Value, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let mut args = Args::new();
         for arg in call.args {
             args.push(self.delay_argument(arg, env));
@@ -106,18 +112,10 @@ impl Vm {
 
     #[inline]
     pub(crate) fn call_forced(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
-        let base = self.calls.len();
-        let (frame, result) = match self.apply(function, args, pos) {
-            Ok(Next::Value(value)) => (None, Ok(value)),
-            Ok(Next::Body(body, frame)) => {
-                let env = frame.env();
-                let mut frame = Some(frame);
-                let result = self.eval_loop(body, env, &mut frame);
-                (frame, result)
-            }
-            Err(error) => (None, Err(error)),
-        };
-        self.leave_calls(base, frame, result)
+        match self.apply(function, args, pos)? {
+            Next::Value(value) => Ok(value),
+            Next::Body(body, frame) => self.eval_body(body, frame),
+        }
     }
 
     fn apply(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Next> {
@@ -169,7 +167,7 @@ impl Vm {
     }
 
     /// Calls a builtin with all of its arguments.
-    #[inline]
+    #[inline(never)]
     fn call_primop_directly(
         &mut self,
         primop: &'static PrimOp,

@@ -14,10 +14,7 @@ fn operand(expr: &Expr, env: Env) -> Option<Value> {
         Expr::Outer { depth, slot, .. } => env.up(depth).get(slot),
         _ => return None,
     };
-    match word.as_thunk() {
-        None => Some(word),
-        Some(thunk) => thunk.result(),
-    }
+    word.known()
 }
 
 impl Select {
@@ -28,10 +25,7 @@ impl Select {
         let [Step::Static { name, cache }] = self.path else { return None };
         let attrs = operand(&self.base, env)?.as_attrs()?;
         let found = attrs.find_cached(*name, cache)?;
-        let value = match found.as_thunk() {
-            None => found,
-            Some(thunk) => thunk.result()?,
-        };
+        let value = found.known()?;
         (!value.is_fun() && !value.is_unset()).then_some(value)
     }
 }

@@ -8,7 +8,7 @@ use crate::vm::Vm;
 
 impl Vm {
     /// `&&`, `||` and `->`: the right operand only where the left one does not decide.
-    #[inline(always)]
+    #[inline(never)]
     pub(super) fn connective(
         &mut self,
         op: Op,
@@ -41,36 +41,53 @@ impl Vm {
         self.eval_bool(&operands.right, env, operands.pos, right).map(Value::bool)
     }
 
-    #[inline(never)]
+    #[inline]
     pub(super) fn binary(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
-        let pos = operands.pos;
         match op {
-            Op::Eq | Op::Neq => {
-                let left = self.eval_inline(&operands.left, env)?;
-                let right = self.eval_inline(&operands.right, env)?;
-                let equal = match left.equal_simply(right) {
-                    Some(equal) => equal,
-                    None => self.equal_forced(left, right, pos)?,
-                };
-                Ok(Value::bool(equal == (op == Op::Eq)))
-            }
-            Op::Update => {
-                // The right one first, and what stands before the operator of an operand is not named again.
-                let what = "in the right operand of the update (//) operator";
-                let right = self.eval_update_operand(&operands.right, env, operands.places.1, what)?;
-                let what = "in the left operand of the update (//) operator";
-                let left = self.eval_update_operand(&operands.left, env, operands.places.0, what)?;
-                Ok(self.update_at(left, right, &operands.plan).value())
-            }
-            Op::ListConcat => {
-                let left = self.eval(&operands.left, env)?;
-                let right = self.eval(&operands.right, env)?;
-                self.concat_lists(&[left, right], pos, "while evaluating one of the elements to concatenate")
-            }
-            _ => self.arithmetic(op, operands, env),
+            Op::Eq | Op::Neq => self.equality(op, operands, env),
+            Op::Update => self.eval_update(operands, env),
+            Op::ListConcat => self.eval_list_concat(operands, env),
+            _ => self.eval_arithmetic(op, operands, env),
         }
     }
 
+    #[inline(never)]
+    fn eval_arithmetic(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        match operands.known(op, env) {
+            Some(value) => Ok(value),
+            None => self.arithmetic(op, operands, env),
+        }
+    }
+
+    #[inline(never)]
+    fn equality(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        let left = self.eval_inline(&operands.left, env)?;
+        let right = self.eval_inline(&operands.right, env)?;
+        let equal = match left.equal_simply(right) {
+            Some(equal) => equal,
+            None => self.equal_forced(left, right, operands.pos)?,
+        };
+        Ok(Value::bool(equal == (op == Op::Eq)))
+    }
+
+    #[inline(never)]
+    fn eval_update(&mut self, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        // The right one first, and what stands before the operator of an operand is not named again.
+        let what = "in the right operand of the update (//) operator";
+        let right = self.eval_update_operand(&operands.right, env, operands.places.1, what)?;
+        let what = "in the left operand of the update (//) operator";
+        let left = self.eval_update_operand(&operands.left, env, operands.places.0, what)?;
+        Ok(self.update_at(left, right, &operands.plan).value())
+    }
+
+    #[inline(never)]
+    fn eval_list_concat(&mut self, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        let left = self.eval(&operands.left, env)?;
+        let right = self.eval(&operands.right, env)?;
+        self.concat_lists(&[left, right], operands.pos, "while evaluating one of the elements to concatenate")
+    }
+
+    #[inline(never)]
     fn arithmetic(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
         // The two that are the other way round evaluate the right operand first.
         let swapped = matches!(op, Op::Greater | Op::LessEq);

@@ -22,12 +22,8 @@ impl Vm {
         // Nearly always it is one name of a set, which is there and evaluated.
         if let ([Step::Static { name, cache }], Some(attrs)) = (select.path, base.as_attrs()) {
             if let Some(found) = attrs.find_cached(*name, cache) {
-                let value = match found.as_thunk() {
-                    None => Some(found),
-                    Some(thunk) => thunk.result(),
-                };
-                if value.is_some() {
-                    return Ok(value);
+                if let Some(value) = found.known() {
+                    return Ok(Some(value));
                 }
             }
         }

@@ -6,8 +6,9 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A frame: its parent and its slots. The first word holds the parent's address and, in its upper 16 bits, the
-/// number of slots; when that number does not fit, all 16 bits are set and the number follows in a word of its own.
-/// Addresses are multiples of eight: the lowest bit says that a value or another frame refers to the frame.
+/// number of slots; when that number does not fit, these are 0 and the number follows in a word of its own. Addresses
+/// are multiples of eight: the lowest bit says that a value or another frame refers to the frame, the next one that it
+/// has the long form.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Env(pub(super) NonNull<u64>);
 
@@ -18,8 +19,9 @@ unsafe impl Sync for Env {}
 
 const ADDRESS: u64 = (1 << 48) - 8;
 const CAPTURED: u64 = 1;
+const LONG: u64 = 2;
 /// From this many slots on a frame has the long form.
-const LARGE: usize = 0xffff;
+const LARGE: usize = 1 << 16;
 
 impl Env {
     /// A frame whose slots are all [`Value::UNSET`].
@@ -46,7 +48,7 @@ impl Env {
         let parent = parent.map_or(0, |p| p.captured());
         // SAFETY: `slots + 2` fresh words.
         unsafe {
-            object.write((parent & ADDRESS) | ((LARGE as u64) << 48));
+            object.write((parent & ADDRESS) | LONG);
             object.add(1).write(slots as u64);
             for i in 0..slots {
                 object.add(i + 2).write(Value::UNSET.word());
@@ -85,17 +87,17 @@ impl Env {
     #[inline]
     fn slot(self, slot: usize) -> &'static AtomicU64 {
         let len = (self.header() >> 48) as usize;
-        if len == LARGE {
-            return self.large_slot(slot);
+        if slot >= len {
+            return self.long_slot(slot);
         }
-        assert!(slot < len, "frame slot out of range");
         // SAFETY: in range, and frames live for ever.
         unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(slot + 1)) }
     }
 
     #[cold]
-    fn large_slot(self, slot: usize) -> &'static AtomicU64 {
-        // SAFETY: large frames hold their number of slots in the second word.
+    fn long_slot(self, slot: usize) -> &'static AtomicU64 {
+        assert!(self.header() & LONG != 0, "frame slot out of range");
+        // SAFETY: frames of the long form hold their number of slots in the second word.
         let len = unsafe { self.0.add(1).read() } as usize;
         assert!(slot < len, "frame slot out of range");
         // SAFETY: in range, and frames live for ever.
@@ -148,7 +150,7 @@ impl CallFrame {
     pub fn release(self) {
         let header = self.0.header();
         let slots = (header >> 48) as usize;
-        if header & CAPTURED == 0 && slots < LARGE {
+        if header & (CAPTURED | LONG) == 0 {
             // SAFETY: `Env::new` made an object of so many words. Whatever keeps a frame says so by `captured`.
             unsafe { heap::free(Class::Traced, slots + 1, self.0.0) }
         }

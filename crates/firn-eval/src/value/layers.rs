@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(super) const LAYERED: u64 = 1;
 
 /// Smaller sets are copied.
-const LEAST: usize = 64;
+const LEAST: usize = 32;
 const LARGE: usize = 512;
 /// What is laid on a set has at most one attribute for so many of it.
 const SHARE: usize = 8;
@@ -166,7 +166,9 @@ impl Attrs {
         if flat.is_some() {
             return flat;
         }
-        let word = self.lookups().fetch_add(1 << 32, Ordering::Relaxed);
+        // Not counted exactly where several threads look: nothing hangs on it.
+        let word = self.lookups().load(Ordering::Relaxed);
+        self.lookups().store(word.wrapping_add(1 << 32), Ordering::Relaxed);
         let lowest = self.layers().next()?;
         (word >> 32 > lowest.len() as u64).then(|| self.flatten())
     }

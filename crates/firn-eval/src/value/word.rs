@@ -195,6 +195,15 @@ impl Value {
         }
     }
 
+    /// The value itself, if it has been evaluated.
+    #[inline]
+    pub fn known(self) -> Option<Value> {
+        match self.as_thunk() {
+            None => Some(self),
+            Some(thunk) => thunk.result(),
+        }
+    }
+
     #[inline]
     pub fn as_thunk(self) -> Option<Thunk> {
         // SAFETY: the tag says that the object is a thunk.

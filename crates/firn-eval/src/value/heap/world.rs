@@ -32,7 +32,7 @@ static FORBIDDEN: AtomicBool =
     AtomicBool::new(cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64"))));
 
 /// Bytes before the first collection.
-static FIRST: AtomicUsize = AtomicUsize::new(288 << 20);
+static FIRST: AtomicUsize = AtomicUsize::new(400 << 20);
 /// How much may be taken until the next one, in hundredths of what was left by the last.
 static GROWTH: AtomicUsize = AtomicUsize::new(90);
 
