@@ -23,7 +23,7 @@ use firn_syntax::{Sym, sym};
 use rustc_hash::FxHashMap;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Names that are always in scope.
 #[derive(Default, Clone)]
@@ -474,8 +474,7 @@ impl Compiler<'_> {
             BinOp::GreaterEq => return self.arithmetic(Op::GreaterEq, "__lessThan", left, right, pos),
             BinOp::Add => Op::Eq,
         };
-        let plan = AtomicU32::new(NO_PLAN);
-        Ok(Expr::Binary(plain, self.alloc(BinaryExpr { left, right, pos, places, plan })))
+        Ok(Expr::Binary(plain, self.alloc(BinaryExpr::new(left, right, pos, places))))
     }
 
     /// Operators that the language defines as calls: native unless the function's name is rebound.
@@ -489,8 +488,8 @@ impl Compiler<'_> {
     ) -> EvalResult<Expr> {
         let name = Sym::from_static(function);
         if self.is_global(name) && !self.context.watch_calls {
-            let (places, plan) = ((Pos::NONE, Pos::NONE), AtomicU32::new(NO_PLAN));
-            return Ok(Expr::Binary(op, self.alloc(BinaryExpr { left, right, pos, places, plan })));
+            let operands = BinaryExpr::new(left, right, pos, (Pos::NONE, Pos::NONE));
+            return Ok(Expr::Binary(op, self.alloc(operands)));
         }
         let function = self.variable(name, pos)?;
         let args = match op {

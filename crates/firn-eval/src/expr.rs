@@ -5,7 +5,7 @@ use crate::compile::Deferred;
 use crate::error::EvalResult;
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::{PlaceCache, Positions, Value};
+use crate::value::{PlaceCache, Positions, UpdateCache, Value};
 use crate::vm::Vm;
 use crate::watch::Watched;
 use firn_syntax::Sym;
@@ -177,6 +177,15 @@ pub struct BinaryExpr {
     pub places: (Pos, Pos),
     /// For `//`: the number of the plan used last.
     pub plan: AtomicU32,
+    /// For `//`: the positions of the last time.
+    pub positions: UpdateCache,
+}
+
+impl BinaryExpr {
+    pub fn new(left: Expr, right: Expr, pos: Pos, places: (Pos, Pos)) -> BinaryExpr {
+        let (plan, positions) = (AtomicU32::new(NO_PLAN), UpdateCache::new());
+        BinaryExpr { left, right, pos, places, plan, positions }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

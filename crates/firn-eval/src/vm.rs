@@ -9,7 +9,9 @@ use crate::expr::{Expr, Lambda, NO_PLAN};
 use crate::host::{EvalHost, HostError};
 use crate::settings::EvalSettings;
 use crate::source::Pos;
-use crate::value::{Attrs, Env, Native, Owner, Suspended, Thunk, ThunkState, Value, Waited, queue, waiting};
+use crate::value::{
+    Attrs, Env, Native, Owner, Suspended, Thunk, ThunkState, UpdateCache, Value, Waited, queue, waiting,
+};
 use crate::watch::Watch;
 use firn_core::StorePath;
 use rustc_hash::FxHashMap;
@@ -508,12 +510,12 @@ impl Vm {
 
     /// `a // b`.
     pub(crate) fn update(&mut self, a: Attrs, b: Attrs) -> Attrs {
-        self.update_at(a, b, &AtomicU32::new(NO_PLAN))
+        self.update_at(a, b, &AtomicU32::new(NO_PLAN), &UpdateCache::none())
     }
 
-    /// `a // b` where the plan used last is remembered.
+    /// `a // b` where the plan and the positions of the last time are remembered.
     #[inline]
-    pub(crate) fn update_at(&mut self, a: Attrs, b: Attrs, last: &AtomicU32) -> Attrs {
+    pub(crate) fn update_at(&mut self, a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
         self.stats.updates += 1;
         if b.is_empty() {
             return a;
@@ -525,7 +527,7 @@ impl Vm {
         if left.len() == 0 {
             return b;
         }
-        Attrs::gather(crate::shape::update_plan(left, right, last), a, b)
+        Attrs::gather(crate::shape::update_plan(left, right, last), a, b, cache)
     }
 }
 

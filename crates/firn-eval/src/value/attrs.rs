@@ -2,7 +2,7 @@
 
 use super::heap::{self, Class};
 use super::layers::LAYERED;
-use super::positions::Positions;
+use super::positions::{Positions, UpdateCache};
 use super::word::{ATTRS, Value};
 use crate::shape::{FROM_RIGHT, Shape, UpdatePlan};
 use crate::source::Pos;
@@ -143,10 +143,10 @@ impl Attrs {
 
     /// The values of `a // b` as the plan for their shapes says.
     #[inline]
-    pub fn gather(plan: &'static UpdatePlan, a: Attrs, b: Attrs) -> Attrs {
+    pub fn gather(plan: &'static UpdatePlan, a: Attrs, b: Attrs, cache: &UpdateCache) -> Attrs {
         let (a, b) = (a.flat(), b.flat());
         assert!(a.shape().id == plan.left && b.shape().id == plan.right, "plan for other shapes");
-        let positions = Positions::update(plan, a.positions(), b.positions());
+        let positions = Positions::update(plan, a.positions(), b.positions(), cache);
         let object = heap::alloc(Class::Traced, HEAD + plan.gather.len());
         // SAFETY: as many fresh words, and a plan's places are of the two shapes it was made for.
         unsafe {

@@ -7,6 +7,7 @@
 
 use super::attrs::{Attrs, HEAD};
 use super::heap::{self, Class};
+use super::positions::UpdateCache;
 use super::word::Value;
 use crate::expr::NO_PLAN;
 use crate::shape::update_plan;
@@ -176,5 +177,5 @@ impl Attrs {
 
 fn merge(below: Attrs, above: Attrs) -> Attrs {
     let plan = update_plan(below.shape(), above.shape(), &AtomicU32::new(NO_PLAN));
-    Attrs::gather(plan, below, above)
+    Attrs::gather(plan, below, above, &UpdateCache::none())
 }

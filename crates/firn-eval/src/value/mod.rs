@@ -28,7 +28,7 @@ pub use env::{CallFrame, Env};
 pub(crate) use heap::blocking;
 pub use heap::{evaluating_thread, set_collector_limits, usage};
 pub use objects::{Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};
-pub use positions::{FixedPositions, Positions};
+pub use positions::{FixedPositions, Positions, UpdateCache};
 pub use queue::Ahead;
 pub use thunk::waiting::{self, Waited};
 pub use thunk::{Native, Owner, Suspended, Thunk, ThunkState};

@@ -6,6 +6,7 @@ use super::heap::{self, Class};
 use crate::shape::{FROM_RIGHT, Shape, UpdatePlan};
 use crate::source::Pos;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Positions of all attributes of a set, by their places in its shape.
 #[derive(Clone, Copy)]
@@ -28,6 +29,64 @@ const UPDATE: u64 = 2;
 const BY_NAME: u64 = 3;
 /// An object: how many and the numbers of the positions.
 const LIST: u64 = 4;
+/// A [`FixedUpdate`].
+const FIXED_UPDATE: u64 = 5;
+
+/// What [`UPDATE`] says, for sets that stand in the text: made once and not for each result.
+#[repr(C)]
+struct FixedUpdate {
+    plan: &'static UpdatePlan,
+    a: u64,
+    b: u64,
+    /// How many of these lie between here and the text.
+    depth: u32,
+}
+
+/// More are not worth it: who folds sets together would never come to an end.
+const MOST_DEPTH: u32 = 3;
+/// How many a piece of code makes. They are never given back.
+const MOST_MADE: u32 = 8;
+
+/// The positions that a `//` in the code came to last, where its sets stand in the text.
+pub struct UpdateCache {
+    last: AtomicU64,
+    made: AtomicU32,
+}
+
+impl UpdateCache {
+    pub const fn new() -> UpdateCache {
+        UpdateCache { last: AtomicU64::new(0), made: AtomicU32::new(0) }
+    }
+
+    /// Of what is no `//` in the code.
+    pub const fn none() -> UpdateCache {
+        UpdateCache { last: AtomicU64::new(0), made: AtomicU32::new(MOST_MADE) }
+    }
+
+    #[inline]
+    fn find(&self, plan: &'static UpdatePlan, a: Positions, b: Positions) -> Option<Positions> {
+        let address = self.last.load(Ordering::Acquire);
+        // SAFETY: `make` stored the address of what lives for ever.
+        let known = unsafe { (address as *const FixedUpdate).as_ref() }?;
+        (std::ptr::eq(known.plan, plan) && known.a == a.0 && known.b == b.0)
+            .then_some(Positions(address | FIXED_UPDATE))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make(&self, plan: &'static UpdatePlan, a: Positions, b: Positions) -> Option<Positions> {
+        let depth = a.depth()?.max(b.depth()?) + 1;
+        if depth > MOST_DEPTH || self.made.fetch_add(1, Ordering::Relaxed) >= MOST_MADE {
+            // The count stays where it is.
+            self.made.store(MOST_MADE, Ordering::Relaxed);
+            return None;
+        }
+        let made = Box::leak(Box::new(FixedUpdate { plan, a: a.0, b: b.0, depth }));
+        let address = std::ptr::from_mut(made) as u64;
+        self.last.store(address, Ordering::Release);
+        Some(Positions(address | FIXED_UPDATE))
+    }
+}
 
 impl Positions {
     pub const NONE: Positions = Positions(0);
@@ -54,9 +113,22 @@ impl Positions {
 
     /// Those of `a // b`.
     #[inline]
-    pub(super) fn update(plan: &'static UpdatePlan, a: Positions, b: Positions) -> Positions {
+    pub(super) fn update(
+        plan: &'static UpdatePlan,
+        a: Positions,
+        b: Positions,
+        cache: &UpdateCache,
+    ) -> Positions {
         if a.0 | b.0 == 0 {
             return Positions::NONE;
+        }
+        if let Some(known) = cache.find(plan, a, b) {
+            return known;
+        }
+        if cache.made.load(Ordering::Relaxed) < MOST_MADE {
+            if let Some(made) = cache.make(plan, a, b) {
+                return made;
+            }
         }
         let object = heap::alloc(Class::Traced, 3);
         // SAFETY: three fresh words.
@@ -66,6 +138,16 @@ impl Positions {
             object.add(2).write(b.0);
         }
         Positions(object.as_ptr() as u64 | UPDATE)
+    }
+
+    /// How many [`FixedUpdate`] lie between here and the text; none when it goes by something else.
+    fn depth(self) -> Option<u32> {
+        match self.0 & KIND {
+            0 | FIXED => Some(0),
+            // SAFETY: the tag says what it is, and it lives for ever.
+            FIXED_UPDATE => unsafe { ((self.0 & !KIND) as *const FixedUpdate).as_ref() }.map(|u| u.depth),
+            _ => None,
+        }
     }
 
     /// Those of a set of this shape whose attributes were taken from another one.
@@ -116,8 +198,9 @@ impl Positions {
                     let fixed = unsafe { object.cast::<FixedPositions>().as_ref() };
                     return fixed.attrs.get(place).copied().unwrap_or(Pos::NONE);
                 }
-                UPDATE => {
-                    // SAFETY: the tag says that these are the three words that `update` wrote; plans live for ever.
+                UPDATE | FIXED_UPDATE => {
+                    // SAFETY: the tag says that these are the three words that `update` wrote, or the first three of
+                    // a `FixedUpdate`, which are the same; plans live for ever.
                     let (plan, a, b) = unsafe {
                         (&*(object.read() as *const UpdatePlan), object.add(1).read(), object.add(2).read())
                     };
