@@ -571,7 +571,7 @@ impl Compiler<'_> {
         let frame_size = self.close_frame();
         let body = result?;
         let arg = if lambda.formals.is_none() { lambda.arg } else { None };
-        let needs = if formals.is_none() { needs::first_needed(&body, params.len() + 1) } else { NO_SLOT };
+        let needs = if formals.is_none() { needs::first_argument(&body, params.len() + 1) } else { NO_SLOT };
         let params = self.slice(params);
         Ok(Expr::Lambda(self.alloc(Lambda {
             name: lambda.name,
@@ -628,7 +628,8 @@ impl Compiler<'_> {
         }
         let frame = (!tail).then(|| self.close_frame());
         let (values, body) = result?;
-        Ok(Expr::Let(self.alloc(LetExpr { frame, first, values: self.slice(values), body })))
+        let needs = needs::first_of_let(&body, first, &values);
+        Ok(Expr::Let(self.alloc(LetExpr { frame, first, values: self.slice(values), needs, body })))
     }
 
     fn outside_from(&mut self, node: NodeId) -> EvalResult<Expr> {

@@ -148,7 +148,7 @@ impl Vm {
                 Expr::List(items) => return self.eval_list(items, env),
                 Expr::Lambda(lambda) => return Ok(Value::closure(lambda, env)),
                 Expr::Let(bindings) => {
-                    env = self.bind_let(bindings, env);
+                    env = self.bind_let(bindings, env)?;
                     expr = &bindings.body;
                 }
                 Expr::With(with) => {
@@ -278,15 +278,34 @@ impl Vm {
     }
 
     #[inline(never)]
-    fn bind_let(&mut self, bindings: &'static LetExpr, mut env: Env) -> Env {
+    fn bind_let(&mut self, bindings: &'static LetExpr, mut env: Env) -> EvalResult<Env> {
         if let Some(size) = bindings.frame {
             env = Env::new(Some(env), size as usize);
         }
         for (i, value) in bindings.values.iter().enumerate() {
-            let value = self.delay(value, env);
-            env.set(bindings.first + i as u32, value);
+            if i as u32 != bindings.needs {
+                let value = self.delay(value, env);
+                env.set(bindings.first + i as u32, value);
+            }
         }
-        env
+        if let Some(needed) = bindings.values.get(bindings.needs as usize) {
+            let value = self.eval_needed(needed, env)?;
+            env.set(bindings.first + bindings.needs, value);
+        }
+        Ok(env)
+    }
+
+    /// The value of what is going to be looked at first, for whoever looks.
+    #[inline]
+    fn eval_needed(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
+        match self.eval(expr, env) {
+            Ok(value) if !value.is_fun() => Ok(value),
+            Ok(function) => Ok(Thunk::finished(function).value()),
+            // It says nothing of the value, which is suspended again further out.
+            Err(error) if self.ahead || error.kind() == ErrorKind::Interrupted => Err(error),
+            // It is found where the value is looked at.
+            Err(error) => Ok(Thunk::failed(error).value()),
+        }
     }
 
     #[inline(always)]

@@ -135,6 +135,8 @@ pub struct LetExpr {
     pub first: u32,
     /// Expressions of the slots from `first` on.
     pub values: &'static [Expr],
+    /// Which of them the body evaluates before anything else, or [`NO_SLOT`].
+    pub needs: u32,
     pub body: Expr,
 }
 

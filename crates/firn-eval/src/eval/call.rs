@@ -88,17 +88,11 @@ impl Vm {
         if matches!(arg, Expr::Const(_) | Expr::Local { .. } | Expr::Outer { .. } | Expr::Lambda(_)) {
             return Ok(self.delay(arg, env));
         }
-        match self.eval(arg, env) {
-            Ok(value) if !value.is_fun() => Ok(value),
-            Ok(function) => Ok(Thunk::finished(function).value()),
-            // It says nothing of the value, which is suspended again further out.
-            Err(error) if self.ahead || error.kind() == ErrorKind::Interrupted => {
-                self.calls.pop();
-                Err(error)
-            }
-            // The function finds it where it looks.
-            Err(error) => Ok(Thunk::failed(error).value()),
+        let value = self.eval_needed(arg, env);
+        if value.is_err() {
+            self.calls.pop();
         }
+        value
     }
 
     /// Calls a function to the end.
