@@ -1,7 +1,7 @@
 //! Huge pages for small objects: one fault of the kernel for 2 MiB instead of 512, which is an eighth of the time of
 //! evaluating a system. They are only worth it where they are at hand. Where the kernel must first move other memory
 //! about, or a virtual machine must get it back from its host, a fault takes milliseconds, more than all that it saves;
-//! so each one is timed, and after two slow ones the heap does without for a while.
+//! so each one is timed, and after a slow one the heap does without for a while.
 
 use super::space::BLOCK_BYTES;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,13 +13,11 @@ pub(super) const HUGE_BYTES: usize = 2 << 20;
 pub(super) const FROM_BLOCK: usize = (8 << 20) / BLOCK_BYTES;
 /// Clearing a huge page takes a tenth of this.
 const SLOW: Duration = Duration::from_millis(1);
-/// For how many steps the heap does without at first; four times as many after each further slow one.
-const PAUSE: u32 = 32;
+/// For how many steps the heap does without after a slow one. A single slow one says little, since the thread may have
+/// had to wait for others: four times as many after each further one in a row.
+const PAUSE: u32 = 8;
 
 pub(super) struct HugePages {
-    /// The last one was slow, and still is suspected after a pause. A single slow one says little: the thread may
-    /// have had to wait for others.
-    suspected: bool,
     pause: u32,
     /// Steps that do without.
     skip: u32,
@@ -27,7 +25,7 @@ pub(super) struct HugePages {
 
 impl HugePages {
     pub(super) const fn new() -> HugePages {
-        HugePages { suspected: false, pause: PAUSE, skip: 0 }
+        HugePages { pause: PAUSE, skip: 0 }
     }
 
     /// Asks for a huge page at an address of the heap that nobody has used.
@@ -47,12 +45,12 @@ impl HugePages {
     }
 
     fn took(&mut self, time: Duration) {
-        let slow = time > SLOW;
-        if slow && self.suspected {
+        if time > SLOW {
             self.skip = self.pause;
             self.pause = self.pause.saturating_mul(4);
+        } else {
+            self.pause = PAUSE;
         }
-        self.suspected = slow;
     }
 }
 
@@ -78,13 +76,12 @@ mod tests {
     fn slow_pages_are_not_asked_for_again_at_once() {
         let mut pages = HugePages::new();
         let (fast, slow) = (Duration::from_micros(200), Duration::from_millis(3));
-        for time in [fast, slow, fast, slow] {
+        for (time, skip) in [(fast, 0), (slow, PAUSE), (slow, 4 * PAUSE), (slow, 16 * PAUSE)] {
             pages.took(time);
-            assert_eq!(pages.skip, 0);
+            assert_eq!(pages.skip, skip);
         }
+        pages.took(fast);
         pages.took(slow);
         assert_eq!(pages.skip, PAUSE);
-        pages.took(slow);
-        assert_eq!(pages.skip, 4 * PAUSE);
     }
 }
