@@ -5,6 +5,7 @@
 //! for each of its activations, so their slots are never bound twice.
 
 mod later;
+mod lets;
 mod needs;
 mod watch;
 
@@ -71,6 +72,7 @@ pub(crate) fn compile(ast: &Arc<Ast>, context: &CompileContext<'_>) -> EvalResul
         frames: vec![Frame { next: 0, size: 0 }],
         withs: Vec::new(),
         from_slots: Vec::new(),
+        lets: Vec::new(),
         names: None,
         group: 0,
         defers: later::may_wait(ast, context).then_some(ast),
@@ -138,6 +140,8 @@ struct Compiler<'a> {
     withs: Vec<(u32, u32, Pos)>,
     /// For each set being compiled, (frame, slot) of its first `inherit (e)` source.
     from_slots: Vec<(u32, u32)>,
+    /// The `let`s whose values are being compiled, outermost first.
+    lets: Vec<lets::Uses>,
     /// Names in scope, for the debugger.
     names: Option<&'static ScopeName>,
     group: u32,
@@ -219,6 +223,7 @@ impl Compiler<'_> {
     }
 
     fn slot_expr(&self, (frame, slot): (u32, u32), pos: Pos) -> Expr {
+        self.lets.iter().for_each(|uses| uses.note(frame, slot));
         match self.level() - frame {
             0 => Expr::Local { slot, pos },
             depth => Expr::Outer { depth, slot, pos },
@@ -586,51 +591,6 @@ impl Compiler<'_> {
     }
 
     // ---- bindings -------------------------------------------------------------------------------------
-
-    fn let_in(&mut self, set: &ast::AttrSet, body: NodeId, tail: bool) -> EvalResult<Expr> {
-        // `inherit x` means the variable outside, so those are resolved before the new names exist.
-        if !tail {
-            self.open_frame();
-        }
-        let count = (set.attrs.len() + set.inherit_from.len()) as u32;
-        let first = self.reserve(count);
-        let inherited = self.inherited(set)?;
-        self.group += 1;
-        for (i, attr) in set.attrs.iter().enumerate() {
-            self.bind(attr.name, first + i as u32);
-        }
-        self.from_slots.push((self.level(), first + set.attrs.len() as u32));
-        let result = (|| {
-            let mut values = Vec::with_capacity(count as usize);
-            for (attr, outer) in set.attrs.iter().zip(inherited) {
-                values.push(match outer {
-                    Some(expr) => expr,
-                    None => self.expr(attr.value, false)?,
-                });
-            }
-            for from in &set.inherit_from {
-                // The sources of this `let` are not in scope of their own sources.
-                values.push(self.outside_from(*from)?);
-            }
-            let from = self.from_slots.pop();
-            let at = self.pos_of(body);
-            let body = self.expr(body, true);
-            self.from_slots.extend(from);
-            let body = match self.context.debugger {
-                true => self.watched(body?, WatchedKind::Let, at),
-                false => body?,
-            };
-            Ok((values, body))
-        })();
-        self.from_slots.pop();
-        for attr in &set.attrs {
-            self.unbind(attr.name);
-        }
-        let frame = (!tail).then(|| self.close_frame());
-        let (values, body) = result?;
-        let needs = needs::first_of_let(&body, first, &values);
-        Ok(Expr::Let(self.alloc(LetExpr { frame, first, values: self.slice(values), needs, body })))
-    }
 
     fn outside_from(&mut self, node: NodeId) -> EvalResult<Expr> {
         let own = self.from_slots.pop();

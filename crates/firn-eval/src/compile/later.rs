@@ -4,6 +4,7 @@
 //! Only attributes of large sets below a `with` are left for later. There every variable means something, so nothing
 //! can be found wrong while code is made, and the file's errors are those that it had before.
 
+use super::lets::Uses;
 use super::{CODE_BYTES, CompileContext, Compiler, Frame, arena, code_bytes};
 use crate::error::EvalResult;
 use crate::expr::Expr;
@@ -77,6 +78,7 @@ impl Deferred {
             frames: (0..scope.frames).map(|_| Frame { next: 0, size: 0 }).collect(),
             withs: scope.withs.clone(),
             from_slots: scope.from_slots.clone(),
+            lets: Vec::new(),
             names: None,
             group: 0,
             defers: None,
@@ -125,6 +127,8 @@ impl<'a> Compiler<'a> {
     pub(super) fn attribute(&mut self, node: NodeId, later: Option<&Later>) -> EvalResult<Expr> {
         match (later, self.ast.node(node)) {
             (Some(later), Node::Call { .. }) => {
+                // What it refers to is not known yet.
+                self.lets.iter().for_each(Uses::note_all);
                 Ok(Expr::Deferred(self.alloc(Deferred { scope: later.scope, node, code: OnceLock::new() })))
             }
             _ => self.expr(node, false),
