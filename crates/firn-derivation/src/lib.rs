@@ -15,6 +15,7 @@ pub mod options;
 pub mod outputs;
 pub mod placeholder;
 pub mod resolve;
+pub mod seal;
 
 pub use aterm::ParseError;
 pub use modulo::{DrvHashModulo, HashModuloError};

@@ -74,6 +74,18 @@ impl Derivation {
         if kind.is_fixed() {
             return Ok(self.hash_fixed(dir)?);
         }
+        let inputs = self.input_hashes(kind, &mut lookup)?;
+        let text = self.write_aterm(dir, mask == Mask::Outputs, &Inputs::Hashes(&inputs.hashes));
+        let hash = Hash::of(HashAlgo::Sha256, &text);
+        Ok(if inputs.deferred { DrvHashModulo::Deferred(hash) } else { DrvHashModulo::Regular(hash) })
+    }
+
+    /// Hashes of the input derivations of one whose output is not fixed.
+    pub(crate) fn input_hashes<E: From<HashModuloError>>(
+        &self,
+        kind: DerivationType,
+        lookup: &mut impl FnMut(&StorePath) -> Result<DrvHashModulo, E>,
+    ) -> Result<InputHashes<'_>, E> {
         let mut deferred = matches!(kind, DerivationType::CaFloating | DerivationType::Impure);
         let mut hashes: BTreeMap<[u8; 32], BTreeSet<&str>> = BTreeMap::new();
         for (path, node) in &self.input_drvs {
@@ -89,12 +101,10 @@ impl Derivation {
                 hashes.entry(digest).or_default().insert(output);
             }
         }
-        let text = self.write_aterm(dir, mask == Mask::Outputs, &Inputs::Hashes(&hashes));
-        let hash = Hash::of(HashAlgo::Sha256, &text);
-        Ok(if deferred { DrvHashModulo::Deferred(hash) } else { DrvHashModulo::Regular(hash) })
+        Ok(InputHashes { hashes, deferred })
     }
 
-    fn hash_fixed(&self, dir: &StoreDir) -> Result<DrvHashModulo, HashModuloError> {
+    pub(crate) fn hash_fixed(&self, dir: &StoreDir) -> Result<DrvHashModulo, HashModuloError> {
         let mut hashes = BTreeMap::new();
         for (name, output) in &self.outputs {
             if let DerivationOutput::CaFixed(ca) = output {
@@ -105,6 +115,13 @@ impl Derivation {
         }
         Ok(DrvHashModulo::Fixed(hashes))
     }
+}
+
+/// What stands for the input derivations of one in its hash.
+pub(crate) struct InputHashes<'a> {
+    pub(crate) hashes: BTreeMap<[u8; 32], BTreeSet<&'a str>>,
+    /// One of them is [`DrvHashModulo::Deferred`], or the derivation's own hash is.
+    pub(crate) deferred: bool,
 }
 
 /// Unmasked hashes of derivations by path.

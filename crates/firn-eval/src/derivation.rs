@@ -12,6 +12,7 @@ use crate::vm::{Vm, host_error};
 use firn_core::store_path::check_name;
 use firn_core::{CaMethod, ContentAddress, HashAlgo, SingleDerivedPath, StorePath};
 use firn_derivation::modulo::Mask;
+use firn_derivation::seal::Sealed;
 use firn_derivation::{
     Derivation, DerivationOutput, DownstreamPlaceholder, DrvHashModulo, HashModuloError,
     STRUCTURED_ATTRS_ENV, output_placeholder,
@@ -382,11 +383,12 @@ impl Maker {
                 self.drv.env.insert(name.clone().into_bytes(), Vec::new());
                 self.drv.outputs.insert(name.clone(), DerivationOutput::Deferred);
             }
-            let masked = vm.hash_modulo(&self.drv, Mask::Outputs)?;
-            self.drv.fill_output_paths(&dir, &masked).map_err(named)?;
         }
-        let (path, aterm) = self.drv.store_path(&dir).map_err(named)?;
-        let hash = vm.hash_modulo(&self.drv, Mask::Nothing)?;
+        let sealed = self.drv.seal(&dir, |input| vm.input_hash(input).map_err(ModuloError::Eval));
+        let Sealed { path, aterm, hash } = sealed.map_err(|e| match e {
+            ModuloError::Hash(HashModuloError::Name(e)) => named(e),
+            e => e.into_eval_error(),
+        })?;
         if !vm.settings.read_only {
             let references = self.drv.references();
             vm.host.write_derivation(&path, aterm, references).map_err(host_error)?;
@@ -438,6 +440,15 @@ enum ModuloError {
     Eval(EvalError),
 }
 
+impl ModuloError {
+    fn into_eval_error(self) -> EvalError {
+        match self {
+            ModuloError::Eval(error) => error,
+            ModuloError::Hash(error) => EvalError::new(ErrorKind::Eval, error.to_string()),
+        }
+    }
+}
+
 impl From<HashModuloError> for ModuloError {
     fn from(error: HashModuloError) -> Self {
         ModuloError::Hash(error)
@@ -445,15 +456,6 @@ impl From<HashModuloError> for ModuloError {
 }
 
 impl Vm {
-    fn hash_modulo(&mut self, drv: &Derivation, mask: Mask) -> EvalResult<DrvHashModulo> {
-        let dir = self.host.store_dir().clone();
-        let result = drv.hash_modulo(&dir, mask, |input| self.input_hash(input).map_err(ModuloError::Eval));
-        result.map_err(|e| match e {
-            ModuloError::Eval(error) => error,
-            ModuloError::Hash(error) => EvalError::new(ErrorKind::Eval, error.to_string()),
-        })
-    }
-
     /// The unmasked hash of a derivation, read from the store where it was not made here.
     fn input_hash(&mut self, path: &StorePath) -> EvalResult<DrvHashModulo> {
         if let Some(hash) = self.shared.derivation_hashes.get(path) {
@@ -461,7 +463,10 @@ impl Vm {
         }
         self.check_stack(Pos::NONE)?;
         let drv = self.host.read_derivation(path).map_err(host_error)?;
-        let hash = self.hash_modulo(&drv, Mask::Nothing)?;
+        let dir = self.host.store_dir().clone();
+        let hash = drv
+            .hash_modulo(&dir, Mask::Nothing, |input| self.input_hash(input).map_err(ModuloError::Eval))
+            .map_err(ModuloError::into_eval_error)?;
         self.shared.derivation_hashes.insert(path.clone(), hash.clone());
         Ok(hash)
     }

@@ -6,4 +6,4 @@ mod parse;
 mod print;
 
 pub use parse::{ParseError, Problem};
-pub(crate) use print::{Inputs, fixed_output_path, method_algo_and_digest};
+pub(crate) use print::{Inputs, fixed_output_path, method_algo_and_digest, unmasked};

@@ -48,47 +48,32 @@ impl Derivation {
 
     pub(crate) fn write_aterm(&self, dir: &StoreDir, mask: bool, inputs: &Inputs<'_>) -> Vec<u8> {
         let mut out = Printer { out: Vec::with_capacity(self.estimate(dir)), dir };
-        if self.has_dynamic_inputs() {
-            out.raw(b"DrvWithVersion(\"xp-dyn-drv\",[");
-        } else {
-            out.raw(b"Derive([");
-        }
-        out.list(&self.outputs, |out, (name, output)| out.output(&self.name, name, output, mask));
-        out.raw(b"],[");
-        match inputs {
-            Inputs::Paths => out.list(&self.input_drvs, |out, (path, node)| {
-                out.raw(b"(");
-                out.path(path);
-                out.node(node);
-                out.raw(b")");
-            }),
-            Inputs::Hashes(hashes) => out.list(*hashes, |out, (hash, outputs)| {
-                out.raw(b"(\"");
-                out.hex(hash);
-                out.raw(b"\",[");
-                out.list(outputs, |out, name| out.plain(name.as_bytes()));
-                out.raw(b"])");
-            }),
-        }
-        out.raw(b"],[");
-        out.list(&self.input_srcs, |out, path| out.path(path));
-        out.raw(b"],");
-        out.plain(&self.platform);
-        out.raw(b",");
-        out.escaped(&self.builder);
-        out.raw(b",[");
-        out.list(&self.args, |out, arg| out.escaped(arg));
-        out.raw(b"],[");
-        out.list(&self.env, |out, (name, value)| {
-            out.raw(b"(");
-            out.escaped(name);
-            out.raw(b",");
-            let hidden = mask && std::str::from_utf8(name).is_ok_and(|name| self.outputs.contains_key(name));
-            out.escaped(if hidden { b"" } else { value });
-            out.raw(b")");
-        });
-        out.raw(b"])");
+        out.outputs(self, mask);
+        out.inputs(self, inputs);
+        out.rest(self, mask, |_, _| ());
         out.out
+    }
+
+    /// The part of the ATerm form before the input derivations.
+    pub(crate) fn write_outputs(&self, dir: &StoreDir) -> Vec<u8> {
+        let mut out = Printer { out: Vec::with_capacity(256), dir };
+        out.outputs(self, false);
+        out.out
+    }
+
+    /// The list of input derivations.
+    pub(crate) fn write_inputs(&self, dir: &StoreDir, inputs: &Inputs<'_>) -> Vec<u8> {
+        let mut out = Printer { out: Vec::with_capacity(self.input_drvs.len() * 96), dir };
+        out.inputs(self, inputs);
+        out.out
+    }
+
+    /// What follows the input derivations, masked, and where the variables that are masked have their values.
+    pub(crate) fn write_rest(&self, dir: &StoreDir) -> (Vec<u8>, Vec<(usize, Vec<u8>)>) {
+        let mut out = Printer { out: Vec::with_capacity(self.estimate(dir)), dir };
+        let mut holes = Vec::new();
+        out.rest(self, true, |at, name| holes.push((at, name.to_vec())));
+        (out.out, holes)
     }
 
     /// A size that the printed form rarely exceeds, so that the buffer is allocated once.
@@ -106,7 +91,60 @@ struct Printer<'a> {
     dir: &'a StoreDir,
 }
 
+/// An empty string, as masked ones are.
+const EMPTY: &[u8] = b"\"\"";
+
 impl Printer<'_> {
+    fn outputs(&mut self, drv: &Derivation, mask: bool) {
+        self.raw(if drv.has_dynamic_inputs() { b"DrvWithVersion(\"xp-dyn-drv\",[" } else { b"Derive([" });
+        self.list(&drv.outputs, |out, (name, output)| out.output(&drv.name, name, output, mask));
+        self.raw(b"],[");
+    }
+
+    fn inputs(&mut self, drv: &Derivation, inputs: &Inputs<'_>) {
+        match inputs {
+            Inputs::Paths => self.list(&drv.input_drvs, |out, (path, node)| {
+                out.raw(b"(");
+                out.path(path);
+                out.node(node);
+                out.raw(b")");
+            }),
+            Inputs::Hashes(hashes) => self.list(*hashes, |out, (hash, outputs)| {
+                out.raw(b"(\"");
+                out.hex(hash);
+                out.raw(b"\",[");
+                out.list(outputs, |out, name| out.plain(name.as_bytes()));
+                out.raw(b"])");
+            }),
+        }
+    }
+
+    /// From the end of the input derivations on. `masked` is told where the value of a masked variable is, and which one.
+    fn rest(&mut self, drv: &Derivation, mask: bool, mut masked: impl FnMut(usize, &[u8])) {
+        self.raw(b"],[");
+        self.list(&drv.input_srcs, |out, path| out.path(path));
+        self.raw(b"],");
+        self.plain(&drv.platform);
+        self.raw(b",");
+        self.escaped(&drv.builder);
+        self.raw(b",[");
+        self.list(&drv.args, |out, arg| out.escaped(arg));
+        self.raw(b"],[");
+        self.list(&drv.env, |out, (name, value)| {
+            out.raw(b"(");
+            out.escaped(name);
+            out.raw(b",");
+            if mask && std::str::from_utf8(name).is_ok_and(|name| drv.outputs.contains_key(name)) {
+                masked(out.out.len(), name);
+                out.raw(EMPTY);
+            } else {
+                out.escaped(value);
+            }
+            out.raw(b")");
+        });
+        self.raw(b"])");
+    }
+
     fn raw(&mut self, bytes: &[u8]) {
         self.out.extend_from_slice(bytes);
     }
@@ -228,6 +266,19 @@ impl Printer<'_> {
             self.raw(b"])");
         }
     }
+}
+
+/// The text of [`Derivation::write_rest`] with the values of those variables.
+pub(crate) fn unmasked(rest: &[u8], values: &[(usize, &[u8])], dir: &StoreDir, to: Vec<u8>) -> Vec<u8> {
+    let mut out = Printer { out: to, dir };
+    let mut from = 0;
+    for (at, value) in values {
+        out.raw(&rest[from..*at]);
+        out.escaped(value);
+        from = at + EMPTY.len();
+    }
+    out.raw(&rest[from..]);
+    out.out
 }
 
 /// The path of a fixed output.
