@@ -3,6 +3,7 @@
 use crate::context::{Context, ContextBuilder, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::host::CopySource;
+use crate::shape::Special;
 use crate::source::Pos;
 use crate::value::{Attrs, Kind, List, NixStr, Value};
 use crate::vm::Vm;
@@ -197,7 +198,7 @@ impl Vm {
                     let what = "while evaluating the result of the `__toString` attribute";
                     return self.coerce_into(result, how, text, context, pos, what);
                 }
-                match attrs.find(sym!("outPath")) {
+                match attrs.find_special(Special::OutPath) {
                     Some(path) => self.coerce_into(path, how, text, context, pos, what),
                     None => Err(self.cannot_coerce(value).context(pos, what)),
                 }
@@ -372,7 +373,7 @@ impl Vm {
 
     /// Whether a set is a derivation.
     pub fn is_derivation(&mut self, attrs: Attrs) -> EvalResult<bool> {
-        let Some(kind) = attrs.find(sym!("type")) else { return Ok(false) };
+        let Some(kind) = attrs.find_special(Special::Type) else { return Ok(false) };
         let kind = self.force(kind)?;
         Ok(kind.as_str().is_some_and(|s| s.as_bytes() == b"derivation"))
     }

@@ -1,10 +1,10 @@
 //! Equality and order of values.
 
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
+use crate::shape::Special;
 use crate::source::Pos;
 use crate::value::{Attrs, Kind, Value};
 use crate::vm::Vm;
-use firn_syntax::sym;
 use std::cmp::Ordering;
 
 impl Vm {
@@ -51,8 +51,8 @@ impl Vm {
 
     fn equal_attrs(&mut self, a: Attrs, b: Attrs, pos: Pos) -> EvalResult<bool> {
         if self.is_derivation(a)? && self.is_derivation(b)? {
-            let out_path = sym!("outPath");
-            if let (Some(a), Some(b)) = (a.find(out_path), b.find(out_path)) {
+            let found = (a.find_special(Special::OutPath), b.find_special(Special::OutPath));
+            if let (Some(a), Some(b)) = found {
                 return self.equal(a, b, pos);
             }
         }

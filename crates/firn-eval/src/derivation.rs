@@ -53,6 +53,8 @@ fn fail<T>(pos: Pos, message: impl Into<Vec<u8>>) -> EvalResult<T> {
 /// A derivation under construction.
 struct Maker {
     drv: Derivation,
+    /// The variables, in their order.
+    env: Vec<(Vec<u8>, Vec<u8>)>,
     context: ContextBuilder,
     /// Structured attributes as JSON members, in order of names.
     structured: Option<Vec<u8>>,
@@ -68,6 +70,7 @@ impl Maker {
     fn new(name: String) -> Maker {
         Maker {
             drv: Derivation::new(name),
+            env: Vec::new(),
             context: ContextBuilder::default(),
             structured: None,
             content_addressed: false,
@@ -112,6 +115,7 @@ impl Maker {
                 e.trace(attrs.position(place), TraceKind::Text(text.into()))
             })?;
         }
+        self.drv.env = std::mem::take(&mut self.env).into_iter().collect();
         if let Some(members) = self.structured.take() {
             let text = [b"{", &members[..], b"}"].concat();
             self.drv.env.insert(STRUCTURED_ATTRS_ENV.to_vec(), text);
@@ -186,7 +190,7 @@ impl Maker {
                         self.drv.name
                     ));
                 }
-                self.drv.env.insert(name.to_vec(), text);
+                self.env.push((name.to_vec(), text));
             }
         }
         Ok(())

@@ -3,6 +3,7 @@
 use crate::coerce::Coerce;
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::select::FoundDerivation;
+use crate::shape::Special;
 use crate::source::Pos;
 use crate::value::{Attrs, Kind, Value};
 use crate::vm::Vm;
@@ -148,7 +149,7 @@ impl Vm {
                 Ok(true)
             }
             Kind::Attrs(attrs) => {
-                if attrs.find(sym!("outPath")).is_some() {
+                if attrs.find_special(Special::OutPath).is_some() {
                     return Ok(false);
                 }
                 for (_, item) in attrs.sorted() {

@@ -3,7 +3,7 @@
 
 use crate::expr::NO_PLAN;
 use crate::table::Table;
-use firn_syntax::Sym;
+use firn_syntax::{Sym, sym};
 use hashbrown::HashTable;
 use parking_lot::Mutex;
 use rustc_hash::{FxHashMap, FxHasher};
@@ -17,8 +17,26 @@ pub struct Shape {
     /// Small and dense; never zero.
     pub id: u32,
     hash: u64,
+    /// Places of [`Special`] names plus two; 1 where there is none, 0 where nobody has looked.
+    special: [AtomicU32; 2],
     syms: Box<[Sym]>,
     order: OnceLock<Box<[u32]>>,
+}
+
+/// Names that the language itself looks for all the time.
+#[derive(Clone, Copy)]
+pub enum Special {
+    Type = 0,
+    OutPath = 1,
+}
+
+impl Special {
+    pub fn sym(self) -> Sym {
+        match self {
+            Special::Type => sym!("type"),
+            Special::OutPath => sym!("outPath"),
+        }
+    }
 }
 
 /// Up to this many keys are searched one by one.
@@ -65,6 +83,7 @@ impl Shape {
         let shape: &'static Shape = Box::leak(Box::new(Shape {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             hash,
+            special: [const { AtomicU32::new(0) }; 2],
             syms: syms.into(),
             order: OnceLock::new(),
         }));
@@ -104,6 +123,22 @@ impl Shape {
         }
         let place = self.syms.binary_search(&name).ok();
         cell.set((key, place.map_or(0, |p| p as u32 + 1)));
+        place
+    }
+
+    /// As [`Shape::find`].
+    #[inline]
+    pub fn find_special(&self, name: Special) -> Option<usize> {
+        match self.special[name as usize].load(Ordering::Relaxed) {
+            0 => self.look_for(name),
+            place => (place as usize).checked_sub(2),
+        }
+    }
+
+    #[cold]
+    fn look_for(&self, name: Special) -> Option<usize> {
+        let place = self.find(name.sym());
+        self.special[name as usize].store(place.map_or(1, |place| place as u32 + 2), Ordering::Relaxed);
         place
     }
 

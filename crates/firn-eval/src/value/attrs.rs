@@ -4,7 +4,7 @@ use super::heap::{self, Class};
 use super::layers::LAYERED;
 use super::positions::{Positions, UpdateCache};
 use super::word::{ATTRS, Value};
-use crate::shape::{FROM_RIGHT, Shape, UpdatePlan};
+use crate::shape::{FROM_RIGHT, Shape, Special, UpdatePlan};
 use crate::source::Pos;
 use firn_syntax::Sym;
 use std::ptr::NonNull;
@@ -104,6 +104,15 @@ impl Attrs {
             return self.find_in_layers(name).unwrap_or_else(|flat| flat.find(name));
         }
         self.shape().find(name).map(|i| self.get(i))
+    }
+
+    /// As [`Attrs::find`].
+    #[inline]
+    pub fn find_special(self, name: Special) -> Option<Value> {
+        if self.is_layered() {
+            return self.find(name.sym());
+        }
+        self.shape().find_special(name).map(|i| self.get(i))
     }
 
     /// As [`Attrs::find`], trying first where the name was the last time.
