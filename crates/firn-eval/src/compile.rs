@@ -16,7 +16,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::{self, Origin, Pos};
-use crate::value::{Attrs, FixedPositions, PlaceCache, Positions, Value, ValueVec};
+use crate::value::{Attrs, FixedPositions, PlaceCache, Positions, ScopeCache, Value, ValueVec};
 use crate::watch::WatchedKind;
 use bumpalo::Bump;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
@@ -254,7 +254,8 @@ impl Compiler<'_> {
                 cache: PlaceCache::new(),
             })
             .collect();
-        Ok(Expr::WithVar(self.alloc(WithVar { name, pos, scopes: self.slice(scopes) })))
+        let (scopes, found) = (self.slice(scopes), ScopeCache::new());
+        Ok(Expr::WithVar(self.alloc(WithVar { name, pos, scopes, found })))
     }
 
     /// Whether a name means the global of that name here.

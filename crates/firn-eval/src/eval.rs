@@ -252,6 +252,14 @@ impl Vm {
     fn eval_with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
         let mut frame = env;
         let mut above = 0;
+        // One is looked through about as fast as the cache.
+        let innermost = match var.scopes {
+            [first, _, ..] => Some(env.up(first.depth)),
+            _ => None,
+        };
+        if let Some(value) = innermost.and_then(|frame| var.found.get(frame)) {
+            return self.force_at(value, var.pos);
+        }
         for WithScope { depth, slot, pos, cache } in var.scopes {
             // Those further out are in frames further out.
             frame = frame.up(*depth - above);
@@ -267,6 +275,9 @@ impl Vm {
                 frame.set(*slot, scope);
             }
             if let Some(value) = attrs.find_cached(var.name, cache) {
+                if let Some(innermost) = innermost {
+                    var.found.set(innermost, value);
+                }
                 return self.force_at(value, var.pos);
             }
         }

@@ -5,7 +5,7 @@ use crate::compile::Deferred;
 use crate::error::EvalResult;
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::{PlaceCache, Positions, UpdateCache, Value};
+use crate::value::{PlaceCache, Positions, ScopeCache, UpdateCache, Value};
 use crate::vm::Vm;
 use crate::watch::Watched;
 use firn_syntax::Sym;
@@ -74,6 +74,8 @@ pub struct WithVar {
     pub pos: Pos,
     /// Where the `with` sets around it are, innermost first.
     pub scopes: &'static [WithScope],
+    /// What was found from the innermost one's frame on.
+    pub found: ScopeCache,
 }
 
 pub struct WithScope {

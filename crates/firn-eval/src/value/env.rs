@@ -20,6 +20,8 @@ unsafe impl Sync for Env {}
 const ADDRESS: u64 = (1 << 48) - 8;
 const CAPTURED: u64 = 1;
 const LONG: u64 = 2;
+/// Bits of [`Env::identity`] that tell one collection from the next.
+const EPOCH_BITS: u32 = 16;
 /// From this many slots on a frame has the long form.
 const LARGE: usize = 1 << 16;
 
@@ -79,6 +81,15 @@ impl Env {
         self.captured();
     }
 
+    /// A number that no other frame ever has; none for one that a [`CallFrame`] may give back.
+    #[inline]
+    fn identity(self) -> Option<u64> {
+        let (address, epoch) = (self.0.as_ptr() as u64, heap::epoch());
+        let lasts = self.header() & CAPTURED != 0 && epoch >> EPOCH_BITS == 0;
+        // Addresses have 48 bits, of which the lowest three are 0.
+        lasts.then_some(address >> 3 << EPOCH_BITS | epoch)
+    }
+
     #[inline]
     pub fn parent(self) -> Option<Env> {
         NonNull::new((self.header() & ADDRESS) as *mut u64).map(Env)
@@ -126,6 +137,50 @@ impl Env {
             }
         }
         env
+    }
+}
+
+/// What a name meant that was looked up through the frames from one on: these are the same as long as that one is.
+pub struct ScopeCache {
+    /// Whose look-up it was, 0 for nobody's, [`ScopeCache::BUSY`] while it is written.
+    key: AtomicU64,
+    word: AtomicU64,
+}
+
+impl ScopeCache {
+    const BUSY: u64 = 1;
+
+    pub const fn new() -> ScopeCache {
+        ScopeCache { key: AtomicU64::new(0), word: AtomicU64::new(0) }
+    }
+
+    #[inline]
+    pub fn get(&self, frame: Env) -> Option<Value> {
+        let key = frame.identity()?;
+        if self.key.load(Ordering::Acquire) != key {
+            return None;
+        }
+        let word = self.word.load(Ordering::Acquire);
+        // Whoever writes changes the key first.
+        if self.key.load(Ordering::Relaxed) != key {
+            return None;
+        }
+        // SAFETY: `set` stored a value's word, which the frame refers to by what the name was found in; neither was given
+        // back, as there was no collection since.
+        Some(unsafe { Value::from_word(word) })
+    }
+
+    #[inline]
+    pub fn set(&self, frame: Env, value: Value) {
+        let Some(key) = frame.identity() else { return };
+        let before = self.key.load(Ordering::Relaxed);
+        let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
+        if before != ScopeCache::BUSY
+            && self.key.compare_exchange(before, ScopeCache::BUSY, success, failure).is_ok()
+        {
+            self.word.store(value.word(), Ordering::Release);
+            self.key.store(key, Ordering::Release);
+        }
     }
 }
 

@@ -24,7 +24,7 @@ mod thunk;
 mod word;
 
 pub use attrs::{Attrs, PlaceCache};
-pub use env::{CallFrame, Env};
+pub use env::{CallFrame, Env, ScopeCache};
 pub(crate) use heap::blocking;
 pub use heap::{evaluating_thread, set_collector_limits, usage};
 pub use objects::{Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};

@@ -172,3 +172,19 @@ impl std::fmt::Debug for Value {
         write!(f, "{:#x}", self.word())
     }
 }
+
+#[test]
+fn what_was_found_in_scopes_is_of_one_frame() {
+    let cache = ScopeCache::new();
+    let frame = Env::new(None, 1);
+    cache.set(frame, Value::int(1));
+    assert!(cache.get(frame).is_none(), "a frame that may be given back is not remembered");
+    frame.capture();
+    cache.set(frame, Value::int(2));
+    assert_eq!(cache.get(frame), Some(Value::int(2)));
+    let other = Env::new(None, 1);
+    other.capture();
+    assert!(cache.get(other).is_none());
+    cache.set(other, Value::int(3));
+    assert_eq!((cache.get(frame), cache.get(other)), (None, Some(Value::int(3))));
+}

@@ -18,7 +18,7 @@ use std::ptr::NonNull;
 
 pub use space::usage;
 pub(crate) use world::blocking;
-pub(super) use world::keep;
+pub(super) use world::{epoch, keep};
 pub use world::{evaluating_thread, set_collector_limits};
 
 /// Whether objects of a block hold values.

@@ -6,7 +6,7 @@ use crate::value::{Value, queue};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 /// A thread that evaluates.
 struct Thread {
@@ -31,6 +31,9 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static FORBIDDEN: AtomicBool =
     AtomicBool::new(cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64"))));
 
+/// How often there was a collection.
+static COLLECTIONS: AtomicU64 = AtomicU64::new(0);
+
 /// Bytes before the first collection.
 static FIRST: AtomicUsize = AtomicUsize::new(400 << 20);
 /// How much may be taken until the next one, in hundredths of what was left by the last.
@@ -49,6 +52,12 @@ pub fn set_collector_limits(first: Option<usize>, growth: Option<usize>) {
     if let Some(growth) = growth {
         GROWTH.store(growth, Ordering::Relaxed);
     }
+}
+
+/// A number that changes whenever objects may have been given back by a collection.
+#[inline]
+pub(in crate::value) fn epoch() -> u64 {
+    COLLECTIONS.load(Ordering::Relaxed)
 }
 
 /// Keeps a value for as long as the process lives.
@@ -182,6 +191,7 @@ fn collect(stack: usize) {
         }
     });
     space::free_unmarked();
+    COLLECTIONS.fetch_add(1, Ordering::Relaxed);
     STOP.store(false, Ordering::Release);
     CHANGED.notify_all();
 }
