@@ -22,6 +22,7 @@ use bumpalo::Bump;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
 use firn_syntax::{Sym, sym};
 use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -612,13 +613,12 @@ impl Compiler<'_> {
     }
 
     fn set(&mut self, set: &ast::AttrSet, pos: Pos) -> EvalResult<Expr> {
-        let mut sorted: Vec<&ast::AttrDef> = set.attrs.iter().collect();
+        let mut sorted: SmallVec<[&ast::AttrDef; 16]> = set.attrs.iter().collect();
         sorted.sort_unstable_by_key(|a| a.name);
-        let syms: Vec<Sym> = sorted.iter().map(|a| a.name).collect();
-        let positions: Vec<Pos> = sorted.iter().map(|a| self.pos(a.pos)).collect();
+        let syms: SmallVec<[Sym; 16]> = sorted.iter().map(|a| a.name).collect();
         let shape = Shape::intern(&syms);
-        let positions =
-            Positions::fixed(self.alloc(FixedPositions { attrs: self.slice(positions), set: pos }));
+        let attrs = self.arena.alloc_slice_fill_iter(sorted.iter().map(|a| self.pos(a.pos)));
+        let positions = Positions::fixed(self.alloc(FixedPositions { attrs, set: pos }));
         let has_frame = set.recursive || !set.inherit_from.is_empty();
         let mut first_from = 0;
         if has_frame {
@@ -668,7 +668,7 @@ impl Compiler<'_> {
         set: &ast::AttrSet,
         sorted: &[&ast::AttrDef],
     ) -> EvalResult<(Vec<Expr>, Vec<Expr>, Vec<DynamicAttr>)> {
-        let mut inherited = Vec::with_capacity(sorted.len());
+        let mut inherited: SmallVec<[Option<Expr>; 8]> = SmallVec::with_capacity(sorted.len());
         for attr in sorted {
             inherited.push(match attr.kind {
                 AttrKind::Inherited => Some(self.expr(attr.value, false)?),

@@ -5,6 +5,7 @@ use crate::indent::{self, Piece};
 use crate::lexer::{Lexer, Tok, Token};
 use crate::lint::{self, Level, Lints, Warning, WarningKind};
 use crate::symbol::Sym;
+use smallvec::{SmallVec, smallvec};
 
 mod formals;
 mod strings;
@@ -674,8 +675,8 @@ impl<'a> Parser<'a> {
 
     // ---- attributes -----------------------------------------------------------------------------------
 
-    fn attr_path(&mut self) -> PResult<Vec<AttrName>> {
-        let mut path = vec![self.attr_name()?];
+    fn attr_path(&mut self) -> PResult<SmallVec<[AttrName; 4]>> {
+        let mut path = smallvec![self.attr_name()?];
         while self.at(b'.') {
             self.advance()?;
             path.push(self.attr_name()?);

@@ -65,7 +65,10 @@ impl Vm {
         let right = self.eval_inline(&operands.right, env)?;
         let equal = match left.equal_simply(right) {
             Some(equal) => equal,
-            None => self.equal_forced(left, right, operands.pos)?,
+            None => match (left.as_str(), right.as_str()) {
+                (Some(left), Some(right)) => left.as_bytes() == right.as_bytes(),
+                _ => self.equal_forced(left, right, operands.pos)?,
+            },
         };
         Ok(Value::bool(equal == (op == Op::Eq)))
     }

@@ -7,6 +7,7 @@ use crate::value::{Fun, Kind, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
 use rustc_hash::FxHashSet;
+use std::borrow::Cow;
 
 /// A value as an XML document. With `location`, positions of attributes and functions are told.
 pub fn to_xml(
@@ -35,31 +36,42 @@ struct Writer<'a> {
     seen: FxHashSet<Vec<u8>>,
 }
 
-type Attr<'a> = (&'a str, Vec<u8>);
+type Attr<'a> = (&'a str, Cow<'a, [u8]>);
 
 impl Writer<'_> {
+    fn indent(&mut self) {
+        self.out.resize(self.out.len() + self.depth * 2, b' ');
+    }
+
     fn tag(&mut self, name: &str, attrs: &[Attr<'_>], end: &str) {
-        self.out.extend(std::iter::repeat_n(b' ', self.depth * 2));
+        self.indent();
         self.out.push(b'<');
         self.out.extend_from_slice(name.as_bytes());
         for (key, value) in attrs {
             self.out.push(b' ');
             self.out.extend_from_slice(key.as_bytes());
             self.out.extend_from_slice(b"=\"");
-            for c in value {
-                match c {
-                    b'"' => self.out.extend_from_slice(b"&quot;"),
-                    b'<' => self.out.extend_from_slice(b"&lt;"),
-                    b'>' => self.out.extend_from_slice(b"&gt;"),
-                    b'&' => self.out.extend_from_slice(b"&amp;"),
-                    b'\n' => self.out.extend_from_slice(b"&#xA;"),
-                    c => self.out.push(*c),
-                }
-            }
+            self.escaped(value);
             self.out.push(b'"');
         }
         self.out.extend_from_slice(end.as_bytes());
         self.out.push(b'\n');
+    }
+
+    fn escaped(&mut self, mut text: &[u8]) {
+        let special = |c: &u8| matches!(c, b'"' | b'<' | b'>' | b'&' | b'\n');
+        while let Some(at) = text.iter().position(special) {
+            self.out.extend_from_slice(&text[..at]);
+            self.out.extend_from_slice(match text[at] {
+                b'"' => b"&quot;",
+                b'<' => b"&lt;",
+                b'>' => b"&gt;",
+                b'&' => b"&amp;",
+                _ => b"&#xA;",
+            });
+            text = &text[at + 1..];
+        }
+        self.out.extend_from_slice(text);
     }
 
     fn open(&mut self, name: &str, attrs: &[Attr<'_>]) {
@@ -69,8 +81,10 @@ impl Writer<'_> {
 
     fn close(&mut self, name: &str) {
         self.depth = self.depth.saturating_sub(1);
-        self.out.extend(std::iter::repeat_n(b' ', self.depth * 2));
-        self.out.extend_from_slice(format!("</{name}>\n").as_bytes());
+        self.indent();
+        self.out.extend_from_slice(b"</");
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b">\n");
     }
 
     fn empty(&mut self, name: &str, attrs: &[Attr<'_>]) {
@@ -78,7 +92,7 @@ impl Writer<'_> {
     }
 
     fn simple(&mut self, name: &str, value: impl AsRef<[u8]>) {
-        self.empty(name, &[("value", value.as_ref().to_vec())]);
+        self.empty(name, &[("value", Cow::Borrowed(value.as_ref()))]);
     }
 
     fn place(&mut self, pos: Pos, attrs: &mut Vec<Attr<'static>>) {
@@ -88,10 +102,10 @@ impl Writer<'_> {
         let host = self.vm.host().clone();
         if let Some(place) = pos.place(&*host) {
             if let Origin::Path(path) = &place.origin {
-                attrs.push(("path", path.clone()));
+                attrs.push(("path", path.clone().into()));
             }
-            attrs.push(("line", place.line.to_string().into()));
-            attrs.push(("column", place.column.to_string().into()));
+            attrs.push(("line", place.line.to_string().into_bytes().into()));
+            attrs.push(("column", place.column.to_string().into_bytes().into()));
             attrs.sort();
         }
     }
@@ -144,22 +158,22 @@ impl Writer<'_> {
                     Some(formals) => {
                         let mut attrs: Vec<Attr<'static>> = Vec::new();
                         if formals.ellipsis {
-                            attrs.push(("ellipsis", b"1".to_vec()));
+                            attrs.push(("ellipsis", b"1".into()));
                         }
                         if let Some((_, name)) = formals.at {
-                            attrs.push(("name", name.as_bytes().to_vec()));
+                            attrs.push(("name", name.as_bytes().into()));
                         }
                         self.open("attrspat", &attrs);
                         let mut names: Vec<Sym> = formals.formals.iter().map(|f| f.name).collect();
                         names.sort_by_key(|n| n.as_bytes());
                         for name in names {
-                            self.empty("attr", &[("name", name.as_bytes().to_vec())]);
+                            self.empty("attr", &[("name", name.as_bytes().into())]);
                         }
                         self.close("attrspat");
                     }
                     None => {
-                        let name = arg.map(|a| a.as_bytes().to_vec()).unwrap_or_default();
-                        self.empty("varpat", &[("name", name)]);
+                        let name = arg.map_or(&b""[..], |a| a.as_bytes());
+                        self.empty("varpat", &[("name", name.into())]);
                     }
                 }
                 self.close("function");
@@ -172,9 +186,10 @@ impl Writer<'_> {
     fn attrs(&mut self, attrs: crate::value::Attrs) -> EvalResult<()> {
         for (name, value) in attrs.sorted() {
             let mut place: Vec<Attr<'static>> = Vec::new();
-            let pos = attrs.position_of(name);
-            self.place(pos, &mut place);
-            place.push(("name", name.as_bytes().to_vec()));
+            if self.location {
+                self.place(attrs.position_of(name), &mut place);
+            }
+            place.push(("name", name.as_bytes().into()));
             place.sort();
             self.open("attr", &place);
             self.value(value)?;
@@ -196,7 +211,7 @@ impl Writer<'_> {
                 if key == "drvPath" {
                     drv_path = text.as_bytes().to_vec();
                 }
-                tags.push((key, text.as_bytes().to_vec()));
+                tags.push((key, text.as_bytes().to_vec().into()));
             }
         }
         self.open("derivation", &tags);
