@@ -40,16 +40,21 @@ pub fn is_nix32_char(c: u8) -> bool {
 
 /// Encodes bytes in Nix32: least significant digit last, over the bytes read as a little-endian number.
 pub fn nix32_encode(bytes: &[u8]) -> String {
-    let len = nix32_len(bytes.len());
-    let mut out = String::with_capacity(len);
-    for n in (0..len).rev() {
-        let b = n * 5;
-        let (i, j) = (b / 8, b % 8);
-        let low = bytes[i] >> j;
-        let high = if i + 1 < bytes.len() && j > 0 { bytes[i + 1] << (8 - j) } else { 0 };
-        out.push(NIX32_CHARS[((low | high) & 0x1f) as usize] as char);
+    let mut out = vec![0; nix32_len(bytes.len())];
+    // Five bytes are eight digits.
+    for (digits, chunk) in out.rchunks_mut(8).zip(bytes.chunks(5)) {
+        let mut word = [0; 8];
+        word[..chunk.len()].copy_from_slice(chunk);
+        let mut number = u64::from_le_bytes(word);
+        for digit in digits.iter_mut().rev() {
+            *digit = NIX32_CHARS[(number & 0x1f) as usize];
+            number >>= 5;
+        }
     }
-    out
+    match String::from_utf8(out) {
+        Ok(text) => text,
+        Err(_) => unreachable!("digits are ASCII"),
+    }
 }
 
 /// Decodes Nix32 text of exactly the length that `out` needs.

@@ -66,7 +66,8 @@ pub fn check_name(name: &str) -> Result<(), NameError> {
             }
         }
     }
-    match name.chars().find(|c| !(c.is_ascii_alphanumeric() || "+-._?=".contains(*c))) {
+    let allowed = |c: &u8| c.is_ascii_alphanumeric() || matches!(c, b'+' | b'-' | b'.' | b'_' | b'?' | b'=');
+    match bytes.iter().position(|c| !allowed(c)).and_then(|at| name.get(at..)?.chars().next()) {
         Some(c) => Err(NameError::Character { name: name.to_owned(), c }),
         None => Ok(()),
     }
@@ -261,10 +262,10 @@ impl StoreDir {
     }
 
     fn kind(&self, base: &str, references: &std::collections::BTreeSet<StorePath>, own: bool) -> String {
-        let mut kind = base.to_owned();
+        let mut kind = String::with_capacity(base.len() + references.len() * (self.0.len() + 64) + 8);
+        kind.push_str(base);
         for path in references {
-            kind.push(':');
-            kind.push_str(&self.display(path));
+            kind.extend([":", &self.0, "/", &path.0]);
         }
         if own {
             kind.push_str(":self");

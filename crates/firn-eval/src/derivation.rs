@@ -55,6 +55,8 @@ struct Maker {
     drv: Derivation,
     /// The variables, in their order.
     env: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Where a variable's value is put together.
+    text: Vec<u8>,
     context: ContextBuilder,
     /// Structured attributes as JSON members, in order of names.
     structured: Option<Vec<u8>>,
@@ -71,6 +73,7 @@ impl Maker {
         Maker {
             drv: Derivation::new(name),
             env: Vec::new(),
+            text: Vec::new(),
             context: ContextBuilder::default(),
             structured: None,
             content_addressed: false,
@@ -172,8 +175,9 @@ impl Maker {
             }
             name if self.structured.is_some() => self.structured_attribute(vm, name, value, pos)?,
             name => {
-                let mut text = Vec::new();
-                vm.coerce_into(value, Coerce::ENV, &mut text, &mut self.context, pos, "")?;
+                self.text.clear();
+                vm.coerce_into(value, Coerce::ENV, &mut self.text, &mut self.context, pos, "")?;
+                let text = self.text.clone();
                 self.special(vm, name, &text, pos)?;
                 if name == b"outputs" {
                     let names = text

@@ -172,15 +172,16 @@ impl Vm {
             return Err(self.stack_overflow(call.pos));
         }
         self.calls.push(Call { lambda: None, pos: call.pos });
+        if let ([arg], [_]) = (call.args, primop.eager) {
+            let value = self.eager_argument(arg, env);
+            return self.run_primop(primop, &[value], call.pos);
+        }
         let mut args = [Value::UNSET; MAX_PRIMOP_ARITY];
         for i in primop.eager {
-            match self.eval_inline(&call.args[*i as usize], env) {
-                Ok(value) => args[*i as usize] = value,
-                Err(error) => {
-                    // The builtin finds it where it looks, and says what it wanted.
-                    args[*i as usize] = Thunk::failed(error).value();
-                    break;
-                }
+            let value = self.eager_argument(&call.args[*i as usize], env);
+            args[*i as usize] = value;
+            if value.is_thunk() {
+                break;
             }
         }
         for (value, arg) in args.iter_mut().zip(call.args) {
@@ -189,6 +190,16 @@ impl Vm {
             }
         }
         self.run_primop(primop, &args[..primop.arity], call.pos)
+    }
+
+    /// An argument that a builtin evaluates before anything else. When that fails it finds the error where it looks, and
+    /// says what it wanted.
+    #[inline]
+    fn eager_argument(&mut self, arg: &'static Expr, env: Env) -> Value {
+        match self.eval_inline(arg, env) {
+            Ok(value) => value,
+            Err(error) => Thunk::failed(error).value(),
+        }
     }
 
     fn call_primop(&mut self, primop: &'static PrimOp, args: &[Value], pos: Pos) -> EvalResult<Value> {
