@@ -136,11 +136,11 @@ impl Vm {
                 Expr::Local { slot, pos } => return self.variable(env, slot, pos),
                 Expr::Outer { depth, slot, pos } => return self.variable(env.up(depth), slot, pos),
                 Expr::WithVar(var) => return self.eval_with_variable(var, env),
-                Expr::Select(select) => match self.select(select, env)? {
-                    Some(value) => return Ok(value),
-                    None => match &select.default {
-                        Some(default) => expr = default,
-                        None => return Err(EvalError::new(ErrorKind::Eval, "attribute missing")),
+                Expr::Select(select) => match &select.default {
+                    None => return self.eval_select(select, env),
+                    Some(default) => match self.select(select, env)? {
+                        Some(value) => return Ok(value),
+                        None => expr = default,
                     },
                 },
                 Expr::HasAttr(has) => return self.has_attr(has, env),

@@ -16,7 +16,7 @@ impl Vm {
     }
 
     /// The selected value, forced; `None` when the default has to be taken.
-    #[inline(never)]
+    #[inline(always)]
     pub(super) fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
         let base = self.eval_inline(&select.base, env)?;
         // Nearly always it is one name of a set, which is there and evaluated.
@@ -31,7 +31,7 @@ impl Vm {
     }
 
     /// [`Vm::select`] where what is selected from is known.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn select_in(
         &mut self,
         base: Value,
