@@ -170,7 +170,8 @@ impl HttpClient {
     }
 
     async fn run(&self, request: Request, target: &mut Target<'_>) -> Result<Response, DownloadError> {
-        let attempts = self.inner.config.attempts;
+        let attempts =
+            request.attempts.map_or(self.inner.config.attempts, |n| n.min(self.inner.config.attempts));
         let mut progress: Option<Box<dyn TransferProgress>> = None;
         let server = origin(&request.url);
         let paces = &self.inner.paces;

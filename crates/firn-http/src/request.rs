@@ -80,6 +80,8 @@ pub struct Request {
     pub login: Option<(String, String)>,
     /// Whether it goes before others that wait for a connection: more is known to do when it is answered.
     pub urgent: bool,
+    /// At most so many attempts, where `download-attempts` is too many.
+    pub attempts: Option<u32>,
     /// The activity that this is part of, 0 for none.
     pub parent: u64,
 }
@@ -97,6 +99,7 @@ impl Request {
             tls_identity: None,
             login: None,
             urgent: false,
+            attempts: None,
             parent: 0,
         }
     }

@@ -47,6 +47,11 @@ pub(crate) trait Files: Send + Sync {
     /// A file; `None` if it is not there.
     async fn get(&self, path: &str) -> StoreResult<Option<Bytes>>;
 
+    /// A file that is asked for on the chance that it can be had; the outer `None` says nothing of it.
+    async fn try_get(&self, path: &str) -> Option<Option<Bytes>> {
+        self.get(path).await.ok()
+    }
+
     /// Writes a file to `sink`; `false` if it is not there.
     async fn stream(&self, path: &str, sink: &mut (dyn AsyncWrite + Send + Unpin)) -> StoreResult<bool>;
 

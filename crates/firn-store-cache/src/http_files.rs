@@ -157,6 +157,17 @@ impl Files for HttpFiles {
         }
     }
 
+    async fn try_get(&self, path: &str) -> Option<Option<Bytes>> {
+        self.check_enabled().ok()?;
+        let mut request = self.request(Method::Get, path).ok()?;
+        request.attempts = Some(1);
+        match self.client.fetch(request, MAX_SMALL).await {
+            Ok((_, bytes)) => Some(Some(bytes)),
+            Err(error) if error.is_missing_in_cache() => Some(None),
+            Err(_) => None,
+        }
+    }
+
     async fn stream(&self, path: &str, sink: &mut (dyn AsyncWrite + Send + Unpin)) -> StoreResult<bool> {
         self.check_enabled()?;
         match self.client.download(self.request(Method::Get, path)?, sink).await {

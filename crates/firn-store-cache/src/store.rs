@@ -258,6 +258,13 @@ struct Held {
 
 #[async_trait]
 impl HeldNar for Held {
+    fn whole(&self) -> Option<&[u8]> {
+        match &self.archive {
+            fetch::Held::Nar(nar) => Some(nar),
+            fetch::Held::File(_) => None,
+        }
+    }
+
     async fn pass(&self, sink: NarSink<'_>) -> StoreResult<()> {
         match &self.archive {
             fetch::Held::Nar(nar) => {

@@ -275,8 +275,15 @@ async fn pass_on(
     held: Option<&dyn HeldNar>,
     activity: Activity,
 ) -> StoreResult<()> {
-    let shown = from.store_dir().display(path);
-    let source = shown_uri(from);
+    if let Some(mut nar) = held.and_then(HeldNar::whole) {
+        let total = nar.len() as u64;
+        let added = to.add_nar(target, &mut nar, options.repair, options.check_signatures).await;
+        if added.is_ok() {
+            let fields = [total.into(), target.nar_size.into(), 0.into(), 0.into()];
+            activity.result(ResultType::Progress, &fields);
+        }
+        return taken_in(from, path, target, total, added);
+    }
     let (reader, writer) = tokio::io::duplex(IN_FLIGHT);
     let mut counting = Counting { inner: writer, total: 0, shown: 0, expected: target.nar_size, activity };
     let read = async move {
@@ -293,26 +300,32 @@ async fn pass_on(
     };
     let ((sent, total), added) = tokio::join!(read, write);
     match (sent, added) {
-        (Ok(()), added) => {
-            if let Err(StoreError::Nar(_)) = &added
-                && total < target.nar_size
-            {
-                return Err(StoreError::Other(format!(
-                    "NAR for '{shown}' fetched from '{source}' is incomplete"
-                )));
-            }
-            match added {
-                // What breaks the format does so somewhere.
-                Err(StoreError::Nar(
-                    error @ (firn_nar::NarError::Bad(_) | firn_nar::NarError::TooDeep(_)),
-                )) => Err(StoreError::Corrupt(format!("NAR for '{shown}' fetched from '{source}': {error}"))),
-                added => added,
-            }
-        }
+        (Ok(()), added) => taken_in(from, path, target, total, added),
         // The destination went away first: what it says is the cause.
         (Err(StoreError::Nar(firn_nar::NarError::Write(_))), added) => added,
         // What the source says is the cause of what the other side saw.
         (Err(error), _) => Err(error),
+    }
+}
+
+/// What became of an archive of which the source gave `total` bytes without complaint.
+fn taken_in(
+    from: &dyn Store,
+    path: &StorePath,
+    target: &ValidPathInfo,
+    total: u64,
+    added: StoreResult<()>,
+) -> StoreResult<()> {
+    let place = || format!("NAR for '{}' fetched from '{}'", from.store_dir().display(path), shown_uri(from));
+    match added {
+        Err(StoreError::Nar(_)) if total < target.nar_size => {
+            Err(StoreError::Other(format!("{} is incomplete", place())))
+        }
+        // What breaks the format does so somewhere.
+        Err(StoreError::Nar(error @ (firn_nar::NarError::Bad(_) | firn_nar::NarError::TooDeep(_)))) => {
+            Err(StoreError::Corrupt(format!("{}: {error}", place())))
+        }
+        added => added,
     }
 }
 

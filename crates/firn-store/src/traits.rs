@@ -376,6 +376,11 @@ pub trait LocalFsStore: Send + Sync {
 pub trait HeldNar: Send + Sync {
     /// Writes the NAR.
     async fn pass(&self, sink: NarSink<'_>) -> StoreResult<()>;
+
+    /// The NAR, if it is there as it is.
+    fn whole(&self) -> Option<&[u8]> {
+        None
+    }
 }
 
 /// Build logs, keyed by derivation.

@@ -138,9 +138,12 @@ impl CacheStore {
                 None
             }
             false => {
-                let text = async { Ok(self.ask_info(path).await) };
-                let ((), text) = tokio::try_join!(self.connect(), text)?;
-                Some(text?)
+                let file = format!("{part}.narinfo");
+                let text = async {
+                    let _activity = self.asking(path);
+                    Ok(self.files().try_get(&file).await)
+                };
+                tokio::try_join!(self.connect(), text)?.1
             }
         };
         if let Some(cache) = inner.disk_cache().filter(|_| text.is_none()) {
@@ -177,12 +180,17 @@ impl CacheStore {
 
     /// The file with the facts of a path.
     async fn ask_info(&self, path: &StorePath) -> StoreResult<Option<bytes::Bytes>> {
+        let _activity = self.asking(path);
+        self.files().get(&format!("{}.narinfo", path.hash_part())).await
+    }
+
+    /// Tells that it is asked for the facts of a path.
+    fn asking(&self, path: &StorePath) -> Activity {
         let shown = self.dir().display(path);
         let text = format!("querying info about '{shown}' on '{}'", self.place());
         let fields = [shown.into(), self.place().into()];
         let kind = ActivityType::QueryPathInfo;
-        let _activity = Activity::start(&self.inner.logger, Verbosity::Talkative, kind, &text, &fields, 0);
-        self.files().get(&format!("{}.narinfo", path.hash_part())).await
+        Activity::start(&self.inner.logger, Verbosity::Talkative, kind, &text, &fields, 0)
     }
 
     fn remember(&self, part: &str, info: Option<Arc<NarInfo>>) {
