@@ -7,6 +7,7 @@
 mod later;
 mod lets;
 mod needs;
+mod scope;
 mod watch;
 
 pub use later::Deferred;
@@ -69,7 +70,7 @@ pub(crate) fn compile(ast: &Arc<Ast>, context: &CompileContext<'_>) -> EvalResul
         ast,
         context,
         arena,
-        bindings: FxHashMap::default(),
+        bindings: scope::Scope::new(),
         frames: vec![Frame { next: 0, size: 0 }],
         withs: Vec::new(),
         from_slots: Vec::new(),
@@ -134,8 +135,7 @@ struct Compiler<'a> {
     ast: &'a Ast,
     context: &'a CompileContext<'a>,
     arena: &'static Bump,
-    /// For each name the stack of (frame, slot) that bind it.
-    bindings: FxHashMap<Sym, Vec<(u32, u32)>>,
+    bindings: scope::Scope,
     frames: Vec<Frame>,
     /// (frame, slot) of the `with` sets in scope, outermost first, and where each is written.
     withs: Vec<(u32, u32, Pos)>,
@@ -202,16 +202,14 @@ impl Compiler<'_> {
 
     fn bind(&mut self, name: Sym, slot: u32) {
         let level = self.level();
-        self.bindings.entry(name).or_default().push((level, slot));
+        self.bindings.bind(name, (level, slot));
         if self.context.debugger {
             self.remember(Some(name), slot);
         }
     }
 
     fn unbind(&mut self, name: Sym) {
-        if let Some(stack) = self.bindings.get_mut(&name) {
-            stack.pop();
-        }
+        self.bindings.unbind(name);
         self.forget();
     }
 
@@ -232,8 +230,8 @@ impl Compiler<'_> {
     }
 
     fn variable(&self, name: Sym, pos: Pos) -> EvalResult<Expr> {
-        if let Some(place) = self.bindings.get(&name).and_then(|s| s.last()) {
-            return Ok(self.slot_expr(*place, pos));
+        if let Some(place) = self.bindings.get(name) {
+            return Ok(self.slot_expr(place, pos));
         }
         if let Some(value) = self.context.globals.names.get(&name) {
             return Ok(Expr::Const(*value));
@@ -261,7 +259,7 @@ impl Compiler<'_> {
 
     /// Whether a name means the global of that name here.
     fn is_global(&self, name: Sym) -> bool {
-        self.bindings.get(&name).is_none_or(|s| s.is_empty())
+        self.bindings.get(name).is_none()
     }
 
     // ---- expressions ----------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ const CHUNKS: usize = 24;
 type Slot = OnceLock<&'static [u8]>;
 
 struct Interner {
+    /// Symbols' numbers and their names' hashes.
     shards: [Mutex<HashTable<(u32, u32)>>; SHARDS],
     chunks: [OnceLock<Box<[Slot]>>; CHUNKS],
     next: AtomicU32,
@@ -30,7 +31,7 @@ struct Interner {
 /// How many names each thread finds again without looking into the table that all share.
 const RECENT: usize = 512;
 
-/// Lower half of the name's hash, and the symbol's number.
+/// The name's hash, and the symbol's number.
 type Recent = [Cell<(u32, u32)>; RECENT];
 
 thread_local! {
@@ -49,10 +50,20 @@ fn place(index: u32) -> (usize, usize) {
     ((top - FIRST_BITS) as usize, (n - (1 << top)) as usize)
 }
 
-fn hash(name: &[u8]) -> u64 {
+fn hash(name: &[u8]) -> u32 {
     let mut hasher = FxHasher::default();
     hasher.write(name);
-    hasher.finish()
+    (hasher.finish() >> 32) as u32
+}
+
+/// What the tables want, which look at the uppermost bits too: made of the hash that is kept, so that tables grow without
+/// reading names again.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+fn shard(hash: u32) -> &'static Mutex<HashTable<(u32, u32)>> {
+    &INTERNER.shards[hash as usize % SHARDS]
 }
 
 impl Sym {
@@ -61,15 +72,15 @@ impl Sym {
         // Most names were seen a moment ago, and finding them here takes no lock.
         let hash = hash(name);
         let recent = |seen: &Recent| {
-            let slot = &seen[(hash >> 32) as usize % RECENT];
+            let slot = &seen[hash as usize % RECENT];
             let (known, index) = slot.get();
-            if known == hash as u32 && get(index) == name {
+            if known == hash && get(index) == name {
                 if let Some(index) = std::num::NonZeroU32::new(index) {
                     return Sym(index);
                 }
             }
             let sym = Sym::intern(name, || Box::leak(name.into()));
-            slot.set((hash as u32, sym.index()));
+            slot.set((hash, sym.index()));
             sym
         };
         SEEN.with(recent)
@@ -80,18 +91,10 @@ impl Sym {
         Sym::intern(name.as_bytes(), || name.as_bytes())
     }
 
-    /// The symbol of a name if one was made before.
-    pub fn lookup(name: &[u8]) -> Option<Sym> {
-        let hash = hash(name);
-        let shard = INTERNER.shards[(hash >> 57) as usize % SHARDS].lock();
-        let found = shard.find(hash, |(index, _)| get(*index) == name)?;
-        std::num::NonZeroU32::new(found.0).map(Sym)
-    }
-
     fn intern(name: &[u8], make: impl FnOnce() -> &'static [u8]) -> Sym {
         let hash = hash(name);
-        let mut shard = INTERNER.shards[(hash >> 57) as usize % SHARDS].lock();
-        if let Some((index, _)) = shard.find(hash, |(index, h)| *h == hash as u32 && get(*index) == name) {
+        let mut shard = shard(hash).lock();
+        if let Some((index, _)) = shard.find(spread(hash), |(index, h)| *h == hash && get(*index) == name) {
             if let Some(index) = std::num::NonZeroU32::new(*index) {
                 return Sym(index);
             }
@@ -101,8 +104,7 @@ impl Sym {
         let chunk = INTERNER.chunks[chunk]
             .get_or_init(|| (0..(1usize << FIRST_BITS) << chunk).map(|_| OnceLock::new()).collect());
         let _ = chunk[slot].set(make());
-        // The upper half of the hash is not kept: growing the table hashes names again, which is rare.
-        shard.insert_unique(hash, (index, hash as u32), |(index, _)| self::hash(get(*index)));
+        shard.insert_unique(spread(hash), (index, hash), |(_, hash)| spread(*hash));
         std::num::NonZeroU32::new(index).map(Sym).unwrap_or(Sym(std::num::NonZeroU32::MIN))
     }
 
@@ -219,9 +221,8 @@ mod tests {
         for (name, sym) in names.iter().zip(&syms) {
             assert_eq!((sym.as_bytes(), Sym::new(name)), (&name[..], *sym));
         }
-        assert_eq!(Sym::lookup(b"name-7"), Some(syms[7]));
+        assert_eq!(Sym::new(b"name-7"), syms[7]);
         let known = || sym!("name-7");
         assert_eq!([known(), known()], [syms[7]; 2]);
-        assert_eq!(Sym::lookup(b"never made"), None);
     }
 }

@@ -9,6 +9,7 @@ use crate::value::{Attrs, Fun, ListBuilder, Native, Positions, Thunk, Value, Val
 use crate::vm::Vm;
 use firn_syntax::{Sym, sym};
 use rustc_hash::FxHashSet;
+use smallvec::SmallVec;
 
 pub(super) const TABLE: &[Entry] = &[
     entry("attrNames", 1, attr_names),
@@ -108,17 +109,23 @@ fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let names =
         vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.removeAttrs")?;
     let what = "while evaluating the values of the second argument passed to builtins.removeAttrs";
-    let mut removed: FxHashSet<Sym> = FxHashSet::default();
+    let mut removed: SmallVec<[Sym; 8]> = SmallVec::new();
     for name in names.iter() {
-        let name = vm.string_no_context(name, pos, what)?;
-        // A name that nobody used yet is in no set.
-        removed.extend(Sym::lookup(name.as_bytes()));
+        removed.push(vm.string_no_context(name, pos, what)?.sym());
     }
     if removed.is_empty() {
         return Ok(attrs.value());
     }
+    removed.sort_unstable();
+    let mut removed = removed.iter().peekable();
     let shape = attrs.shape();
-    Ok(keep(attrs, |i| !removed.contains(&shape.syms()[i])).value())
+    // A set's names are sorted too.
+    let keeps = |i: usize| {
+        let name = &shape.syms()[i];
+        while removed.next_if(|removed| *removed < name).is_some() {}
+        removed.peek() != Some(&name)
+    };
+    Ok(keep(attrs, keeps).value())
 }
 
 fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

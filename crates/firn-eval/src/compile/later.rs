@@ -5,13 +5,13 @@
 //! can be found wrong while code is made, and the file's errors are those that it had before.
 
 use super::lets::Uses;
+use super::scope::{Place, Scope as Names};
 use super::{CODE_BYTES, CompileContext, Compiler, Frame, arena, code_bytes};
 use crate::error::EvalResult;
 use crate::expr::Expr;
 use crate::source::Pos;
 use firn_syntax::Sym;
 use firn_syntax::ast::{Ast, AttrSet, Node, NodeId};
-use rustc_hash::FxHashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
@@ -36,7 +36,7 @@ struct Scope {
     home: Box<[u8]>,
     pure_eval: bool,
     /// The innermost binding of each name.
-    bindings: Vec<(Sym, (u32, u32))>,
+    bindings: Vec<(Sym, Place)>,
     withs: Vec<(u32, u32, Pos)>,
     from_slots: Vec<(u32, u32)>,
     frames: usize,
@@ -68,8 +68,10 @@ impl Deferred {
         };
         let arena = arena(0);
         let before = code_bytes(arena);
-        let bindings: FxHashMap<_, _> =
-            scope.bindings.iter().map(|(name, place)| (*name, vec![*place])).collect();
+        let mut bindings = Names::new();
+        for (name, place) in &scope.bindings {
+            bindings.bind(*name, *place);
+        }
         let mut compiler = Compiler {
             ast: &scope.ast,
             context: &context,
@@ -102,8 +104,7 @@ impl<'a> Compiler<'a> {
             return None;
         }
         let ast = Arc::clone(self.defers?);
-        let bound = |(name, stack): (&Sym, &Vec<(u32, u32)>)| Some((*name, *stack.last()?));
-        let bindings: Vec<_> = self.bindings.iter().filter_map(bound).take(MAX_NAMES + 1).collect();
+        let bindings: Vec<_> = self.bindings.names().take(MAX_NAMES + 1).collect();
         if bindings.len() > MAX_NAMES {
             return None;
         }

@@ -43,7 +43,7 @@ impl Compiler<'_> {
         }
         for name in chain.into_iter().rev() {
             match name.name {
-                Some(sym) => self.bindings.entry(sym).or_default().push((name.level, name.slot)),
+                Some(sym) => self.bindings.bind(sym, (name.level, name.slot)),
                 None => self.withs.push((name.level, name.slot, Pos::NONE)),
             }
         }
