@@ -71,7 +71,21 @@ impl Files {
         path.starts_with(self.store_dir.as_str().as_bytes())
     }
 
+    /// What kind a path was found to have.
+    fn known_kind(&self, path: &[u8]) -> Option<Option<FileKind>> {
+        match self.in_store(path) {
+            true => self.stored.lock().get(path).copied().map(Some),
+            false => self.kinds.lock().get(path).copied(),
+        }
+    }
+
     pub(crate) fn read(&self, path: &[u8]) -> HostResult<Vec<u8>> {
+        // What is opened for this only must not be a named pipe.
+        if let Some(Some(FileKind::Regular { .. })) = self.known_kind(path) {
+            if let Some(text) = self.read_regular(path) {
+                return Ok(text);
+            }
+        }
         let real = self.real(path);
         std::fs::read(&real).map_err(|e| match e.kind() {
             // As the reference's attempt to read it says.
@@ -105,14 +119,10 @@ impl Files {
     }
 
     pub(crate) fn kind(&self, path: &[u8]) -> HostResult<Option<FileKind>> {
-        let in_store = self.in_store(path);
-        let known = match in_store {
-            true => self.stored.lock().get(path).copied().map(Some),
-            false => self.kinds.lock().get(path).copied(),
-        };
-        if let Some(known) = known {
+        if let Some(known) = self.known_kind(path) {
             return Ok(known);
         }
+        let in_store = self.in_store(path);
         let kind = match std::fs::symlink_metadata(self.real(path)) {
             Ok(meta) => Some(kind_of(&meta)),
             Err(e) => match e.kind() {
