@@ -4,7 +4,7 @@ use super::{Entry, entry};
 use crate::attrs::{AttrsBuilder, Groups};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
 use crate::source::Pos;
-use crate::value::{ListBuilder, Thunk, Value, ValueVec};
+use crate::value::{ListBuilder, Thunk, Value, ValueVec, has_room};
 use crate::vm::Vm;
 use firn_syntax::sym;
 
@@ -196,12 +196,22 @@ fn gen_list(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     };
     let f =
         vm.force_function(args[0], pos, "while evaluating the first argument passed to builtins.genList")?;
+    // A word for each element, and two for what is suspended.
+    if !has_room(len.saturating_mul(3)) {
+        return Err(EvalError::at(ErrorKind::Eval, pos, format!("out of memory: a list of {n} elements")));
+    }
     let mut out = ListBuilder::new(len);
     for i in 0..len {
+        if i % INTERRUPTIBLE == 0 {
+            vm.check_stack(pos)?;
+        }
         out.push(Thunk::apply(f, Value::int(i as i64)).value());
     }
     Ok(out.finish())
 }
+
+/// After how many elements somebody who wants to stop is heard.
+const INTERRUPTIBLE: usize = 1 << 16;
 
 fn partition(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let f =

@@ -52,6 +52,14 @@ fn length() {
 }
 
 #[test]
+fn size() {
+    let list = "builtins.length (builtins.genList (x: x) 1000000000000)";
+    assert_eq!(first_line(list), "error: out of memory: a list of 1000000000000 elements");
+    let list = "builtins.length (builtins.genList (x: x) 2000000000000)";
+    assert_eq!(first_line(list), "error: cannot create list of size 2000000000000");
+}
+
+#[test]
 fn bytes() {
     let cases = [
         ("\u{feff}1", "error: syntax error, unexpected invalid token"),

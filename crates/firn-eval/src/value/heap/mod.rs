@@ -16,7 +16,7 @@ use space::BLOCK_BYTES;
 use std::cell::Cell;
 use std::ptr::NonNull;
 
-pub use space::usage;
+pub use space::{OutOfMemory, has_room, usage};
 pub(crate) use world::blocking;
 pub(super) use world::{epoch, keep};
 pub use world::{evaluating_thread, set_collector_limits};

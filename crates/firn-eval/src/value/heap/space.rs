@@ -334,9 +334,20 @@ pub(super) fn free_unmarked() {
     space.collections += 1;
 }
 
+/// What a panic says when the heap's address space is used up.
+#[derive(Debug, Clone, Copy)]
+pub struct OutOfMemory {
+    /// What was asked for last.
+    pub bytes: usize,
+}
+
+#[cold]
 pub(super) fn out_of_memory(bytes: usize) -> ! {
-    match std::alloc::Layout::from_size_align(bytes, 8) {
-        Ok(layout) => std::alloc::handle_alloc_error(layout),
-        Err(_) => std::process::abort(),
-    }
+    std::panic::panic_any(OutOfMemory { bytes })
+}
+
+/// Whether so many more words fit into the heap's address space.
+pub fn has_room(words: usize) -> bool {
+    let used = USED.load(Ordering::Relaxed) * BLOCK_BYTES;
+    words.checked_mul(8).is_some_and(|bytes| bytes < region().bytes.saturating_sub(used))
 }
