@@ -26,7 +26,16 @@ pub(crate) struct Pool {
     limit: Arc<Semaphore>,
     /// Whether a connection was told the settings, and what the daemon thinks of them was shown.
     told: Arc<AtomicBool>,
+    first: Arc<First>,
     state: Mutex<State>,
+}
+
+/// The first connection is made alone: on a store that was never used, each of Nix's daemon's processes makes its folders, and
+/// fails where another one does so at the same time.
+#[derive(Default)]
+struct First {
+    was_made: AtomicBool,
+    turn: tokio::sync::Mutex<()>,
 }
 
 #[derive(Default)]
@@ -50,8 +59,8 @@ impl Pool {
     ) -> Pool {
         let limit = Arc::new(Semaphore::new(max_connections.max(1)));
         let connector = Arc::from(connector);
-        let told = Arc::default();
-        Pool { connector, uri, dir, options, max_age, limit, told, state: Mutex::default() }
+        let (told, first) = (Arc::default(), Arc::default());
+        Pool { connector, uri, dir, options, max_age, limit, told, first, state: Mutex::default() }
     }
 
     /// Another pool of connections to the same store.
@@ -64,6 +73,7 @@ impl Pool {
             max_age: self.max_age,
             limit: Arc::new(Semaphore::new(1)),
             told: Arc::clone(&self.told),
+            first: Arc::clone(&self.first),
             state: Mutex::default(),
         }
     }
@@ -98,8 +108,14 @@ impl Pool {
     }
 
     async fn connect(&self, logger: &dyn Logger) -> StoreResult<Connection> {
+        let alone = match self.first.was_made.load(Ordering::Acquire) {
+            true => None,
+            false => Some(self.first.turn.lock().await),
+        };
         let transport = self.connector.connect().await?;
         let mut connection = Connection::open(transport, &self.uri, logger).await?;
+        self.first.was_made.store(true, Ordering::Release);
+        drop(alone);
         if let Some(options) = &self.options {
             let mut message = Message::new();
             message.num(Op::SetOptions);
