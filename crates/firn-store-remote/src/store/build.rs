@@ -39,7 +39,27 @@ impl RemoteStore {
             results.push(from_wire_result(path, WireResult::read(&mut lease.input, version).await?));
         }
         lease.done();
-        Ok(in_order(paths, results))
+        let mut results = in_order(paths, results);
+        for result in &mut results {
+            self.add_outputs(result).await?;
+        }
+        Ok(results)
+    }
+
+    /// Adds what a daemon did not say of the outputs of a build that went well.
+    async fn add_outputs(&self, result: &mut BuildResult) -> Outcome<()> {
+        let DerivedPath::Built { drv, outputs: OutputsSpec::Names(names) } = &result.path else {
+            return Ok(());
+        };
+        let SingleDerivedPath::Opaque(drv) = &**drv else { return Ok(()) };
+        let is_whole = names.iter().all(|name| result.outputs.contains_key(name));
+        if is_whole || !result.error.is_empty() || !result.status.is_success() {
+            return Ok(());
+        }
+        let known = self.query_derivation_outputs(drv).await?;
+        let missing = known.into_iter().filter(|(name, _)| names.contains(name));
+        result.outputs.extend(missing.filter_map(|(name, path)| Some((name, path?))));
+        Ok(())
     }
 
     async fn ask_to_build_plainly(&self, paths: &[DerivedPath], mode: BuildMode) -> Outcome<()> {
@@ -120,20 +140,15 @@ impl RemoteStore {
     }
 }
 
-/// What one result says of a request that it covers: older daemons answer requests for outputs of one derivation with what
-/// all of them asked for.
+/// What a result says of another request for the same derivation: Nix 2.8's daemon builds a derivation once for all
+/// requests, and names only the first of them in its answer.
 fn part_of(result: &BuildResult, request: &DerivedPath) -> Option<BuildResult> {
-    let (DerivedPath::Built { drv, outputs }, DerivedPath::Built { drv: wanted, outputs: names }) =
+    let (DerivedPath::Built { drv, .. }, DerivedPath::Built { drv: wanted, outputs: names }) =
         (&result.path, request)
     else {
         return None;
     };
-    let covers = match (outputs, names) {
-        (OutputsSpec::All, _) => true,
-        (OutputsSpec::Names(all), OutputsSpec::Names(names)) => names.is_subset(all),
-        (OutputsSpec::Names(_), OutputsSpec::All) => false,
-    };
-    (drv == wanted && covers).then(|| {
+    (drv == wanted).then(|| {
         let mut part = BuildResult { path: request.clone(), ..result.clone() };
         part.outputs.retain(|name, _| names.contains(name));
         part
@@ -262,17 +277,13 @@ mod tests {
     fn results_of_older_daemons() {
         let asked = [request('a', &["first"]), request('b', &[]), request('a', &["second"])];
         let said = |results| in_order(&asked, results).iter().map(|r| r.status).collect::<Vec<_>>();
-        let whole = result(request('a', &["first", "second"]), &["first", "second"]);
+        let first = result(asked[0].clone(), &["first", "second"]);
         let built = BuildStatus::Built;
-        assert_eq!(
-            said(vec![whole.clone(), result(request('b', &[]), &["out"])]),
-            [built, built, built],
-            "one for both"
-        );
-        let parts = in_order(&asked, vec![whole]);
+        assert_eq!(said(vec![first.clone(), result(request('b', &[]), &["out"])]), [built, built, built]);
+        let parts = in_order(&asked, vec![first]);
         let names: Vec<Vec<&String>> = parts.iter().map(|part| part.outputs.keys().collect()).collect();
-        assert_eq!(names, [vec!["first"], vec![], vec!["second"]]);
-        let only = vec![result(request('a', &["second"]), &["second"])];
-        assert_eq!(said(only), [BuildStatus::Cancelled, BuildStatus::Cancelled, built]);
+        assert_eq!(names, [vec!["first", "second"], vec![], vec!["second"]]);
+        let only = vec![result(request('b', &[]), &["out"])];
+        assert_eq!(said(only), [BuildStatus::Cancelled, built, BuildStatus::Cancelled]);
     }
 }
