@@ -223,22 +223,21 @@ fn known_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
             return plan;
         }
     }
-    let plan = shared_plan(a, b, last);
-    cell.set((a.id, b.id, last.load(Ordering::Relaxed)));
-    plan
-}
-
-#[cold]
-#[inline(never)]
-fn shared_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
-    let mut numbers = PLAN_NUMBERS[a.id as usize % SHARDS].lock();
-    let number =
-        *numbers.get_or_insert_default().entry((a.id, b.id)).or_insert_with(|| PLANS.push(plan_update(a, b)));
+    let number = shared_plan(a, b);
     last.store(number, Ordering::Relaxed);
+    cell.set((a.id, b.id, number));
     match PLANS.get(number) {
         Some(plan) => plan,
         None => unreachable!("a plan is pushed before its number is known"),
     }
+}
+
+/// The number of the plan for two shapes, which is made if there is none.
+#[cold]
+#[inline(never)]
+fn shared_plan(a: &Shape, b: &Shape) -> u32 {
+    let mut numbers = PLAN_NUMBERS[a.id as usize % SHARDS].lock();
+    *numbers.get_or_insert_default().entry((a.id, b.id)).or_insert_with(|| PLANS.push(plan_update(a, b)))
 }
 
 /// How many plans there are, and how many bytes they take.

@@ -171,8 +171,20 @@ pub(crate) fn spawn_with_stack<T: Send + 'static>(
 ) -> std::io::Result<std::thread::JoinHandle<T>> {
     std::thread::Builder::new().name("eval-ahead".into()).stack_size(AHEAD_STACK_SIZE).spawn(move || {
         STACK_BOTTOM.set(stack_address().saturating_sub(AHEAD_STACK_SIZE - STACK_RESERVE));
+        let _guard = NobodyWaits;
         crate::value::evaluating_thread(f)
     })
+}
+
+/// Ends the process when the thread panics: the others would wait for ever for what it had begun.
+struct NobodyWaits;
+
+impl Drop for NobodyWaits {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
 }
 
 /// Runs `f` on a thread whose stack is large enough for deep recursion.

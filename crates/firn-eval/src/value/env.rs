@@ -3,7 +3,7 @@
 use super::heap::{self, Class};
 use super::word::Value;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// A frame: its parent and its slots. The first word holds the parent's address and, in its upper 16 bits, the
 /// number of slots; when that number does not fit, these are 0 and the number follows in a word of its own. Addresses
@@ -142,44 +142,42 @@ impl Env {
 
 /// What a name meant that was looked up through the frames from one on: these are the same as long as that one is.
 pub struct ScopeCache {
-    /// Whose look-up it was, 0 for nobody's, [`ScopeCache::BUSY`] while it is written.
+    /// Odd while the others are written; another number each time.
+    version: AtomicU64,
+    /// [`Env::identity`] of whose look-up it was.
     key: AtomicU64,
     word: AtomicU64,
 }
 
 impl ScopeCache {
-    const BUSY: u64 = 1;
-
     pub const fn new() -> ScopeCache {
-        ScopeCache { key: AtomicU64::new(0), word: AtomicU64::new(0) }
+        ScopeCache { version: AtomicU64::new(0), key: AtomicU64::new(0), word: AtomicU64::new(0) }
     }
 
     #[inline]
     pub fn get(&self, frame: Env) -> Option<Value> {
-        let key = frame.identity()?;
-        if self.key.load(Ordering::Acquire) != key {
+        let identity = frame.identity()?;
+        let version = self.version.load(Ordering::Acquire);
+        let (key, word) = (self.key.load(Ordering::Relaxed), self.word.load(Ordering::Relaxed));
+        fence(Ordering::Acquire);
+        if key != identity || version % 2 != 0 || self.version.load(Ordering::Relaxed) != version {
             return None;
         }
-        let word = self.word.load(Ordering::Acquire);
-        // Whoever writes changes the key first.
-        if self.key.load(Ordering::Relaxed) != key {
-            return None;
-        }
-        // SAFETY: `set` stored a value's word, which the frame refers to by what the name was found in; neither was given
-        // back, as there was no collection since.
+        // SAFETY: `set` stored a value's word together with the key. The frame refers to that value by what the name was
+        // found in, and neither was given back, as there was no collection since.
         Some(unsafe { Value::from_word(word) })
     }
 
     #[inline]
     pub fn set(&self, frame: Env, value: Value) {
-        let Some(key) = frame.identity() else { return };
-        let before = self.key.load(Ordering::Relaxed);
+        let Some(identity) = frame.identity() else { return };
+        let version = self.version.load(Ordering::Relaxed);
         let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
-        if before != ScopeCache::BUSY
-            && self.key.compare_exchange(before, ScopeCache::BUSY, success, failure).is_ok()
-        {
-            self.word.store(value.word(), Ordering::Release);
-            self.key.store(key, Ordering::Release);
+        if version % 2 == 0 && self.version.compare_exchange(version, version + 1, success, failure).is_ok() {
+            fence(Ordering::Release);
+            self.key.store(identity, Ordering::Relaxed);
+            self.word.store(value.word(), Ordering::Relaxed);
+            self.version.store(version + 2, Ordering::Release);
         }
     }
 }
