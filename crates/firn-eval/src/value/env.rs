@@ -160,7 +160,7 @@ impl ScopeCache {
         let version = self.version.load(Ordering::Acquire);
         let (key, word) = (self.key.load(Ordering::Relaxed), self.word.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
-        if key != identity || version % 2 != 0 || self.version.load(Ordering::Relaxed) != version {
+        if key != identity || version & 1 != 0 || self.version.load(Ordering::Relaxed) != version {
             return None;
         }
         // SAFETY: `set` stored a value's word together with the key. The frame refers to that value by what the name was
@@ -173,7 +173,7 @@ impl ScopeCache {
         let Some(identity) = frame.identity() else { return };
         let version = self.version.load(Ordering::Relaxed);
         let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
-        if version % 2 == 0 && self.version.compare_exchange(version, version + 1, success, failure).is_ok() {
+        if version & 1 == 0 && self.version.compare_exchange(version, version + 1, success, failure).is_ok() {
             fence(Ordering::Release);
             self.key.store(identity, Ordering::Relaxed);
             self.word.store(value.word(), Ordering::Relaxed);
