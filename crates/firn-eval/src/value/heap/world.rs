@@ -5,8 +5,8 @@ use super::{LOCAL, Local, space};
 use crate::value::{Value, queue};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// A thread that evaluates.
 struct Thread {
@@ -34,8 +34,8 @@ static FORBIDDEN: AtomicBool =
 /// How often there was a collection.
 static COLLECTIONS: AtomicU64 = AtomicU64::new(0);
 
-/// Bytes before the first collection.
-static FIRST: AtomicUsize = AtomicUsize::new(400 << 20);
+/// Bytes before the first collection; 0 where nobody has said how many.
+static FIRST: AtomicUsize = AtomicUsize::new(0);
 /// How much may be taken until the next one, in hundredths of what was left by the last.
 static GROWTH: AtomicUsize = AtomicUsize::new(90);
 
@@ -43,11 +43,39 @@ thread_local! {
     static THREAD: Cell<*const Thread> = const { Cell::new(std::ptr::null()) };
 }
 
+/// Bytes before the first collection where nobody has said how many: a quarter of the machine's memory, within limits. A
+/// system of NixOS needs none on most machines.
+fn usual_first(memory: u64) -> usize {
+    usize::try_from(memory / 4).unwrap_or(usize::MAX).clamp(32 << 20, 400 << 20)
+}
+
+fn first() -> usize {
+    static USUAL: OnceLock<usize> = OnceLock::new();
+    match FIRST.load(Ordering::Relaxed) {
+        0 => *USUAL.get_or_init(|| usual_first(memory())),
+        first => first,
+    }
+}
+
+/// Bytes of memory that the machine has.
+#[cfg(target_os = "linux")]
+fn memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    // Its fields differ in size from one architecture to the next.
+    #[expect(clippy::useless_conversion, reason = "of the same size on this architecture only")]
+    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory() -> u64 {
+    u64::MAX
+}
+
 /// When to collect, where it is not to be as usual: after `first` bytes, and then whenever the heap has grown by
 /// `growth` percent.
 pub fn set_collector_limits(first: Option<usize>, growth: Option<usize>) {
     if let Some(first) = first {
-        FIRST.store(first, Ordering::Relaxed);
+        FIRST.store(first.max(1), Ordering::Relaxed);
     }
     if let Some(growth) = growth {
         GROWTH.store(growth, Ordering::Relaxed);
@@ -120,7 +148,7 @@ pub(super) fn before_block(bytes: usize) {
     if FORBIDDEN.load(Ordering::Relaxed) {
         return;
     }
-    if space::is_due(bytes, FIRST.load(Ordering::Relaxed), GROWTH.load(Ordering::Relaxed)) {
+    if space::is_due(bytes, first(), GROWTH.load(Ordering::Relaxed)) {
         with_registers(collect);
     }
 }
@@ -222,4 +250,19 @@ fn with_registers(f: impl FnOnce(usize)) {
     }
     f(std::hint::black_box(to) as usize);
     std::hint::black_box(&saved);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::usual_first;
+
+    #[test]
+    fn small_machines_collect_earlier() {
+        let mib = |n: u64| n << 20;
+        for (memory, first) in
+            [(mib(64), 32), (mib(512), 128), (mib(1600), 400), (mib(65536), 400), (u64::MAX, 400)]
+        {
+            assert_eq!(usual_first(memory) as u64, mib(first));
+        }
+    }
 }
