@@ -66,15 +66,47 @@ fn output_paths_follow_from_the_hash_modulo() {
         let drv = parse(known);
         let masked = drv.hash_modulo(&dir, Mask::Outputs, |input| memo.compute(&dir, input, read)).unwrap();
         drv.check_invariants(&dir, &masked).unwrap();
-        let mut emptied = drv.clone();
-        if drv.derivation_type().unwrap() == (DerivationType::InputAddressed { deferred: false }) {
-            for (name, output) in &mut emptied.outputs {
-                *output = firn_derivation::DerivationOutput::Deferred;
-                emptied.env.insert(name.clone().into_bytes(), Vec::new());
-            }
-        }
+        let mut emptied = emptied(known);
         emptied.fill_output_paths(&dir, &masked).unwrap();
         assert_eq!(emptied, drv);
+    }
+}
+
+/// One of the above before its output paths were known.
+fn emptied(known: (&str, &str)) -> Derivation {
+    let mut drv = parse(known);
+    if drv.derivation_type().unwrap() == (DerivationType::InputAddressed { deferred: false }) {
+        for (name, output) in &mut drv.outputs {
+            *output = firn_derivation::DerivationOutput::Deferred;
+            drv.env.insert(name.clone().into_bytes(), Vec::new());
+        }
+    }
+    drv
+}
+
+#[test]
+fn sealed_as_step_by_step() {
+    let dir = StoreDir::default();
+    let mut memo = ModuloMemo::default();
+    for known in ALL {
+        let whole = emptied(known);
+        assert_eq!(
+            whole.clone().seal(&dir, |input| memo.compute(&dir, input, read)).unwrap().aterm,
+            known.1.as_bytes()
+        );
+        // Outputs without a variable are given one, but their paths are made without it.
+        let mut without_variables = whole.clone();
+        without_variables.env.retain(|_, value| !value.is_empty());
+        for mut drv in [whole, without_variables] {
+            let mut steps = drv.clone();
+            let mut lookup = |input: &StorePath| memo.compute(&dir, input, read);
+            let sealed = drv.seal(&dir, &mut lookup).unwrap();
+            let masked = steps.hash_modulo(&dir, Mask::Outputs, &mut lookup).unwrap();
+            steps.fill_output_paths(&dir, &masked).unwrap();
+            assert_eq!(drv, steps);
+            assert_eq!((sealed.path, sealed.aterm), steps.store_path(&dir).unwrap());
+            assert_eq!(sealed.hash, steps.hash_modulo(&dir, Mask::Nothing, &mut lookup).unwrap());
+        }
     }
 }
 
