@@ -385,11 +385,7 @@ impl Vm {
     }
 
     fn force_deep_seen(&mut self, value: Value, seen: &mut rustc_hash::FxHashSet<Value>) -> EvalResult<()> {
-        let done = match value.as_thunk() {
-            Some(thunk) => thunk.result(),
-            None => Some(value),
-        };
-        let place = if done.is_some() { Pos::NONE } else { function_place(value) };
+        let place = if value.known().is_some() { Pos::NONE } else { function_place(value) };
         self.nested(place, |vm| {
             let value = vm.force_at(value, place)?;
             vm.force_inside(value, seen)

@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::hash::{Hash, Hasher};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::LocalKey;
 
 /// The keys of a set, sorted by symbol.
 pub struct Shape {
@@ -53,11 +54,12 @@ thread_local! {
     static FOUND: Cell<Option<&'static Found>> = const { Cell::new(None) };
 }
 
+/// Makes what a thread keeps at such a place.
 #[cold]
-fn make_found() -> &'static Found {
-    let found: &'static Found = Box::leak(Box::new([const { Cell::new((0, 0)) }; 1 << FOUND_BITS]));
-    FOUND.set(Some(found));
-    found
+fn keep<T>(place: &'static LocalKey<Cell<Option<&'static T>>>, empty: T) -> &'static T {
+    let kept: &'static T = Box::leak(Box::new(empty));
+    place.set(Some(kept));
+    kept
 }
 
 const SHARDS: usize = 16;
@@ -116,7 +118,7 @@ impl Shape {
         }
         let key = u64::from(self.id) << 32 | u64::from(name.index());
         let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FOUND_BITS)) as usize;
-        let cell = FOUND.get().unwrap_or_else(make_found).get(slot)?;
+        let cell = FOUND.get().unwrap_or_else(|| keep(&FOUND, [const { Cell::new((0, 0)) }; _])).get(slot)?;
         let (known, place) = cell.get();
         if known == key {
             return place.checked_sub(1).map(|p| p as usize);
@@ -203,19 +205,12 @@ thread_local! {
     static RECENT: Cell<Option<&'static Recent>> = const { Cell::new(None) };
 }
 
-#[cold]
-fn make_recent() -> &'static Recent {
-    let recent: &'static Recent =
-        Box::leak(Box::new([const { Cell::new((0, 0, NO_PLAN)) }; 1 << RECENT_BITS]));
-    RECENT.set(Some(recent));
-    recent
-}
-
 #[inline(never)]
 fn known_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
     let key = u64::from(a.id) << 32 | u64::from(b.id);
     let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT_BITS)) as usize;
-    let cell = &RECENT.get().unwrap_or_else(make_recent)[slot];
+    let cell =
+        &RECENT.get().unwrap_or_else(|| keep(&RECENT, [const { Cell::new((0, 0, NO_PLAN)) }; _]))[slot];
     let (left, right, number) = cell.get();
     if (left, right) == (a.id, b.id) {
         if let Some(plan) = PLANS.get(number) {

@@ -2,7 +2,7 @@
 //!
 //! A set that is folded together from many small ones (the options of a module system, a package set and its overlays)
 //! would otherwise be copied at each step, and each step would leave a shape and a plan of its own. The layers are flat
-//! sets, each one at least twice as large as the next one, so there are few of them. Whoever wants more than to look a name
+//! sets, each one at least twice as large as the next one (the lowest at least as large), so there are few of them. Whoever wants more than to look a name
 //! up, or looks many names up, gets the flat set, which is then kept.
 
 use super::attrs::{Attrs, HEAD};
@@ -22,9 +22,10 @@ pub(super) const LAYERED: u64 = 1;
 
 /// Smaller sets are copied.
 const LEAST: usize = 32;
-const LARGE: usize = 512;
 /// What is laid on a set has at most one attribute for so many of it.
 const SHARE: usize = 8;
+/// From this many attributes on copying is dear, and what is laid on a set may be half as large: package sets on another.
+const LARGE: usize = 512;
 /// More layers than sets that fit into memory can have.
 const MOST: usize = 40;
 

@@ -76,11 +76,12 @@ impl UpdateCache {
     #[inline(never)]
     fn make(&self, plan: &'static UpdatePlan, a: Positions, b: Positions) -> Option<Positions> {
         let depth = a.depth()?.max(b.depth()?) + 1;
-        if depth > MOST_DEPTH || self.made.fetch_add(1, Ordering::Relaxed) >= MOST_MADE {
-            // The count stays where it is.
+        if depth > MOST_DEPTH {
+            // Sets are folded together here: nothing is made here any more.
             self.made.store(MOST_MADE, Ordering::Relaxed);
             return None;
         }
+        self.made.fetch_add(1, Ordering::Relaxed);
         let made = Box::leak(Box::new(FixedUpdate { plan, a: a.0, b: b.0, depth }));
         let address = std::ptr::from_mut(made) as u64;
         self.last.store(address, Ordering::Release);
