@@ -157,6 +157,7 @@ impl Evaluation {
             read_only: eval_settings.read_only,
             repair: args.repair,
             use_case_hack: settings.use_case_hack,
+            parsed_files: settings.dirs.cache_home.clone().filter(|_| settings.parse_cache),
             trace_import_from_derivation: settings.trace_import_from_derivation,
         };
         let host = Arc::new(StoreHost::new(parts));
@@ -343,6 +344,8 @@ impl Evaluation {
 
     /// Waits until all derivations that evaluation made are in the store.
     pub fn flush(&self) -> CliResult<()> {
+        // This may be the last that is heard of this process.
+        self.host.keep_parsed();
         self.host.flush().map_err(CliError::Store)
     }
 
@@ -393,6 +396,7 @@ fn access_control(host: Arc<StoreHost>, settings: &EvalSettings) -> CliResult<Ac
 
 impl Drop for Evaluation {
     fn drop(&mut self) {
+        self.host.keep_parsed();
         if let Err(error) = statistics::show(&self.vm) {
             self.logger.warn(&format!("writing the statistics of evaluation: {}", os_message(&error)));
         }

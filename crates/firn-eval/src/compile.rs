@@ -64,7 +64,9 @@ pub(crate) struct Outer {
 
 /// Compiles a parsed text.
 pub(crate) fn compile(ast: &Arc<Ast>, context: &CompileContext<'_>) -> EvalResult<&'static Code> {
-    let arena = arena(ast.len() * 64);
+    let defers = later::may_wait(ast, context).then_some(ast);
+    let closed = defers.is_some() && later::is_closed(ast, context);
+    let arena = arena(if closed { 0 } else { ast.len() * 64 });
     let before = code_bytes(arena);
     let mut compiler = Compiler {
         ast,
@@ -77,7 +79,8 @@ pub(crate) fn compile(ast: &Arc<Ast>, context: &CompileContext<'_>) -> EvalResul
         lets: Vec::new(),
         names: None,
         group: 0,
-        defers: later::may_wait(ast, context).then_some(ast),
+        defers,
+        closed,
     };
     if let Some(outer) = context.outer {
         compiler.enter_outer(outer);
@@ -148,6 +151,8 @@ struct Compiler<'a> {
     group: u32,
     /// The tree, where code may be left for later.
     defers: Option<&'a Arc<Ast>>,
+    /// With that, everywhere: all its variables are bound.
+    closed: bool,
 }
 
 impl Compiler<'_> {
@@ -318,13 +323,13 @@ impl Compiler<'_> {
                     None => Expr::List(items),
                 }
             }
-            Node::Attrs(set) => self.set(&ast.attrsets[set as usize], pos)?,
+            Node::Attrs(set) => self.set(ast.set(set), pos)?,
             Node::LegacyLet(set) => {
-                let base = self.set(&ast.attrsets[set as usize], pos)?;
+                let base = self.set(ast.set(set), pos)?;
                 let path = self.slice(vec![Step::Static { name: sym!("body"), cache: PlaceCache::new() }]);
                 Expr::Select(self.alloc(Select { base, path, default: None, pos: Pos::NONE }))
             }
-            Node::Let { bindings, body } => self.let_in(&ast.attrsets[bindings as usize], body, tail)?,
+            Node::Let { bindings, body } => self.let_in(ast.set(bindings), body, tail)?,
             Node::With { scope, body } => {
                 let scope = self.expr(scope, false)?;
                 if !tail {
@@ -510,7 +515,7 @@ impl Compiler<'_> {
 
     fn lambda(&mut self, index: u32, mut pos: Pos) -> EvalResult<Expr> {
         let ast = self.ast;
-        let mut lambda = &ast.lambdas[index as usize];
+        let mut lambda = ast.lambda(index);
         self.open_frame();
         self.group += 1;
         let mut bound = Vec::new();
@@ -526,11 +531,11 @@ impl Compiler<'_> {
             bound.push(arg);
             params.push(Param { name: lambda.name, pos, arg });
             pos = self.pos_of(lambda.body);
-            lambda = &ast.lambdas[inner as usize];
+            lambda = ast.lambda(inner);
         }
         let first = params.len() as u32;
         if let Some(args) = &lambda.formals {
-            for formal in &args.formals {
+            for formal in args.formals {
                 let slot = self.reserve(1);
                 self.bind(formal.name, slot);
                 bound.push(formal.name);
@@ -600,7 +605,7 @@ impl Compiler<'_> {
     }
 
     /// Expressions of the attributes that inherit from the scope around, resolved in that scope.
-    fn inherited(&mut self, set: &ast::AttrSet) -> EvalResult<Vec<Option<Expr>>> {
+    fn inherited(&mut self, set: ast::AttrSet<'_>) -> EvalResult<Vec<Option<Expr>>> {
         set.attrs
             .iter()
             .map(|attr| match attr.kind {
@@ -610,7 +615,7 @@ impl Compiler<'_> {
             .collect()
     }
 
-    fn set(&mut self, set: &ast::AttrSet, pos: Pos) -> EvalResult<Expr> {
+    fn set(&mut self, set: ast::AttrSet<'_>, pos: Pos) -> EvalResult<Expr> {
         let mut sorted: SmallVec<[&ast::AttrDef; 16]> = set.attrs.iter().collect();
         sorted.sort_unstable_by_key(|a| a.name);
         let syms: SmallVec<[Sym; 16]> = sorted.iter().map(|a| a.name).collect();
@@ -663,7 +668,7 @@ impl Compiler<'_> {
 
     fn set_parts(
         &mut self,
-        set: &ast::AttrSet,
+        set: ast::AttrSet<'_>,
         sorted: &[&ast::AttrDef],
     ) -> EvalResult<(Vec<Expr>, Vec<Expr>, Vec<DynamicAttr>)> {
         let mut inherited: SmallVec<[Option<Expr>; 8]> = SmallVec::with_capacity(sorted.len());
@@ -679,7 +684,7 @@ impl Compiler<'_> {
                 self.bind(attr.name, i as u32);
             }
         }
-        let later = self.later(set);
+        let later = self.later(&set);
         let result = (|| {
             let mut values = Vec::with_capacity(sorted.len());
             for (attr, outer) in sorted.iter().zip(inherited) {
@@ -689,11 +694,11 @@ impl Compiler<'_> {
                 });
             }
             let mut from = Vec::with_capacity(set.inherit_from.len());
-            for node in &set.inherit_from {
+            for node in set.inherit_from {
                 from.push(self.outside_from(*node)?);
             }
             let mut dynamic = Vec::with_capacity(set.dynamic.len());
-            for attr in &set.dynamic {
+            for attr in set.dynamic {
                 dynamic.push(DynamicAttr {
                     name: self.expr(attr.name, false)?,
                     value: self.expr(attr.value, false)?,

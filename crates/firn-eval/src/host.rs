@@ -4,6 +4,7 @@ use crate::context::ContextElem;
 use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
 use firn_core::{CaMethod, Hash, HashAlgo, StoreDir, StorePath};
 use firn_derivation::Derivation;
+use firn_syntax::Ast;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub type HostResult<T> = Result<T, HostError>;
@@ -77,6 +78,16 @@ pub trait EvalHost: Send + Sync {
     fn store_dir(&self) -> &StoreDir;
 
     fn read_file(&self, path: &[u8]) -> HostResult<Vec<u8>>;
+    /// The state of a file, if it is a regular one and surely has another state when its contents are others. To be asked
+    /// before it is read.
+    fn file_stamp(&self, path: &[u8]) -> Option<FileStamp> {
+        let _ = path;
+        None
+    }
+    /// Trees of files that were parsed before, where some are kept.
+    fn parsed_files(&self) -> Option<&dyn ParsedFiles> {
+        None
+    }
     /// The contents of what surely is a file and no symlink, without a look at it before. Nothing where that cannot be
     /// said, or the file not be read: then [`EvalHost::file_kind`] and [`EvalHost::read_file`] tell.
     fn read_regular_file(&self, path: &[u8]) -> Option<Vec<u8>> {
@@ -184,6 +195,30 @@ pub trait EvalHost: Send + Sync {
     fn real_path(&self, path: &[u8]) -> Vec<u8> {
         path.to_vec()
     }
+}
+
+/// What a tree was made of: a hash of the text and of what else decides how it is parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TextKey(pub [u8; 20]);
+
+/// A file in one state: a hash of its path, of where it is, and of when it was changed last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FileStamp {
+    pub hash: [u8; 20],
+    /// Bytes.
+    pub size: u64,
+}
+
+/// A memory for trees of files.
+pub trait ParsedFiles: Send + Sync {
+    /// The tree that was kept under that key.
+    fn find(&self, key: &TextKey) -> Option<Ast>;
+    /// Keeps a tree. Nobody is told when that cannot be done.
+    fn keep(&self, key: &TextKey, ast: &Ast);
+    /// The key of the text that a file has in a state.
+    fn key_of(&self, stamp: &FileStamp) -> Option<TextKey>;
+    /// Keeps the key of the text that a file has in a state.
+    fn keep_key(&self, stamp: &FileStamp, key: &TextKey);
 }
 
 /// A download.

@@ -50,8 +50,8 @@ pub use fmt::{
     xml::to_xml,
 };
 pub use host::{
-    ClosureRequest, CopySource, EvalHost, FetchRequest, FileKind, FlakeNode, FlakeSources, HostError,
-    HostResult, PathFilter,
+    ClosureRequest, CopySource, EvalHost, FetchRequest, FileKind, FileStamp, FlakeNode, FlakeSources,
+    HostError, HostResult, ParsedFiles, PathFilter, TextKey,
 };
 pub use package::{PackageOutputs, while_querying};
 pub use render::{code_excerpt, error_steps, render_error, shown_place};

@@ -72,20 +72,23 @@ static SOURCES: RwLock<Vec<Arc<Source>>> = RwLock::new(Vec::new());
 /// Registers a text and returns the position of its first byte. When more than 4 GiB of text have been
 /// registered, further text has no positions.
 pub(crate) fn register(origin: Origin, text: &[u8], dir: &[u8]) -> Pos {
+    let keep = !matches!(origin, Origin::Path(_));
+    add(origin, text.len() as u64, keep.then(|| (text.into(), dir.into())))
+}
+
+/// [`register`] for a file of so many bytes.
+pub(crate) fn register_file(path: &[u8], size: u64) -> Pos {
+    add(Origin::Path(path.to_vec()), size, None)
+}
+
+fn add(origin: Origin, len: u64, text: Option<(Arc<[u8]>, Box<[u8]>)>) -> Pos {
     let mut sources = SOURCES.write();
     let base = sources.last().map_or(1, |s| u64::from(s.base) + u64::from(s.len) + 1);
-    let Ok(base) = u32::try_from(base) else { return Pos::NONE };
-    if u64::from(base) + text.len() as u64 >= u64::from(u32::MAX) {
+    let (Ok(base), Ok(len)) = (u32::try_from(base), u32::try_from(len)) else { return Pos::NONE };
+    if u64::from(base) + u64::from(len) >= u64::from(u32::MAX) {
         return Pos::NONE;
     }
-    let keep = !matches!(origin, Origin::Path(_));
-    sources.push(Arc::new(Source {
-        base,
-        len: text.len() as u32,
-        origin,
-        text: keep.then(|| (text.into(), dir.into())),
-        lines: OnceLock::new(),
-    }));
+    sources.push(Arc::new(Source { base, len, origin, text, lines: OnceLock::new() }));
     Pos(base)
 }
 

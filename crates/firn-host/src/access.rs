@@ -9,7 +9,7 @@ use firn_core::{StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
-    FlakeSources, HostError, HostResult, canonical_path,
+    FileStamp, FlakeSources, HostError, HostResult, ParsedFiles, canonical_path,
 };
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -197,6 +197,14 @@ fn file_path(uri: &str) -> Option<Vec<u8>> {
 }
 
 impl EvalHost for AccessHost {
+    fn file_stamp(&self, path: &[u8]) -> Option<FileStamp> {
+        self.inner.file_stamp(&self.readable(path, true).ok()?)
+    }
+
+    fn parsed_files(&self) -> Option<&dyn ParsedFiles> {
+        self.inner.parsed_files()
+    }
+
     fn store_dir(&self) -> &StoreDir {
         self.inner.store_dir()
     }

@@ -1,17 +1,29 @@
 //! Reading files, with a memory for what was looked at.
 
+use crate::stamps::Stat;
 use firn_core::StoreDir;
-use firn_eval::{FileKind, HostError, HostResult};
+use firn_eval::{FileKind, FileStamp, HostError, HostResult};
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Files from this size on are read piece by piece.
 const MAX_AT_ONCE: usize = 64 << 20;
+
+/// For how long a look at a file counts as one at its state.
+const JUST_NOW: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// The file that was looked at last, where it really is, and when: what is imported was looked at just before.
+    static LOOKED_AT: Cell<Option<(PathBuf, std::fs::Metadata, Instant)>> = const { Cell::new(None) };
+}
 
 /// File access; paths in the store directory lead to where the store really is.
 pub(crate) struct Files {
@@ -20,6 +32,8 @@ pub(crate) struct Files {
     kinds: Mutex<FxHashMap<Vec<u8>, Option<FileKind>>>,
     /// The same for what is in the store.
     stored: Mutex<FxHashMap<Vec<u8>, FileKind>>,
+    /// By device, whether it is this machine's.
+    local: Mutex<FxHashMap<u64, bool>>,
 }
 
 fn error(doing: &str, path: &[u8], e: &std::io::Error) -> HostError {
@@ -49,10 +63,30 @@ fn kind_of(meta: &std::fs::Metadata) -> FileKind {
     }
 }
 
+/// Whether a path is on a file system of this machine, of a kind that is known to change times with contents.
+#[cfg(target_os = "linux")]
+fn is_local(path: &Path) -> bool {
+    /// Magic numbers of ext4, XFS, Btrfs, ZFS, bcachefs, F2FS, tmpfs and overlayfs.
+    const KINDS: [u64; 8] =
+        [0xef53, 0x5846_5342, 0x9123_683e, 0x2fc1_2fc1, 0xca45_1a4e, 0xf2f5_2010, 0x0102_1994, 0x794c_7630];
+    rustix::fs::statfs(path).is_ok_and(|stat| KINDS.contains(&(stat.f_type as u64)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_local(_: &Path) -> bool {
+    false
+}
+
 impl Files {
     pub(crate) fn new(store_dir: StoreDir, real_dir: Option<PathBuf>) -> Files {
         let real_dir = real_dir.filter(|real| real != Path::new(store_dir.as_str()));
-        Files { store_dir, real_dir, kinds: Mutex::default(), stored: Mutex::default() }
+        Files {
+            store_dir,
+            real_dir,
+            kinds: Mutex::default(),
+            stored: Mutex::default(),
+            local: Mutex::default(),
+        }
     }
 
     pub(crate) fn real(&self, path: &[u8]) -> PathBuf {
@@ -118,13 +152,38 @@ impl Files {
         Some(text)
     }
 
+    /// The state of a regular file on a file system of this machine: elsewhere what is known of a file may be older than
+    /// what is read of it.
+    pub(crate) fn stamp(&self, path: &[u8]) -> Option<FileStamp> {
+        let real = self.real(path);
+        let data = match LOOKED_AT.take() {
+            Some((seen, data, when)) if seen == real && when.elapsed() < JUST_NOW => data,
+            _ => std::fs::symlink_metadata(&real).ok()?,
+        };
+        let stamp = Stat::stamp(&data, path)?;
+        let known = self.local.lock().get(&data.dev()).copied();
+        let local = known.unwrap_or_else(|| {
+            let local = is_local(&real);
+            self.local.lock().insert(data.dev(), local);
+            local
+        });
+        local.then_some(stamp)
+    }
+
     pub(crate) fn kind(&self, path: &[u8]) -> HostResult<Option<FileKind>> {
         if let Some(known) = self.known_kind(path) {
             return Ok(known);
         }
         let in_store = self.in_store(path);
-        let kind = match std::fs::symlink_metadata(self.real(path)) {
-            Ok(meta) => Some(kind_of(&meta)),
+        let real = self.real(path);
+        let kind = match std::fs::symlink_metadata(&real) {
+            Ok(meta) => {
+                let kind = kind_of(&meta);
+                if meta.is_file() {
+                    LOOKED_AT.set(Some((real, meta, Instant::now())));
+                }
+                Some(kind)
+            }
             Err(e) => match e.kind() {
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => None,
                 _ => return Err(error("getting status of", path, &e)),

@@ -8,6 +8,7 @@ mod fetch;
 mod files;
 mod flake;
 mod observe;
+mod parsed;
 mod runtime;
 mod stamps;
 mod watch;
@@ -27,13 +28,14 @@ use firn_core::{DerivedPath, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DownstreamPlaceholder};
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
-    FlakeSources, HostError, HostResult,
+    FileStamp, FlakeSources, HostError, HostResult, ParsedFiles,
 };
 use firn_fetch::Fetcher;
 use firn_store::activity::{Logger, Report, ReportPlace, Verbosity};
 use firn_store::copy::{CopyOptions, copy_paths};
 use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, compute_fs_closure};
 use parking_lot::Mutex;
+use parsed::ParsedTrees;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -65,6 +67,8 @@ pub struct HostParts {
     pub repair: bool,
     pub use_case_hack: bool,
     pub flakes: FlakeRules,
+    /// The user's cache folder, where trees of parsed files are kept in it.
+    pub parsed_files: Option<PathBuf>,
     /// `allow-import-from-derivation`'s partner: say what is built during evaluation.
     pub trace_import_from_derivation: bool,
 }
@@ -74,6 +78,7 @@ pub struct StoreHost {
     parts: HostParts,
     files: Files,
     writer: Writer,
+    parsed: Option<ParsedTrees>,
     /// What trees in the store are copies of.
     origins: Mutex<BTreeMap<StorePath, flake::Origin>>,
 }
@@ -95,12 +100,20 @@ impl StoreHost {
         let real_dir = parts.store.as_local_fs().map(|fs| fs.real_store_dir().to_owned());
         let files = Files::new(parts.store.store_dir().clone(), real_dir);
         let writer = Writer::new(parts.store.clone(), parts.runtime.clone(), parts.repair);
-        StoreHost { parts, files, writer, origins: Mutex::default() }
+        let parsed = parts.parsed_files.as_deref().map(ParsedTrees::new);
+        StoreHost { parts, files, writer, parsed, origins: Mutex::default() }
     }
 
     /// Waits until every derivation is in the store.
     pub fn flush(&self) -> Result<(), StoreError> {
         self.writer.flush()
+    }
+
+    /// Keeps the trees of files that were parsed, for other processes and later ones.
+    pub fn keep_parsed(&self) {
+        if let Some(parsed) = &self.parsed {
+            parsed.finish();
+        }
     }
 
     fn block_on<F: Future>(&self, future: F) -> HostResult<F::Output> {
@@ -154,6 +167,14 @@ impl StoreHost {
 }
 
 impl EvalHost for StoreHost {
+    fn file_stamp(&self, path: &[u8]) -> Option<FileStamp> {
+        self.files.stamp(path)
+    }
+
+    fn parsed_files(&self) -> Option<&dyn ParsedFiles> {
+        self.parsed.as_ref().map(|parsed| parsed as &dyn ParsedFiles)
+    }
+
     fn store_dir(&self) -> &StoreDir {
         self.parts.store.store_dir()
     }

@@ -7,7 +7,7 @@ use firn_core::{StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, EvalError, EvalHost, FetchRequest, FileKind, FlakeSources,
-    HostResult,
+    HostResult, ParsedFiles,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,10 @@ impl ObservingHost {
 }
 
 impl EvalHost for ObservingHost {
+    fn parsed_files(&self) -> Option<&dyn ParsedFiles> {
+        self.inner.parsed_files()
+    }
+
     fn store_dir(&self) -> &StoreDir {
         self.inner.store_dir()
     }

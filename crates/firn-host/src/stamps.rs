@@ -4,7 +4,7 @@
 //! could be a coincidence, because it was changed in the moment it was looked at, its contents are compared too.
 
 use firn_core::{Hash, HashAlgo, HashFormat};
-use firn_eval::{EvalHost, FileKind};
+use firn_eval::{EvalHost, FileKind, FileStamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -43,6 +43,27 @@ impl Stat {
     /// Following symlinks; nothing for what is not there.
     pub fn follow(path: &Path) -> Option<Self> {
         path.metadata().ok().map(|data| Self::of(&data))
+    }
+
+    /// The state of a regular file, if others surely look different: it was not changed just now, and the time is one that
+    /// the kernel took rather than one that whoever made an image of a disk wrote.
+    pub fn stamp(data: &std::fs::Metadata, path: &[u8]) -> Option<FileStamp> {
+        let stat = Self::of(data);
+        if !data.is_file() || stat.is_fresh() || stat.changed.1 == 0 {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let (modified, changed) = (stat.modified, stat.changed);
+        for number in [stat.place.0, stat.place.1, stat.size] {
+            hasher.update(&number.to_ne_bytes());
+        }
+        for number in [modified.0, modified.1, changed.0, changed.1] {
+            hasher.update(&number.to_ne_bytes());
+        }
+        hasher.update(path);
+        let mut hash = [0; 20];
+        hash.copy_from_slice(&hasher.finalize().as_bytes()[..20]);
+        Some(FileStamp { hash, size: stat.size })
     }
 
     /// Whether it was changed so recently that another change could look the same.

@@ -273,6 +273,8 @@ settings! {
     nix_shell_always_looks_for_shell_nix: bool = true; "nix-shell-always-looks-for-shell-nix";
     /// Resolve file names in nix-shell shebangs from the script's folder.
     nix_shell_shebang_arguments_relative_to_script: bool = true; "nix-shell-shebang-arguments-relative-to-script";
+    /// Keep the trees of parsed files in the user's cache folder.
+    parse_cache: bool = true; "parse-cache";
     /// Plugins; firn has none and says so.
     plugin_files: Vec<String> = Vec::new(); "plugin-files";
     /// A program to run after each build.

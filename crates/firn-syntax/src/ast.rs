@@ -1,7 +1,14 @@
 //! The syntax tree: an arena of small nodes that refer to each other by number.
 
+mod far;
+pub(crate) mod raw;
+
 use crate::symbol::Sym;
+pub(crate) use far::FarNodes;
+pub use far::NodeSource;
+pub(crate) use raw::RawNode;
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 /// A node of an [`Ast`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -18,8 +25,14 @@ pub struct Span {
 }
 
 impl Span {
-    fn range(self) -> std::ops::Range<usize> {
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.start as usize + self.len as usize
+    }
+
+    /// The elements of a pool; none where there are not so many.
+    #[inline]
+    fn of<T>(self, pool: &[T]) -> &[T] {
+        pool.get(self.range()).unwrap_or_default()
     }
 }
 
@@ -73,9 +86,9 @@ pub enum Node {
         parts: Span,
     },
     List(Span),
-    /// Index into [`Ast::attrsets`].
+    /// For [`Ast::set`].
     Attrs(u32),
-    /// `let … in`, the bindings an index into [`Ast::attrsets`].
+    /// `let … in`, the bindings for [`Ast::set`].
     Let {
         bindings: u32,
         body: NodeId,
@@ -95,7 +108,7 @@ pub enum Node {
         cond: NodeId,
         body: NodeId,
     },
-    /// Index into [`Ast::lambdas`].
+    /// For [`Ast::lambda`].
     Lambda(u32),
     /// All arguments of a curried call.
     Call {
@@ -157,13 +170,31 @@ pub struct DynamicDef {
 }
 
 /// The bindings of a set or a `let`.
-#[derive(Clone, Debug, Default)]
-pub struct AttrSet {
+#[derive(Clone, Copy, Debug)]
+pub struct AttrSet<'a> {
     pub recursive: bool,
     /// In the order written; names are unique.
-    pub attrs: Vec<AttrDef>,
-    pub dynamic: Vec<DynamicDef>,
-    pub inherit_from: Vec<NodeId>,
+    pub attrs: &'a [AttrDef],
+    pub dynamic: &'a [DynamicDef],
+    pub inherit_from: &'a [NodeId],
+}
+
+/// Where the parts of an [`AttrSet`] are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct SetParts {
+    pub(crate) recursive: bool,
+    pub(crate) attrs: Span,
+    pub(crate) dynamic: Span,
+    pub(crate) inherit_from: Span,
+}
+
+/// An [`AttrSet`] that is being read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SetDraft {
+    pub(crate) recursive: bool,
+    pub(crate) attrs: Vec<AttrDef>,
+    pub(crate) dynamic: Vec<DynamicDef>,
+    pub(crate) inherit_from: Vec<NodeId>,
 }
 
 /// A formal argument.
@@ -175,29 +206,56 @@ pub struct Formal {
 }
 
 /// `{ a, b ? c, ... }`.
-#[derive(Clone, Debug, Default)]
-pub struct Formals {
+#[derive(Clone, Copy, Debug)]
+pub struct Formals<'a> {
     /// Sorted by symbol; names are unique.
-    pub formals: Vec<Formal>,
+    pub formals: &'a [Formal],
     pub ellipsis: bool,
 }
 
+/// [`Formals`] that are being read.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FormalsDraft {
+    pub(crate) formals: Vec<Formal>,
+    pub(crate) ellipsis: bool,
+}
+
 /// A function.
-#[derive(Clone, Debug)]
-pub struct Lambda {
+#[derive(Clone, Copy, Debug)]
+pub struct Lambda<'a> {
     /// `x` in `x: …` and `x @ { … }: …`.
     pub arg: Option<Sym>,
-    pub formals: Option<Formals>,
+    pub formals: Option<Formals<'a>>,
     pub body: NodeId,
     /// The attribute or variable that it is bound to, for messages.
     pub name: Option<Sym>,
 }
 
+/// Where the parts of a [`Lambda`] are.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LambdaParts {
+    pub(crate) arg: Option<Sym>,
+    /// And whether there is an ellipsis.
+    pub(crate) formals: Option<(Span, bool)>,
+    pub(crate) body: NodeId,
+    pub(crate) name: Option<Sym>,
+}
+
 /// A parsed file.
 #[derive(Debug, Default)]
 pub struct Ast {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) positions: Vec<Offset>,
+    pub(crate) tables: Tables,
+    pub root: NodeId,
+    /// What [`Ast::free_names`] says, once it is known.
+    pub(crate) free: OnceLock<Option<Box<[Sym]>>>,
+}
+
+/// What a tree keeps its parts in.
+#[derive(Debug, Default)]
+pub(crate) struct Tables {
+    pub(crate) nodes: Vec<RawNode>,
+    /// Where there are none: nodes that are read when they are needed.
+    pub(crate) far: Option<Box<FarNodes>>,
     pub(crate) lists: Vec<NodeId>,
     /// For each element of `lists` where it starts, `${` included.
     pub(crate) list_positions: Vec<Offset>,
@@ -206,118 +264,162 @@ pub struct Ast {
     pub(crate) operands: Vec<(NodeId, Offset, Offset)>,
     pub(crate) names: Vec<AttrName>,
     pub(crate) text: Vec<u8>,
-    pub attrsets: Vec<AttrSet>,
-    pub lambdas: Vec<Lambda>,
-    pub root: NodeId,
-}
-
-/// What a tree keeps its parts in, emptied.
-struct Pools {
-    nodes: Vec<Node>,
-    positions: Vec<Offset>,
-    lists: Vec<NodeId>,
-    list_positions: Vec<Offset>,
-    operands: Vec<(NodeId, Offset, Offset)>,
-    names: Vec<AttrName>,
-    text: Vec<u8>,
-    attrsets: Vec<AttrSet>,
-    lambdas: Vec<Lambda>,
+    pub(crate) sets: Vec<SetParts>,
+    pub(crate) attrs: Vec<AttrDef>,
+    pub(crate) dynamic: Vec<DynamicDef>,
+    pub(crate) inherit_from: Vec<NodeId>,
+    pub(crate) lambdas: Vec<LambdaParts>,
+    pub(crate) formals: Vec<Formal>,
 }
 
 thread_local! {
-    /// Those of the last tree that was dropped: most trees are dropped before the next is made, and memory that was used
-    /// before costs less than new one.
-    static SPARE: Cell<Option<Pools>> = const { Cell::new(None) };
+    /// Those of the last tree that was dropped, emptied: most trees are dropped before the next is made, and memory that
+    /// was used before costs less than new one.
+    static SPARE: Cell<Option<Tables>> = const { Cell::new(None) };
 }
 
 /// How many nodes there may be room for in what is kept.
 const MAX_SPARE: usize = 1 << 20;
 
-fn emptied<T>(pool: &mut Vec<T>) -> Vec<T> {
-    pool.clear();
-    std::mem::take(pool)
+impl Tables {
+    fn clear(&mut self) {
+        self.nodes.clear();
+        self.far = None;
+        self.lists.clear();
+        self.list_positions.clear();
+        self.operands.clear();
+        self.names.clear();
+        self.text.clear();
+        self.sets.clear();
+        self.attrs.clear();
+        self.dynamic.clear();
+        self.inherit_from.clear();
+        self.lambdas.clear();
+        self.formals.clear();
+    }
+
+    /// Puts a set's parts behind those that are there.
+    pub(crate) fn add_set(&mut self, set: &SetDraft) {
+        fn add<T: Copy>(to: &mut Vec<T>, parts: &[T]) -> Span {
+            to.extend_from_slice(parts);
+            Span { start: (to.len() - parts.len()) as u32, len: parts.len() as u32 }
+        }
+        self.sets.push(SetParts {
+            recursive: set.recursive,
+            attrs: add(&mut self.attrs, &set.attrs),
+            dynamic: add(&mut self.dynamic, &set.dynamic),
+            inherit_from: add(&mut self.inherit_from, &set.inherit_from),
+        });
+    }
 }
 
 impl Drop for Ast {
     fn drop(&mut self) {
-        if !(1..=MAX_SPARE).contains(&self.nodes.capacity()) {
+        if !(1..=MAX_SPARE).contains(&self.tables.nodes.capacity()) {
             return;
         }
-        let pools = Pools {
-            nodes: emptied(&mut self.nodes),
-            positions: emptied(&mut self.positions),
-            lists: emptied(&mut self.lists),
-            list_positions: emptied(&mut self.list_positions),
-            operands: emptied(&mut self.operands),
-            names: emptied(&mut self.names),
-            text: emptied(&mut self.text),
-            attrsets: emptied(&mut self.attrsets),
-            lambdas: emptied(&mut self.lambdas),
-        };
+        let mut tables = std::mem::take(&mut self.tables);
+        tables.clear();
         // At the end of a thread there is nobody to keep them for.
-        let _ = SPARE.try_with(|spare| spare.set(Some(pools)));
+        let _ = SPARE.try_with(|spare| spare.set(Some(tables)));
     }
 }
 
 impl Ast {
+    /// An empty tree, with the room of one that was dropped.
+    pub(crate) fn empty() -> Ast {
+        let tables = SPARE.try_with(Cell::take).ok().flatten().unwrap_or_default();
+        Ast { tables, root: NodeId::default(), free: OnceLock::new() }
+    }
+
     /// An empty tree with room for that of a text of `len` bytes.
     pub(crate) fn with_room(len: usize) -> Ast {
-        let mut ast = match SPARE.try_with(Cell::take) {
-            Ok(Some(pools)) => Ast {
-                nodes: pools.nodes,
-                positions: pools.positions,
-                lists: pools.lists,
-                list_positions: pools.list_positions,
-                operands: pools.operands,
-                names: pools.names,
-                text: pools.text,
-                attrsets: pools.attrsets,
-                lambdas: pools.lambdas,
-                root: NodeId::default(),
-            },
-            _ => Ast::default(),
-        };
+        let mut ast = Ast::empty();
         // More than nearly all texts need: room that is not used costs nothing.
         let nodes = len / 6;
-        if ast.nodes.capacity() < nodes {
+        if ast.tables.nodes.capacity() < nodes {
             // Made anew rather than grown, which would copy.
-            ast.nodes = Vec::with_capacity(nodes);
-            ast.positions = Vec::with_capacity(nodes);
+            ast.tables.nodes = Vec::with_capacity(nodes);
         }
         ast
     }
 
+    #[inline]
+    fn raw(&self, id: NodeId) -> RawNode {
+        match self.tables.nodes.get(id.0 as usize) {
+            Some(node) => *node,
+            None => self.far(id),
+        }
+    }
+
+    #[inline(never)]
+    fn far(&self, id: NodeId) -> RawNode {
+        let found = self.tables.far.as_ref().and_then(|far| far.get(id.0 as usize));
+        found.unwrap_or(raw::pack(Node::CurPos, 0))
+    }
+
+    #[inline]
     pub fn node(&self, id: NodeId) -> Node {
-        self.nodes[id.0 as usize]
+        raw::unpack(self.raw(id))
+    }
+
+    /// The bindings that a node names by their number.
+    pub fn set(&self, index: u32) -> AttrSet<'_> {
+        let parts = self.tables.sets.get(index as usize).copied().unwrap_or_default();
+        AttrSet {
+            recursive: parts.recursive,
+            attrs: parts.attrs.of(&self.tables.attrs),
+            dynamic: parts.dynamic.of(&self.tables.dynamic),
+            inherit_from: parts.inherit_from.of(&self.tables.inherit_from),
+        }
+    }
+
+    /// All sets and bindings.
+    pub fn sets(&self) -> impl Iterator<Item = AttrSet<'_>> {
+        (0..self.tables.sets.len() as u32).map(|index| self.set(index))
+    }
+
+    /// The function that a node names by its number.
+    pub fn lambda(&self, index: u32) -> Lambda<'_> {
+        let parts = self.tables.lambdas.get(index as usize).copied().unwrap_or_default();
+        let formals = parts
+            .formals
+            .map(|(span, ellipsis)| Formals { formals: span.of(&self.tables.formals), ellipsis });
+        Lambda { arg: parts.arg, formals, body: parts.body, name: parts.name }
     }
 
     /// Where the reference says the node is: operators at the operator, everything else at its start.
     pub fn pos(&self, id: NodeId) -> Offset {
-        self.positions[id.0 as usize]
+        self.raw(id)[4]
+    }
+
+    /// The variables that neither the tree binds nor a `with` gives. Nothing where there are paths below the home folder.
+    pub fn free_names(&self) -> Option<&[Sym]> {
+        self.free.get_or_init(|| crate::scope::free_names(self)).as_deref()
     }
 
     /// Number of nodes.
     pub fn len(&self) -> usize {
-        self.nodes.len()
+        self.tables.far.as_ref().map_or(self.tables.nodes.len(), |far| far.len())
     }
 
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.len() == 0
     }
 
     pub fn list(&self, span: Span) -> &[NodeId] {
-        &self.lists[span.range()]
+        span.of(&self.tables.lists)
     }
 
     /// Where the parts of an interpolation start: at their `${`.
     pub fn list_positions(&self, span: Span) -> &[Offset] {
-        &self.list_positions[span.range()]
+        span.of(&self.tables.list_positions)
     }
 
     /// Where the operands of a binary operation start; parentheses count for sums only.
     pub fn operands_of(&self, id: NodeId) -> (Offset, Offset) {
-        if let Ok(i) = self.operands.binary_search_by_key(&id.0, |(id, ..)| id.0) {
-            return (self.operands[i].1, self.operands[i].2);
+        if let Ok(i) = self.tables.operands.binary_search_by_key(&id.0, |(id, ..)| id.0) {
+            return (self.tables.operands[i].1, self.tables.operands[i].2);
         }
         match self.node(id) {
             Node::Binary { left, right, .. } => (self.pos(left), self.pos(right)),
@@ -327,15 +429,14 @@ impl Ast {
 
     /// All nodes, with their places.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, Node, Offset)> {
-        let places = self.nodes.iter().zip(&self.positions).enumerate();
-        places.map(|(i, (node, at))| (NodeId(i as u32), *node, *at))
+        (0..self.len() as u32).map(NodeId).map(|id| (id, self.node(id), self.pos(id)))
     }
 
     pub fn names(&self, span: Span) -> &[AttrName] {
-        &self.names[span.range()]
+        span.of(&self.tables.names)
     }
 
     pub fn bytes(&self, span: Span) -> &[u8] {
-        &self.text[span.range()]
+        span.of(&self.tables.text)
     }
 }

@@ -11,24 +11,24 @@ const INDEX_FROM: usize = 12;
 
 /// A set under construction.
 pub(crate) struct Builder {
-    set: AttrSet,
+    set: SetDraft,
     index: FxHashMap<Sym, u32>,
 }
 
-fn find(set: &AttrSet, name: Sym) -> Option<usize> {
+fn find(set: &SetDraft, name: Sym) -> Option<usize> {
     set.attrs.iter().position(|a| a.name == name)
 }
 
 impl Builder {
     pub(crate) fn new() -> Builder {
-        Builder { set: AttrSet::default(), index: FxHashMap::default() }
+        Builder { set: SetDraft::default(), index: FxHashMap::default() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.set.attrs.is_empty() && self.set.dynamic.is_empty()
     }
 
-    pub(crate) fn finish(self) -> AttrSet {
+    pub(crate) fn finish(self) -> SetDraft {
         self.set
     }
 
@@ -110,20 +110,20 @@ impl Builder {
         for depth in 1..before.len() {
             nested = match path[depth] {
                 AttrName::Static(name) => {
-                    let set = &parser.ast.attrsets[nested as usize];
+                    let set = &parser.sets[nested as usize];
                     match find(set, name).map(|i| set.attrs[i]) {
                         Some(def) => nested_set(parser, def, &path[..=depth], pos)?,
                         None => {
                             let (value, index) = new_set(parser, pos);
                             let def = AttrDef { name, pos, kind: AttrKind::Plain, value };
-                            parser.ast.attrsets[nested as usize].attrs.push(def);
+                            parser.sets[nested as usize].attrs.push(def);
                             index
                         }
                     }
                 }
                 AttrName::Dynamic(name) => {
                     let (value, index) = new_set(parser, pos);
-                    parser.ast.attrsets[nested as usize].dynamic.push(DynamicDef { name, value, pos });
+                    parser.sets[nested as usize].dynamic.push(DynamicDef { name, value, pos });
                     index
                 }
             };
@@ -133,7 +133,7 @@ impl Builder {
                 insert(parser, nested, path, AttrDef { name, pos, kind: AttrKind::Plain, value })
             }
             AttrName::Dynamic(name) => {
-                parser.ast.attrsets[nested as usize].dynamic.push(DynamicDef { name, value, pos });
+                parser.sets[nested as usize].dynamic.push(DynamicDef { name, value, pos });
                 Ok(())
             }
         }
@@ -142,14 +142,14 @@ impl Builder {
 
 /// Inserts into a set of the arena.
 fn insert(parser: &mut Parser<'_>, set: u32, path: &[AttrName], def: AttrDef) -> PResult<()> {
-    let attrs = &parser.ast.attrsets[set as usize];
+    let attrs = &parser.sets[set as usize];
     match find(attrs, def.name).map(|i| attrs.attrs[i]) {
         Some(existing) => merge(parser, path, existing, def.value, def.pos),
         None => {
             if def.kind == AttrKind::Plain {
                 set_name(parser, def.value, def.name);
             }
-            parser.ast.attrsets[set as usize].attrs.push(def);
+            parser.sets[set as usize].attrs.push(def);
             Ok(())
         }
     }
@@ -168,20 +168,21 @@ fn merge(
     else {
         return Err(duplicate(parser, path, pos, existing.pos));
     };
-    let from = std::mem::take(&mut parser.ast.attrsets[from as usize]);
-    let shift = parser.ast.attrsets[into as usize].inherit_from.len() as u32;
+    let from = std::mem::take(&mut parser.sets[from as usize]);
+    let shift = parser.sets[into as usize].inherit_from.len() as u32;
     for mut def in from.attrs {
         if let AttrKind::InheritedFrom(n) = def.kind {
             def.kind = AttrKind::InheritedFrom(n + shift);
             if let Node::Select { base, .. } = parser.ast.node(def.value) {
-                parser.ast.nodes[base.0 as usize] = Node::InheritFrom(n + shift);
+                let at = parser.ast.pos(base);
+                parser.ast.tables.nodes[base.0 as usize] = raw::pack(Node::InheritFrom(n + shift), at);
             }
         }
         let mut full = path.to_vec();
         full.push(AttrName::Static(def.name));
         insert(parser, into, &full, def)?;
     }
-    let set = &mut parser.ast.attrsets[into as usize];
+    let set = &mut parser.sets[into as usize];
     set.dynamic.extend(from.dynamic);
     set.inherit_from.extend(from.inherit_from);
     Ok(())
@@ -195,15 +196,15 @@ fn nested_set(parser: &Parser<'_>, def: AttrDef, path: &[AttrName], pos: Offset)
 }
 
 fn new_set(parser: &mut Parser<'_>, pos: Offset) -> (NodeId, u32) {
-    let index = parser.ast.attrsets.len() as u32;
-    parser.ast.attrsets.push(AttrSet::default());
+    let index = parser.sets.len() as u32;
+    parser.sets.push(SetDraft::default());
     (parser.add(Node::Attrs(index), pos as usize), index)
 }
 
 fn set_name(parser: &mut Parser<'_>, value: NodeId, name: Sym) {
     let mut node = value;
     while let Node::Lambda(index) = parser.ast.node(node) {
-        let lambda = &mut parser.ast.lambdas[index as usize];
+        let lambda = &mut parser.ast.tables.lambdas[index as usize];
         lambda.name = Some(name);
         node = lambda.body;
     }

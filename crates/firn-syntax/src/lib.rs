@@ -10,8 +10,9 @@ mod indent;
 mod lexer;
 mod lint;
 mod parser;
-pub mod scope;
+mod scope;
 pub mod show;
+pub mod stored;
 pub mod symbol;
 
 /// What is wrong with text that holds null bytes.

@@ -19,6 +19,15 @@ pub struct Lints {
     pub absolute_path_literals: Level,
 }
 
+impl Lints {
+    /// Whether nothing is looked for.
+    pub fn are_off(&self) -> bool {
+        [self.url_literals, self.short_path_literals, self.absolute_path_literals]
+            .iter()
+            .all(|level| *level == Level::Ignore)
+    }
+}
+
 /// A warning about a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {

@@ -72,6 +72,8 @@ pub(crate) struct Parser<'a> {
     /// Start and end of the expression just parsed, if it is one like `f or`.
     or_call: Option<(usize, usize)>,
     pub(crate) ast: Ast,
+    /// Those of the tree, which later attributes may still add to.
+    pub(crate) sets: Vec<SetDraft>,
 }
 
 // Binding strengths, weakest first; `expr_op` operators start at `IMPL`.
@@ -134,6 +136,7 @@ impl<'a> Parser<'a> {
             warnings: Vec::new(),
             or_call: None,
             ast: Ast::with_room(text.len()),
+            sets: Vec::new(),
         }
     }
 
@@ -143,35 +146,35 @@ impl<'a> Parser<'a> {
             return Err(self.unexpected(&["end of file"]));
         }
         self.ast.root = root;
+        self.sets.iter().for_each(|set| self.ast.tables.add_set(set));
         Ok(std::mem::take(&mut self.ast))
     }
 
     // ---- building -------------------------------------------------------------------------------------
 
     pub(crate) fn add(&mut self, node: Node, pos: usize) -> NodeId {
-        let id = NodeId(self.ast.nodes.len() as u32);
-        self.ast.nodes.push(node);
-        self.ast.positions.push(pos as u32);
+        let id = NodeId(self.ast.tables.nodes.len() as u32);
+        self.ast.tables.nodes.push(raw::pack(node, pos as u32));
         id
     }
 
     fn add_list(&mut self, items: &[NodeId]) -> Span {
-        let start = self.ast.lists.len() as u32;
-        self.ast.lists.extend_from_slice(items);
-        let positions = items.iter().map(|n| self.ast.positions[n.0 as usize]);
-        self.ast.list_positions.extend(positions);
+        let start = self.ast.tables.lists.len() as u32;
+        self.ast.tables.lists.extend_from_slice(items);
+        let Tables { nodes, list_positions, .. } = &mut self.ast.tables;
+        list_positions.extend(items.iter().map(|n| nodes[n.0 as usize][4]));
         Span { start, len: items.len() as u32 }
     }
 
     fn add_names(&mut self, items: &[AttrName]) -> Span {
-        let start = self.ast.names.len() as u32;
-        self.ast.names.extend_from_slice(items);
+        let start = self.ast.tables.names.len() as u32;
+        self.ast.tables.names.extend_from_slice(items);
         Span { start, len: items.len() as u32 }
     }
 
     fn add_text(&mut self, text: &[u8]) -> Span {
-        let start = self.ast.text.len() as u32;
-        self.ast.text.extend_from_slice(text);
+        let start = self.ast.tables.text.len() as u32;
+        self.ast.tables.text.extend_from_slice(text);
         Span { start, len: text.len() as u32 }
     }
 
@@ -297,7 +300,7 @@ impl<'a> Parser<'a> {
             Tok::Let if self.lexer.peek_byte() != b'{' => {
                 self.advance()?;
                 let bindings = self.bindings(Tok::In)?;
-                if !self.ast.attrsets[bindings as usize].dynamic.is_empty() {
+                if !self.sets[bindings as usize].dynamic.is_empty() {
                     return Err(self.error_at(start.start(), "dynamic attributes not allowed in let"));
                 }
                 self.advance()?;
@@ -316,14 +319,19 @@ impl<'a> Parser<'a> {
     }
 
     /// As in the reference, the argument's symbol is made, and formals are checked, behind the body.
-    fn lambda(&mut self, start: usize, arg: Option<Token>, formals: Option<Formals>) -> PResult<NodeId> {
+    fn lambda(&mut self, start: usize, arg: Option<Token>, formals: Option<FormalsDraft>) -> PResult<NodeId> {
         let body = self.tail()?;
         let arg = arg.map(|token| Sym::new(self.text_of(token)));
         if let Some(formals) = &formals {
             self.check_formals(formals, arg, start)?;
         }
-        let index = self.ast.lambdas.len() as u32;
-        self.ast.lambdas.push(Lambda { arg, formals, body, name: None });
+        let index = self.ast.tables.lambdas.len() as u32;
+        let formals = formals.map(|formals| {
+            let start = self.ast.tables.formals.len() as u32;
+            self.ast.tables.formals.extend_from_slice(&formals.formals);
+            (Span { start, len: formals.formals.len() as u32 }, formals.ellipsis)
+        });
+        self.ast.tables.lambdas.push(LambdaParts { arg, formals, body, name: None });
         Ok(self.add(Node::Lambda(index), start))
     }
 
@@ -445,7 +453,7 @@ impl<'a> Parser<'a> {
             let moved = op == BinOp::Add && places != (self.ast.pos(left), self.ast.pos(right));
             left = self.add(Node::Binary { op, left, right }, pos);
             if moved {
-                self.ast.operands.push((left, places.0, places.1));
+                self.ast.tables.operands.push((left, places.0, places.1));
             }
             barred = if matches!(assoc, Assoc::None) { strength } else { 0 };
         }
@@ -519,6 +527,10 @@ impl<'a> Parser<'a> {
         if self.at(b'.') {
             self.advance()?;
             let path = self.attr_path()?;
+            if path.len() > raw::MAX_PATH as usize {
+                let message = format!("attribute path of more than {} steps", raw::MAX_PATH);
+                return Err(self.error_at(start, message));
+            }
             let path = self.add_names(&path);
             let mut default = None;
             if self.tok.kind == Tok::OrKw {
@@ -637,7 +649,7 @@ impl<'a> Parser<'a> {
                 self.advance()?;
                 let set = self.bindings(Tok(b'}'))?;
                 self.advance()?;
-                self.ast.attrsets[set as usize].recursive = true;
+                self.sets[set as usize].recursive = true;
                 Ok(self.add(Node::LegacyLet(set), tok.start()))
             }
             Tok::Rec => {
@@ -645,7 +657,7 @@ impl<'a> Parser<'a> {
                 self.expect(Tok(b'{'))?;
                 let set = self.bindings(Tok(b'}'))?;
                 self.advance()?;
-                self.ast.attrsets[set as usize].recursive = true;
+                self.sets[set as usize].recursive = true;
                 Ok(self.add(Node::Attrs(set), tok.start()))
             }
             Tok(b'{') => {
@@ -774,8 +786,8 @@ impl<'a> Parser<'a> {
             }
         }
         self.depth -= 1;
-        let index = self.ast.attrsets.len() as u32;
-        self.ast.attrsets.push(set.finish());
+        let index = self.sets.len() as u32;
+        self.sets.push(set.finish());
         Ok(index)
     }
 }

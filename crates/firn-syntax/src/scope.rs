@@ -1,27 +1,33 @@
-//! Whether all variables of a tree are bound, found out without making code of it.
+//! Which variables of a tree are not bound in it, found out without making code of it.
 
 use crate::ast::*;
 use crate::sym;
 use crate::symbol::Sym;
 use rustc_hash::FxHashMap;
+use std::collections::BTreeSet;
 
-/// Whether surely every variable of the tree is bound in it, given by a `with`, or a global. Says no as well where a
-/// literal needs a closer look; which variable it is, and what else may be wrong, is for the compiler to tell.
-pub fn is_closed(ast: &Ast, is_global: &dyn Fn(Sym) -> bool) -> bool {
-    Scopes { ast, is_global, bound: FxHashMap::default(), withs: 0 }.expr(ast.root)
+/// The variables that neither the tree binds nor a `with` gives, sorted. Nothing where there are paths below the home
+/// folder, which is not always known.
+pub(crate) fn free_names(ast: &Ast) -> Option<Box<[Sym]>> {
+    let mut scopes = Scopes { ast, free: BTreeSet::new(), bound: FxHashMap::default(), withs: 0 };
+    scopes.expr(ast.root).then(|| scopes.free.into_iter().collect())
 }
 
+/// What is found on the way through a tree. Answers are whether there is no path below the home folder.
 struct Scopes<'a> {
     ast: &'a Ast,
-    is_global: &'a dyn Fn(Sym) -> bool,
+    free: BTreeSet<Sym>,
     /// How often each name is bound around the place looked at.
     bound: FxHashMap<Sym, u32>,
     withs: u32,
 }
 
 impl Scopes<'_> {
-    fn variable(&self, name: Sym) -> bool {
-        self.withs > 0 || self.bound.get(&name).is_some_and(|count| *count > 0) || (self.is_global)(name)
+    fn variable(&mut self, name: Sym) -> bool {
+        if self.withs == 0 && self.bound.get(&name).is_none_or(|count| *count == 0) {
+            self.free.insert(name);
+        }
+        true
     }
 
     fn bind(&mut self, names: impl Iterator<Item = Sym>) {
@@ -58,16 +64,15 @@ impl Scopes<'_> {
             | Node::Path(_)
             | Node::CurPos
             | Node::InheritFrom(_) => true,
-            // Pure evaluation knows no home.
             Node::HomePath(_) => false,
             Node::SearchPath(_) => self.variable(sym!("__findFile")) && self.variable(sym!("__nixPath")),
             Node::Var(name) => self.variable(name),
             Node::Interp { parts: nodes, .. } | Node::List(nodes) => self.all(ast.list(nodes)),
             Node::Attrs(set) | Node::LegacyLet(set) => {
-                let set = &ast.attrsets[set as usize];
+                let set = ast.set(set);
                 self.set(set, set.recursive, None)
             }
-            Node::Let { bindings, body } => self.set(&ast.attrsets[bindings as usize], true, Some(body)),
+            Node::Let { bindings, body } => self.set(ast.set(bindings), true, Some(body)),
             Node::With { scope, body } => {
                 if !self.expr(scope) {
                     return false;
@@ -79,7 +84,7 @@ impl Scopes<'_> {
             }
             Node::If { cond, then, otherwise } => self.expr(cond) && self.expr(then) && self.expr(otherwise),
             Node::Assert { cond, body } => self.expr(cond) && self.expr(body),
-            Node::Lambda(index) => self.lambda(&ast.lambdas[index as usize]),
+            Node::Lambda(index) => self.lambda(ast.lambda(index)),
             Node::Call { function, args } => self.expr(function) && self.all(ast.list(args)),
             Node::Select { base, path, default } => {
                 self.expr(base) && self.path(path) && default.is_none_or(|default| self.expr(default))
@@ -91,7 +96,7 @@ impl Scopes<'_> {
     }
 
     /// A set or the bindings of a `let` with its body: `inherit x` means the variable outside.
-    fn set(&mut self, set: &AttrSet, recursive: bool, body: Option<NodeId>) -> bool {
+    fn set(&mut self, set: AttrSet<'_>, recursive: bool, body: Option<NodeId>) -> bool {
         let is_outer = |attr: &&AttrDef| attr.kind == AttrKind::Inherited;
         if !set.attrs.iter().filter(is_outer).all(|attr| self.expr(attr.value)) {
             return false;
@@ -99,15 +104,15 @@ impl Scopes<'_> {
         let names = || set.attrs.iter().filter(|_| recursive).map(|attr| attr.name);
         self.bind(names());
         let closed = set.attrs.iter().filter(|attr| !is_outer(attr)).all(|attr| self.expr(attr.value))
-            && self.all(&set.inherit_from)
+            && self.all(set.inherit_from)
             && set.dynamic.iter().all(|attr| self.expr(attr.name) && self.expr(attr.value))
             && body.is_none_or(|body| self.expr(body));
         self.unbind(names());
         closed
     }
 
-    fn lambda(&mut self, lambda: &Lambda) -> bool {
-        let formals = lambda.formals.as_ref().map_or(&[][..], |formals| &formals.formals);
+    fn lambda(&mut self, lambda: Lambda<'_>) -> bool {
+        let formals = lambda.formals.as_ref().map_or(&[][..], |formals| formals.formals);
         let names = || formals.iter().map(|formal| formal.name).chain(lambda.arg);
         self.bind(names());
         let closed = formals.iter().filter_map(|formal| formal.default).all(|default| self.expr(default))
@@ -119,13 +124,14 @@ impl Scopes<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::parser::{ParseOptions, parse};
 
     #[track_caller]
     fn check(text: &str, expected: bool) {
         let ast = parse(text.as_bytes(), ParseOptions::default()).expect("parses");
-        assert_eq!(is_closed(&ast, &|name| name.as_bytes() == b"global"), expected, "{text}");
+        let closed =
+            ast.free_names().is_some_and(|names| names.iter().all(|name| name.as_bytes() == b"global"));
+        assert_eq!(closed, expected, "{text}");
     }
 
     #[test]
@@ -143,6 +149,18 @@ mod tests {
         ] {
             check(text, true);
         }
+    }
+
+    #[test]
+    fn free() {
+        let ast = parse(b"a: [ a b (with c; d) <e> (let b = 1; in b) b ]", ParseOptions::default())
+            .expect("parses");
+        let mut names: Vec<_> =
+            ast.free_names().expect("known").iter().map(|name| name.to_string()).collect();
+        names.sort();
+        assert_eq!(names, ["__findFile", "__nixPath", "b", "c"]);
+        let home = parse(b"[ ~/x ]", ParseOptions::default()).expect("parses");
+        assert_eq!(home.free_names(), None);
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl Shower<'_> {
             }
             Node::Let { bindings, body } => {
                 self.put("(let ");
-                self.bindings(&ast.attrsets[bindings as usize]);
+                self.bindings(ast.set(bindings));
                 self.put("in ");
                 self.expr(body);
                 self.put(")");
@@ -225,7 +225,7 @@ impl Shower<'_> {
                 self.put("; ");
                 self.expr(body);
             }
-            Node::Lambda(index) => self.lambda(&ast.lambdas[index as usize]),
+            Node::Lambda(index) => self.lambda(ast.lambda(index)),
             Node::Call { function, args } => {
                 let from = self.out.len();
                 self.expr(function);
@@ -307,13 +307,13 @@ impl Shower<'_> {
     }
 
     fn set(&mut self, index: u32) {
-        let set = &self.ast.attrsets[index as usize];
+        let set = self.ast.set(index);
         self.put(if set.recursive { "rec { " } else { "{ " });
         self.bindings(set);
         self.put("}");
     }
 
-    fn bindings(&mut self, set: &AttrSet) {
+    fn bindings(&mut self, set: AttrSet<'_>) {
         let mut sorted: Vec<&AttrDef> = set.attrs.iter().collect();
         sorted.sort_by_key(|a| a.name.as_bytes());
         let inherited: Vec<Sym> =
@@ -348,7 +348,7 @@ impl Shower<'_> {
             self.expr(attr.value);
             self.put("; ");
         }
-        for attr in &set.dynamic {
+        for attr in set.dynamic {
             self.put("\"${");
             self.expr(attr.name);
             self.put("}\" = ");
@@ -357,7 +357,7 @@ impl Shower<'_> {
         }
     }
 
-    fn lambda(&mut self, lambda: &Lambda) {
+    fn lambda(&mut self, lambda: Lambda<'_>) {
         self.put("(");
         if let Some(formals) = &lambda.formals {
             self.put("{ ");

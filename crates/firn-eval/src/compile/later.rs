@@ -1,8 +1,8 @@
 //! Code that is made when it is first run. Package sets are files with thousands of attributes of which most programs
 //! look at a few: for the others it is enough that the text is well-formed.
 //!
-//! Only attributes of large sets below a `with` are left for later. There every variable means something, so nothing
-//! can be found wrong while code is made, and the file's errors are those that it had before.
+//! Only attributes of large sets are left for later, in files in which every variable means something, or below a `with`,
+//! where all do. So nothing can be found wrong while code is made, and the file's errors are those that it had before.
 
 use super::lets::Uses;
 use super::scope::{Place, Scope as Names};
@@ -84,6 +84,7 @@ impl Deferred {
             names: None,
             group: 0,
             defers: None,
+            closed: false,
         };
         let code = compiler.expr(self.node, false)?;
         CODE_BYTES.fetch_add(code_bytes(arena).saturating_sub(before) as u64, Ordering::Relaxed);
@@ -99,8 +100,8 @@ pub(super) struct Later {
 
 impl<'a> Compiler<'a> {
     /// What attributes of `set` need to be left for later, if they may be; to be asked when their names are bound.
-    pub(super) fn later(&mut self, set: &AttrSet) -> Option<Later> {
-        if set.attrs.len() < LARGE || self.withs.is_empty() {
+    pub(super) fn later(&mut self, set: &AttrSet<'_>) -> Option<Later> {
+        if set.attrs.len() < LARGE || self.withs.is_empty() && !self.closed {
             return None;
         }
         let ast = Arc::clone(self.defers?);
@@ -127,7 +128,7 @@ impl<'a> Compiler<'a> {
     /// The value of an attribute. Only what is suspended in any case is left for later.
     pub(super) fn attribute(&mut self, node: NodeId, later: Option<&Later>) -> EvalResult<Expr> {
         match (later, self.ast.node(node)) {
-            (Some(later), Node::Call { .. }) => {
+            (Some(later), Node::Call { .. } | Node::Attrs(_)) => {
                 // What it refers to is not known yet.
                 self.lets.iter().for_each(Uses::note_all);
                 Ok(Expr::Deferred(self.alloc(Deferred { scope: later.scope, node, code: OnceLock::new() })))
@@ -140,9 +141,14 @@ impl<'a> Compiler<'a> {
 /// Whether code of this tree may be left for later: what is watched is marked when it is made, and pure evaluation
 /// refuses paths below the home folder.
 pub(super) fn may_wait(ast: &Ast, context: &CompileContext<'_>) -> bool {
-    let refused = |node: Node| context.pure_eval && matches!(node, Node::HomePath(_));
     !context.watch_calls
         && !context.debugger
-        && ast.attrsets.iter().any(|set| set.attrs.len() >= LARGE)
-        && !ast.nodes().any(|(_, node, _)| refused(node))
+        && ast.sets().any(|set| set.attrs.len() >= LARGE)
+        && (!context.pure_eval || ast.free_names().is_some())
+}
+
+/// Whether all variables of the tree are bound.
+pub(super) fn is_closed(ast: &Ast, context: &CompileContext<'_>) -> bool {
+    let is_bound = |name: &Sym| context.scope.contains(name) || context.globals.names.contains_key(name);
+    context.outer.is_none() && ast.free_names().is_some_and(|names| names.iter().all(is_bound))
 }

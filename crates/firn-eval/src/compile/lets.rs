@@ -65,7 +65,7 @@ impl Compiler<'_> {
         self.lets.last().map_or(u64::MAX, |uses| uses.used.take())
     }
 
-    pub(super) fn let_in(&mut self, set: &ast::AttrSet, body: NodeId, tail: bool) -> EvalResult<Expr> {
+    pub(super) fn let_in(&mut self, set: ast::AttrSet<'_>, body: NodeId, tail: bool) -> EvalResult<Expr> {
         // `inherit x` means the variable outside, so those are resolved before the new names exist.
         if !tail {
             self.open_frame();
@@ -89,7 +89,7 @@ impl Compiler<'_> {
                 });
                 uses.push(self.uses());
             }
-            for from in &set.inherit_from {
+            for from in set.inherit_from {
                 // The sources of this `let` are not in scope of their own sources.
                 values.push(self.outside_from(*from)?);
                 uses.push(self.uses());
@@ -106,7 +106,7 @@ impl Compiler<'_> {
         })();
         self.lets.pop();
         self.from_slots.pop();
-        for attr in &set.attrs {
+        for attr in set.attrs {
             self.unbind(attr.name);
         }
         let frame = (!tail).then(|| self.close_frame());

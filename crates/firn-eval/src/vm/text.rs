@@ -5,11 +5,28 @@ use crate::builtins;
 use crate::compile::{self, CompileContext};
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::expr::Code;
+use crate::host::{FileStamp, ParsedFiles, TextKey};
 use crate::source::{self, Origin, Pos};
 use crate::value::{Attrs, Env, Thunk, Value};
 use firn_syntax::ast::NodeId;
 use firn_syntax::{Ast, ParseOptions, Sym, SyntaxError, WarningKind};
 use std::sync::Arc;
+
+/// Shorter texts are parsed as fast as they are found.
+const WORTH_KEEPING: usize = 128;
+
+/// What the tree of a text is kept under.
+fn text_key(text: &[u8], options: ParseOptions) -> TextKey {
+    let mut key = [0; 20];
+    key.copy_from_slice(&blake3::hash(text).as_bytes()[..20]);
+    key[19] = u8::from(options.pipe_operators);
+    TextKey(key)
+}
+
+/// Whether a key is of a text that was parsed in this way.
+fn fits(key: &TextKey, options: ParseOptions) -> bool {
+    key.0[19] == u8::from(options.pipe_operators)
+}
 
 /// The tree of a text, a place in it, and the directory that its paths are relative to.
 pub(crate) struct ParsedSource {
@@ -58,15 +75,82 @@ impl Vm {
 
     /// The tree of a text whose positions count from `base`; warns of what is discouraged in it.
     fn parse_registered(&self, base: Pos, text: &[u8]) -> EvalResult<Ast> {
+        self.parse_noting(base, text, &mut false)
+    }
+
+    /// [`Vm::parse_registered`], and whether there was anything to warn of.
+    fn parse_noting(&self, base: Pos, text: &[u8], warned: &mut bool) -> EvalResult<Ast> {
         let lints = self.settings.lints;
         let options = ParseOptions { lints, ..self.parse_options() };
         let mut warnings = Vec::new();
         let parsed = firn_syntax::parse_warning(text, options, &mut warnings);
+        *warned = !warnings.is_empty();
         for warning in warnings {
             self.in_turn()?;
             self.parser_warning(base, text, warning);
         }
         parsed.map_err(|e| self.syntax_error(base, e))
+    }
+
+    /// What remembers trees of files, if that is to be asked.
+    fn parsed_files(&self) -> Option<&dyn ParsedFiles> {
+        self.host.parsed_files().filter(|_| self.settings.lints.are_off())
+    }
+
+    /// [`Vm::parse_registered`] for the text of a file, whose tree may be known from earlier.
+    fn parse_file(&self, base: Pos, text: &[u8], stamp: Option<FileStamp>) -> EvalResult<Ast> {
+        let Some(files) = self.parsed_files().filter(|_| text.len() >= WORTH_KEEPING) else {
+            return self.parse_registered(base, text);
+        };
+        let key = text_key(text, self.parse_options());
+        let ast = match files.find(&key) {
+            Some(ast) => ast,
+            None => {
+                let mut warned = false;
+                let ast = self.parse_noting(base, text, &mut warned)?;
+                // Warnings are repeated each time.
+                if warned {
+                    return Ok(ast);
+                }
+                files.keep(&key, &ast);
+                ast
+            }
+        };
+        if let Some(stamp) = stamp.filter(|stamp| stamp.size == text.len() as u64) {
+            files.keep_key(&stamp, &key);
+        }
+        Ok(ast)
+    }
+
+    /// Registers a file whose tree is known without reading it, since it is as it was. Otherwise its state, for when it is
+    /// read.
+    fn known_tree(&self, file: &[u8]) -> Result<(Pos, Ast), Option<FileStamp>> {
+        let files = self.parsed_files().ok_or(None)?;
+        let stamp = self.host.file_stamp(file).ok_or(None)?;
+        let key = files.key_of(&stamp).filter(|key| fits(key, self.parse_options()));
+        let ast = key.and_then(|key| files.find(&key)).ok_or(Some(stamp))?;
+        Ok((source::register_file(file, stamp.size), ast))
+    }
+
+    /// Registers a file and gives its tree.
+    fn file_tree(&self, file: &[u8], dir: &[u8]) -> EvalResult<(Pos, Ast)> {
+        let stamp = match self.known_tree(file) {
+            Ok(known) => return Ok(known),
+            Err(stamp) => stamp,
+        };
+        let text = self.host.read_file(file).map_err(host_error)?;
+        self.tree_of_text(file, &text, dir, stamp)
+    }
+
+    fn tree_of_text(
+        &self,
+        file: &[u8],
+        text: &[u8],
+        dir: &[u8],
+        stamp: Option<FileStamp>,
+    ) -> EvalResult<(Pos, Ast)> {
+        let base = source::register(Origin::Path(file.to_vec()), text, dir);
+        Ok((base, self.parse_file(base, text, stamp)?))
     }
 
     fn compile_tree(
@@ -131,8 +215,15 @@ impl Vm {
     /// Parses text and prints the tree, as `nix-instantiate --parse`; undefined variables are errors.
     pub fn show_parsed(&mut self, text: &[u8], origin: Origin, dir: &[u8]) -> EvalResult<Vec<u8>> {
         let base = source::register(origin, text, dir);
-        let ast = Arc::new(self.parse_registered(base, text)?);
-        if !firn_syntax::scope::is_closed(&ast, &|name| self.globals.names.contains_key(&name)) {
+        let ast = self.parse_registered(base, text)?;
+        self.show_whole(base, ast, dir)
+    }
+
+    fn show_whole(&self, base: Pos, ast: Ast, dir: &[u8]) -> EvalResult<Vec<u8>> {
+        let is_bound = |name: &Sym| self.globals.names.contains_key(name);
+        let is_closed = ast.free_names().is_some_and(|names| names.iter().all(is_bound));
+        let ast = Arc::new(ast);
+        if !is_closed {
             // The compiler says what is wrong, if anything is.
             self.compile_tree(&ast, base, dir, &[], None)?;
         }
@@ -167,6 +258,10 @@ impl Vm {
     /// [`Vm::show_parsed`] for a file or the `default.nix` of a directory.
     pub fn show_parsed_file(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
         let path = crate::coerce::canonical(path);
+        let stamp = match self.known_tree(&path) {
+            Ok((base, ast)) => return self.show_whole(base, ast, crate::coerce::dir_of(&path)),
+            Err(stamp) => stamp,
+        };
         let (file, text) = match self.host.read_regular_file(&path) {
             Some(text) => (path, text),
             None => {
@@ -175,8 +270,9 @@ impl Vm {
                 (file, text)
             }
         };
-        let dir = crate::coerce::dir_of(&file).to_vec();
-        self.show_parsed(&text, Origin::Path(file), &dir)
+        let dir = crate::coerce::dir_of(&file);
+        let (base, ast) = self.tree_of_text(&file, &text, dir, stamp)?;
+        self.show_whole(base, ast, dir)
     }
 
     fn run(&mut self, code: &'static Code) -> EvalResult<Value> {
@@ -282,9 +378,9 @@ impl Vm {
 
     /// Reads, parses and compiles a file.
     pub(crate) fn compile_file(&mut self, file: &[u8], scope: &[Sym]) -> EvalResult<&'static Code> {
-        let text = self.host.read_file(file).map_err(host_error)?;
-        let dir = crate::coerce::dir_of(file).to_vec();
-        self.compile_text(&text, Origin::Path(file.to_vec()), &dir, scope)
+        let dir = crate::coerce::dir_of(file);
+        let (base, ast) = self.file_tree(file, dir)?;
+        self.compile_tree(&Arc::new(ast), base, dir, scope, None)
     }
 
     /// `import` with names of the caller's in scope instead of the builtins' values.

@@ -48,7 +48,7 @@ const MOST_DEEP: usize = 200;
 
 /// The attributes of a set; nothing if some of their names are computed.
 pub(super) fn attributes<'a>(ast: &'a Ast, set: u32, depth: usize) -> Option<Vec<Attribute<'a>>> {
-    let set = &ast.attrsets[set as usize];
+    let set = ast.set(set);
     if !set.dynamic.is_empty() {
         return None;
     }
@@ -92,7 +92,7 @@ pub(super) fn literal(ast: &Ast, node: NodeId, depth: usize) -> Literal<'_> {
             Literal::List(ast.list(items).iter().map(|item| literal(ast, *item, depth + 1)).collect())
         }
         Node::Lambda(index) => {
-            let formals = ast.lambdas[index as usize].formals.as_ref();
+            let formals = ast.lambda(index).formals;
             let names = formals.map(|formals| {
                 formals.formals.iter().map(|formal| formal.name.as_bytes()).collect::<Vec<_>>()
             });

@@ -23,8 +23,8 @@ impl Parser<'_> {
         )
     }
 
-    pub(super) fn formals(&mut self) -> PResult<Formals> {
-        let mut formals = Formals::default();
+    pub(super) fn formals(&mut self) -> PResult<FormalsDraft> {
+        let mut formals = FormalsDraft::default();
         self.advance()?;
         loop {
             match self.tok.kind {
@@ -61,7 +61,12 @@ impl Parser<'_> {
         Ok(formals)
     }
 
-    pub(super) fn check_formals(&self, formals: &Formals, arg: Option<Sym>, start: usize) -> PResult<()> {
+    pub(super) fn check_formals(
+        &self,
+        formals: &FormalsDraft,
+        arg: Option<Sym>,
+        start: usize,
+    ) -> PResult<()> {
         let duplicate = formals.formals.windows(2).find(|w| w[0].name == w[1].name);
         if let Some(pair) = duplicate {
             return Err(self.error_at(

@@ -38,7 +38,7 @@ impl Parser<'_> {
             })
             .collect();
         let parts = self.add_list(&nodes);
-        self.ast.list_positions[parts.start as usize..].copy_from_slice(&positions);
+        self.ast.tables.list_positions[parts.start as usize..].copy_from_slice(&positions);
         self.add(Node::Interp { kind, parts }, pos)
     }
 

@@ -28,6 +28,7 @@ mod nix_build_command;
 mod nix_env_queries;
 mod nix_profile;
 mod nix_store_commands;
+mod parse_cache;
 mod profiles;
 mod repairing;
 mod repl;
