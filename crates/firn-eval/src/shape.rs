@@ -54,10 +54,11 @@ thread_local! {
     static FOUND: Cell<Option<&'static Found>> = const { Cell::new(None) };
 }
 
-/// Makes what a thread keeps at such a place.
+/// Makes what a thread keeps at such a place. It is made in here, so that callers need no room for it on the stack.
 #[cold]
-fn keep<T>(place: &'static LocalKey<Cell<Option<&'static T>>>, empty: T) -> &'static T {
-    let kept: &'static T = Box::leak(Box::new(empty));
+#[inline(never)]
+fn keep<T>(place: &'static LocalKey<Cell<Option<&'static T>>>, empty: impl FnOnce() -> T) -> &'static T {
+    let kept: &'static T = Box::leak(Box::new(empty()));
     place.set(Some(kept));
     kept
 }
@@ -118,7 +119,8 @@ impl Shape {
         }
         let key = u64::from(self.id) << 32 | u64::from(name.index());
         let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - FOUND_BITS)) as usize;
-        let cell = FOUND.get().unwrap_or_else(|| keep(&FOUND, [const { Cell::new((0, 0)) }; _])).get(slot)?;
+        let cell =
+            FOUND.get().unwrap_or_else(|| keep(&FOUND, || [const { Cell::new((0, 0)) }; _])).get(slot)?;
         let (known, place) = cell.get();
         if known == key {
             return place.checked_sub(1).map(|p| p as usize);
@@ -210,7 +212,7 @@ fn known_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
     let key = u64::from(a.id) << 32 | u64::from(b.id);
     let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT_BITS)) as usize;
     let cell =
-        &RECENT.get().unwrap_or_else(|| keep(&RECENT, [const { Cell::new((0, 0, NO_PLAN)) }; _]))[slot];
+        &RECENT.get().unwrap_or_else(|| keep(&RECENT, || [const { Cell::new((0, 0, NO_PLAN)) }; _]))[slot];
     let (left, right, number) = cell.get();
     if (left, right) == (a.id, b.id) {
         if let Some(plan) = PLANS.get(number) {
