@@ -5,9 +5,11 @@
 
 use firn_core::{Hash, HashAlgo, HashFormat};
 use firn_eval::{EvalHost, FileKind, FileStamp};
+use rustc_hash::FxHasher;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
+use std::hash::Hasher;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -52,17 +54,17 @@ impl Stat {
         if !data.is_file() || stat.is_fresh() || stat.changed.1 == 0 {
             return None;
         }
-        let mut hasher = blake3::Hasher::new();
         let (modified, changed) = (stat.modified, stat.changed);
-        for number in [stat.place.0, stat.place.1, stat.size] {
-            hasher.update(&number.to_ne_bytes());
-        }
-        for number in [modified.0, modified.1, changed.0, changed.1] {
-            hasher.update(&number.to_ne_bytes());
-        }
-        hasher.update(path);
+        // The path only tells apart what is alike by chance.
+        let mut path_hash = FxHasher::default();
+        path_hash.write(path);
+        let numbers = [stat.place.0, stat.place.1, stat.size, path_hash.finish()];
+        let times = [modified.0, modified.1, changed.0, changed.1];
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(bytemuck::cast_slice(&numbers));
+        bytes[32..].copy_from_slice(bytemuck::cast_slice(&times));
         let mut hash = [0; 20];
-        hash.copy_from_slice(&hasher.finalize().as_bytes()[..20]);
+        hash.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..20]);
         Some(FileStamp { hash, size: stat.size })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::ast::*;
 use crate::symbol::Sym;
+use smallvec::SmallVec;
 use std::collections::BTreeMap;
 
 /// What the text of paths is relative to.
@@ -314,10 +315,12 @@ impl Shower<'_> {
     }
 
     fn bindings(&mut self, set: AttrSet<'_>) {
-        let mut sorted: Vec<&AttrDef> = set.attrs.iter().collect();
-        sorted.sort_by_key(|a| a.name.as_bytes());
-        let inherited: Vec<Sym> =
-            sorted.iter().filter(|a| a.kind == AttrKind::Inherited).map(|a| a.name).collect();
+        let mut named: SmallVec<[(&[u8], &AttrDef); 16]> =
+            set.attrs.iter().map(|attr| (attr.name.as_bytes(), attr)).collect();
+        named.sort_by_key(|(name, _)| *name);
+        let sorted = || named.iter().map(|(_, attr)| *attr);
+        let inherited: SmallVec<[Sym; 8]> =
+            sorted().filter(|attr| attr.kind == AttrKind::Inherited).map(|attr| attr.name).collect();
         if !inherited.is_empty() {
             self.put("inherit");
             for name in inherited {
@@ -327,7 +330,7 @@ impl Shower<'_> {
             self.put("; ");
         }
         let mut from: BTreeMap<u32, Vec<Sym>> = BTreeMap::new();
-        for attr in &sorted {
+        for attr in sorted() {
             if let AttrKind::InheritedFrom(n) = attr.kind {
                 from.entry(n).or_default().push(attr.name);
             }
@@ -342,7 +345,7 @@ impl Shower<'_> {
             }
             self.put("; ");
         }
-        for attr in sorted.iter().filter(|a| a.kind == AttrKind::Plain) {
+        for attr in sorted().filter(|attr| attr.kind == AttrKind::Plain) {
             self.name(attr.name);
             self.put(" = ");
             self.expr(attr.value);
@@ -361,10 +364,11 @@ impl Shower<'_> {
         self.put("(");
         if let Some(formals) = &lambda.formals {
             self.put("{ ");
-            let mut sorted: Vec<&Formal> = formals.formals.iter().collect();
-            sorted.sort_by_key(|f| f.name.as_bytes());
+            let mut sorted: SmallVec<[(&[u8], &Formal); 16]> =
+                formals.formals.iter().map(|formal| (formal.name.as_bytes(), formal)).collect();
+            sorted.sort_by_key(|(name, _)| *name);
             let mut first = true;
-            for formal in sorted {
+            for (_, formal) in sorted {
                 if !std::mem::take(&mut first) {
                     self.put(", ");
                 }

@@ -11,8 +11,8 @@ mod tidy;
 use firn_eval::{FileStamp, ParsedFiles, TextKey};
 use firn_syntax::{Ast, stored};
 use parking_lot::Mutex;
-use segment::{Segment, Writer};
-use std::cell::Cell;
+use segment::{Segment, Window, Writer};
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
@@ -44,7 +44,7 @@ enum Written {
 }
 
 thread_local! {
-    static SCRATCH: Cell<Vec<u32>> = const { Cell::new(Vec::new()) };
+    static WINDOW: RefCell<Window> = RefCell::default();
 }
 
 /// A name that no other segment has, later ones behind earlier ones.
@@ -114,12 +114,7 @@ impl ParsedTrees {
 
 impl ParsedFiles for ParsedTrees {
     fn find(&self, key: &TextKey) -> Option<Ast> {
-        let mut words = SCRATCH.take();
-        let found = self.segments().iter().find_map(|segment| segment.tree(key, &mut words));
-        if words.capacity() <= MAX_SCRATCH {
-            SCRATCH.set(words);
-        }
-        found
+        WINDOW.with_borrow_mut(|window| self.segments().iter().find_map(|segment| segment.tree(key, window)))
     }
 
     fn keep(&self, key: &TextKey, ast: &Ast) {

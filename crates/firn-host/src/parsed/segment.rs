@@ -13,6 +13,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use twox_hash::XxHash3_64;
 
 /// Names of segments that are being written.
@@ -88,6 +89,56 @@ pub(super) struct Segment {
     pub(super) file: Arc<File>,
     pub(super) index: Vec<Entry>,
     pub(super) stamps: Vec<Stamped>,
+    /// Where the trees end.
+    end: u64,
+    /// One that no other segment of this process has.
+    number: u64,
+}
+
+/// What was read of a segment. Programs ask for trees in the order in which others asked for them, so that the next ones are
+/// read along with the one that is asked for once they follow each other.
+#[derive(Default)]
+pub(super) struct Window {
+    words: Vec<u32>,
+    /// The segment's number, and the place of the first word.
+    segment: u64,
+    place: u64,
+    count: usize,
+    /// Where the tree that was asked for last ends.
+    next: u64,
+}
+
+/// How many words are read ahead.
+const AHEAD: usize = 1 << 14;
+
+impl Window {
+    /// The words from a place on.
+    fn get(&mut self, segment: &Segment, place: u64, count: usize) -> Option<&[u32]> {
+        let end = place + 4 * count as u64;
+        let same = self.segment == segment.number;
+        if !same || place < self.place || end > self.place + 4 * self.count as u64 {
+            let left = (segment.end.saturating_sub(place) / 4) as usize;
+            let wanted = if same && self.next == place { count.max(AHEAD.min(left)) } else { count };
+            let words = self.emptied();
+            if words.len() < wanted {
+                words.resize(wanted, 0);
+            }
+            read_words(&segment.file, &mut words[..wanted], place)?;
+            (self.segment, self.place, self.count) = (segment.number, place, wanted);
+        }
+        self.next = end;
+        let from = (place - self.place) as usize / 4;
+        self.words.get(from..from + count)
+    }
+
+    /// The memory, for something else.
+    fn emptied(&mut self) -> &mut Vec<u32> {
+        self.count = 0;
+        if self.words.capacity() > super::MAX_SCRATCH {
+            self.words = Vec::new();
+        }
+        &mut self.words
+    }
 }
 
 fn read_words(file: &File, words: &mut [u32], at: u64) -> Option<()> {
@@ -116,7 +167,9 @@ impl Segment {
         read_words(&file, index.as_flattened_mut(), place)?;
         read_words(&file, stamps.as_flattened_mut(), place + index_bytes)?;
         let whole = check_of_both(&index, &stamps) == [check_low, check_high];
-        whole.then_some(Segment { file: Arc::new(file), index, stamps })
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        whole.then_some(Segment { file: Arc::new(file), index, stamps, end: place, number })
     }
 
     /// The key of the text that a file has in a state.
@@ -127,8 +180,8 @@ impl Segment {
         Some(TextKey(bytemuck::cast(key)))
     }
 
-    /// The tree of a text. `words` is what it is read into.
-    pub(super) fn tree(&self, key: &TextKey, words: &mut Vec<u32>) -> Option<Ast> {
+    /// The tree of a text.
+    pub(super) fn tree(&self, key: &TextKey, window: &mut Window) -> Option<Ast> {
         let key = key_words(&key.0);
         let found = self.index.binary_search_by(|entry| key_of(entry).cmp(&key)).ok()?;
         let (place, count) = place(&self.index[found]);
@@ -136,15 +189,10 @@ impl Segment {
         if count >= LARGE {
             read_words(&self.file, &mut head, place)?;
             if let Some(nodes) = stored::far_nodes(&head[CHECK..]) {
-                return self.large_tree(place, count, nodes, words);
+                return self.large_tree(place, count, nodes, window.emptied());
             }
         }
-        if words.len() < count {
-            words.resize(count, 0);
-        }
-        let words = &mut words[..count];
-        read_words(&self.file, words, place)?;
-        let (check, tree) = words.split_first_chunk::<CHECK>()?;
+        let (check, tree) = window.get(self, place, count)?.split_first_chunk::<CHECK>()?;
         if check_of(tree) == *check { stored::read(tree) } else { None }
     }
 

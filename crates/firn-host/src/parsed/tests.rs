@@ -68,11 +68,17 @@ fn what_one_keeps_others_find() {
     keep(dir.path(), 0..10);
     let after = ParsedTrees::new(dir.path());
     assert!((0..10).all(|n| found(&after, n)) && !found(&after, 10));
+    // In other orders than they were written in, and from several segments.
+    keep(dir.path(), 10..20);
+    let both = ParsedTrees::new(dir.path());
+    for start in 0..20 {
+        assert!((0..20).all(|n| found(&both, (start + n * 3) % 20)));
+    }
     // What is open is not looked for again.
     assert!(!found(&before, 1));
     // Nothing new, no file.
-    after.finish();
-    assert_eq!(files(dir.path()).len(), 1);
+    both.finish();
+    assert_eq!(files(dir.path()).len(), 2);
 }
 
 #[test]
