@@ -5,13 +5,15 @@
 //! each other: a segment appears under its name when it is whole, and whoever has one open can read it after it was
 //! replaced. Whatever is damaged, foreign or unwritable is as if it were not there. Everything may be deleted at any time.
 
+mod queue;
 mod segment;
 mod tidy;
 
 use firn_eval::{FileStamp, ParsedFiles, TextKey};
 use firn_syntax::{Ast, stored};
 use parking_lot::Mutex;
-use segment::{Segment, Window, Writer};
+use queue::Queue;
+use segment::{Segment, Window};
 use std::cell::RefCell;
 use std::fs;
 use std::io;
@@ -30,7 +32,7 @@ const MAX_SCRATCH: usize = 1 << 20;
 pub(crate) struct ParsedTrees {
     dir: PathBuf,
     segments: OnceLock<Vec<Segment>>,
-    writer: Mutex<Written>,
+    written: Mutex<Written>,
 }
 
 /// What this process parsed.
@@ -38,7 +40,7 @@ pub(crate) struct ParsedTrees {
 enum Written {
     #[default]
     Nothing,
-    Some(Box<Writer>),
+    Some(Box<Queue>),
     /// It cannot be written.
     Never,
 }
@@ -76,7 +78,7 @@ fn is_own(dir: &Path) -> bool {
 impl ParsedTrees {
     /// Those below the user's cache folder. Nothing is opened yet.
     pub(crate) fn new(cache: &Path) -> ParsedTrees {
-        ParsedTrees { dir: cache.join(FOLDER), segments: OnceLock::new(), writer: Mutex::default() }
+        ParsedTrees { dir: cache.join(FOLDER), segments: OnceLock::new(), written: Mutex::default() }
     }
 
     fn segments(&self) -> &[Segment] {
@@ -86,27 +88,29 @@ impl ParsedTrees {
         })
     }
 
-    /// Writes something, where that can be done.
-    fn write(&self, what: impl FnOnce(&mut Writer) -> io::Result<()>) {
-        let mut writer = self.writer.lock();
-        if let Written::Nothing = *writer {
-            let new = prepare(&self.dir).and_then(|()| Writer::new(&self.dir).ok());
-            *writer = new.map_or(Written::Never, |writer| Written::Some(Box::new(writer)));
+    /// Adds something to what is written, where that can be done.
+    fn write(&self, what: impl FnOnce(&mut Queue) -> io::Result<()>) {
+        let mut written = self.written.lock();
+        if let Written::Nothing = *written {
+            *written = match prepare(&self.dir) {
+                Some(()) => Written::Some(Box::new(Queue::new(&self.dir))),
+                None => Written::Never,
+            };
         }
-        if let Written::Some(open) = &mut *writer {
+        if let Written::Some(queue) = &mut *written {
             // A full disk, for example: what was written is of no use to anybody.
-            if what(open).is_err() {
-                *writer = Written::Never;
+            if what(queue).is_err() {
+                *written = Written::Never;
             }
         }
     }
 
     /// Makes what this process parsed known to others.
     pub(crate) fn finish(&self) {
-        let mut written = self.writer.lock();
-        let Written::Some(writer) = std::mem::replace(&mut *written, Written::Never) else { return };
+        let mut written = self.written.lock();
+        let Written::Some(queue) = std::mem::replace(&mut *written, Written::Never) else { return };
         *written = Written::Nothing;
-        if writer.finish(&self.dir.join(new_name())).is_ok() {
+        if queue.finish(&self.dir.join(new_name())).is_ok() {
             tidy::tidy(&self.dir);
         }
     }
@@ -118,7 +122,7 @@ impl ParsedFiles for ParsedTrees {
     }
 
     fn keep(&self, key: &TextKey, ast: &Ast) {
-        self.write(|writer| writer.add(key, ast));
+        self.write(|queue| queue.add(key, ast));
     }
 
     fn key_of(&self, stamp: &FileStamp) -> Option<TextKey> {
@@ -126,8 +130,8 @@ impl ParsedFiles for ParsedTrees {
     }
 
     fn keep_key(&self, stamp: &FileStamp, key: &TextKey) {
-        self.write(|writer| {
-            writer.add_stamp(stamp, key);
+        self.write(|queue| {
+            queue.add_stamp(stamp, key);
             Ok(())
         });
     }

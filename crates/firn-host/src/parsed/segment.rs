@@ -258,7 +258,6 @@ pub(super) struct Writer {
     index: Vec<Entry>,
     keys: HashSet<[u32; KEY]>,
     stamps: HashMap<[u32; STAMP], [u32; KEY]>,
-    words: Vec<u32>,
 }
 
 impl Writer {
@@ -273,7 +272,6 @@ impl Writer {
             index: Vec::new(),
             keys: HashSet::new(),
             stamps: HashMap::new(),
-            words: Vec::new(),
         };
         writer.put(&bytemuck::cast::<_, [u32; 2]>(*MARK))?;
         Ok(writer)
@@ -286,27 +284,18 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds a tree, unless it is there or too large.
-    pub(super) fn add(&mut self, key: &TextKey, ast: &Ast) -> io::Result<()> {
+    /// Adds a tree, by its words.
+    pub(super) fn add(&mut self, key: &TextKey, tree: &[u32]) -> io::Result<()> {
         let key = key_words(&key.0);
-        if self.keys.contains(&key) {
+        let Some(count) = u32::try_from(CHECK + tree.len()).ok().filter(|_| self.keys.insert(key)) else {
             return Ok(());
-        }
-        let mut words = std::mem::take(&mut self.words);
-        words.clear();
-        words.resize(CHECK, 0);
-        if stored::write(ast, &mut words).is_some() {
-            let check = check_of(&words[CHECK..]);
-            words[..CHECK].copy_from_slice(&check);
-            let mut entry = [0; ENTRY];
-            entry[..KEY].copy_from_slice(&key);
-            entry[KEY] = words.len() as u32;
-            self.add_words(&entry, &words)?;
-        }
-        if words.capacity() <= super::MAX_SCRATCH {
-            self.words = words;
-        }
-        Ok(())
+        };
+        let mut entry = [0; ENTRY];
+        entry[..KEY].copy_from_slice(&key);
+        entry[KEY] = count;
+        self.index.push(moved(&entry, self.length));
+        self.put(&check_of(tree))?;
+        self.put(tree)
     }
 
     /// Adds a tree that was written before, by its entry there.

@@ -86,7 +86,12 @@ fn what_is_not_finished_is_not_there() {
     let dir = tempfile::tempdir().expect("a folder");
     let trees = ParsedTrees::new(dir.path());
     trees.keep(&key(1), &tree(&text(1)));
-    assert_eq!(files(dir.path()).len(), 1);
+    assert!(files(dir.path()).is_empty());
+    // From here on it is written to.
+    trees.keep(&key(3), &tree(&text(3)));
+    while files(dir.path()).is_empty() {
+        std::thread::yield_now();
+    }
     assert!(!found(&ParsedTrees::new(dir.path()), 1));
     drop(trees);
     assert!(files(dir.path()).is_empty());
@@ -143,6 +148,22 @@ fn folders_that_others_can_write_to_are_not_used() {
     fs::rename(&folder, dir.path().join("other")).expect("ours");
     std::os::unix::fs::symlink("other", &folder).expect("a link");
     assert!(!found(&ParsedTrees::new(dir.path()), 0));
+}
+
+#[test]
+fn a_folder_that_goes_away_is_no_error() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let trees = ParsedTrees::new(dir.path());
+    for n in 0..40 {
+        trees.keep(&key(n), &tree(&text(n)));
+        if n == 10 {
+            fs::remove_dir_all(dir.path().join(FOLDER)).expect("ours");
+        }
+    }
+    trees.finish();
+    assert!(files(dir.path()).is_empty());
+    keep(dir.path(), 0..1);
+    assert!(found(&ParsedTrees::new(dir.path()), 0));
 }
 
 #[test]
