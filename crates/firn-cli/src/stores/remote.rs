@@ -277,6 +277,7 @@ const NOT_SENT: &[&str] = &[
     "max-call-depth",
     "nix-path",
     "nix-shell-always-looks-for-shell-nix",
+    "parse-cache",
     "plugin-files",
     "pure-eval",
     "restrict-eval",
