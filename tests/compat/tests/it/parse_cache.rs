@@ -127,7 +127,8 @@ fn several_at_once() {
         }
     });
     let files = kept(&world);
-    assert!((1..=12).contains(&files.len()), "{files:?}");
+    // As many as are left alone, and what each of the last eight made while another one was cleaning up.
+    assert!((1..=16).contains(&files.len()), "{files:?}");
     let mode = |path: &PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert!(files.iter().all(|file| mode(file) == 0o600));
 }
