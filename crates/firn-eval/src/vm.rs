@@ -1,6 +1,7 @@
 //! The machine: state of one evaluation, and forcing.
 
 mod text;
+mod trees;
 
 use crate::builtins;
 use crate::compile::{self, Globals};

@@ -1,5 +1,5 @@
-//! Trees of files that were parsed before, kept on disk: a tree is found by its text, so that nothing can be out of date,
-//! and where it is found the text is not parsed.
+//! Trees of files that were parsed before, kept on disk: a tree is found by its text, which then is not parsed, and the key of
+//! a text by the state of its file, which then is not read.
 //!
 //! A folder of the user's holds segments, each written once by one process and never changed. Processes need not know of
 //! each other: a segment appears under its name when it is whole, and whoever has one open can read it after it was

@@ -59,8 +59,7 @@ pub(super) fn tidy(dir: &Path) {
 
 /// Removes the oldest files until the others have at most so many bytes, and returns those.
 fn remove_oldest(mut files: Vec<Found>, most: u64) -> Vec<Found> {
-    files.sort_by(|a, b| a.name.cmp(&b.name).then(a.modified.cmp(&b.modified)));
-    files.sort_by_key(|file| file.modified);
+    files.sort_by(|a, b| a.modified.cmp(&b.modified).then_with(|| a.name.cmp(&b.name)));
     let mut bytes: u64 = files.iter().map(|file| file.bytes).sum();
     files.retain(|file| {
         let keep = bytes <= most;
