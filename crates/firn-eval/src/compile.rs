@@ -26,7 +26,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// Names that are always in scope.
 #[derive(Default, Clone)]
@@ -97,7 +97,7 @@ pub(crate) fn compile(ast: &Arc<Ast>, context: &CompileContext<'_>) -> EvalResul
         _ => body,
     };
     let frame_size = compiler.close_frame();
-    CODE_BYTES.fetch_add(code_bytes(arena).saturating_sub(before) as u64, Ordering::Relaxed);
+    crate::value::note_code(code_bytes(arena).saturating_sub(before));
     Ok(arena.alloc(Code { body, frame_size }))
 }
 
@@ -123,9 +123,6 @@ fn arena(needed: usize) -> &'static Bump {
 fn code_bytes(arena: &Bump) -> usize {
     arena.allocated_bytes() - arena.chunk_capacity()
 }
-
-/// Bytes that code takes.
-pub(crate) static CODE_BYTES: AtomicU64 = AtomicU64::new(0);
 
 struct Frame {
     /// First slot not in use.

@@ -4,7 +4,7 @@ mod text;
 mod trees;
 
 use crate::builtins;
-use crate::compile::{self, Globals};
+use crate::compile::Globals;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::{Expr, Lambda, NO_PLAN};
 use crate::host::{EvalHost, HostError};
@@ -327,7 +327,7 @@ impl Vm {
             update_plan_bytes,
             contexts,
             context_elements,
-            code_bytes: compile::CODE_BYTES.load(std::sync::atomic::Ordering::Relaxed),
+            code_bytes: crate::value::code_bytes() as u64,
             heap_bytes: usage.bytes,
             collections: u64::from(usage.collections),
             files: self.shared.imports.len() as u64,

@@ -6,13 +6,12 @@
 
 use super::lets::Uses;
 use super::scope::{Place, Scope as Names};
-use super::{CODE_BYTES, CompileContext, Compiler, Frame, arena, code_bytes};
+use super::{CompileContext, Compiler, Frame, arena, code_bytes};
 use crate::error::EvalResult;
 use crate::expr::Expr;
 use crate::source::Pos;
 use firn_syntax::Sym;
 use firn_syntax::ast::{Ast, AttrSet, Node, NodeId};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
 /// From how many attributes on a set is large. Tests meet more of them.
@@ -87,7 +86,7 @@ impl Deferred {
             closed: false,
         };
         let code = compiler.expr(self.node, false)?;
-        CODE_BYTES.fetch_add(code_bytes(arena).saturating_sub(before) as u64, Ordering::Relaxed);
+        crate::value::note_code(code_bytes(arena).saturating_sub(before));
         // Another thread may have made the same at the same time.
         Ok(self.code.get_or_init(|| code))
     }

@@ -26,7 +26,9 @@ mod word;
 pub use attrs::{Attrs, PlaceCache};
 pub use env::{CallFrame, Env, ScopeCache};
 pub(crate) use heap::blocking;
-pub use heap::{OutOfMemory, evaluating_thread, has_room, set_collector_limits, usage};
+pub use heap::{
+    OutOfMemory, code_bytes, evaluating_thread, has_room, note_code, set_collector_limits, usage,
+};
 pub use objects::{Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};
 pub use positions::{FixedPositions, Positions, UpdateCache};
 pub use queue::Ahead;

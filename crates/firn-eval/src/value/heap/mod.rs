@@ -18,8 +18,8 @@ use std::ptr::NonNull;
 
 pub use space::{OutOfMemory, has_room, usage};
 pub(crate) use world::blocking;
+pub use world::{code_bytes, evaluating_thread, note_code, set_collector_limits};
 pub(super) use world::{epoch, keep};
-pub use world::{evaluating_thread, set_collector_limits};
 
 /// Whether objects of a block hold values.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! Address space, blocks, and what is known of each block.
 
 use super::huge::{self, HUGE_BYTES, HugePages};
+use super::world::Limits;
 use super::{Class, SIZES};
 use parking_lot::Mutex;
 use std::ptr::NonNull;
@@ -258,11 +259,10 @@ fn grow(space: &mut Space, purpose: usize, count: usize) {
 }
 
 /// Whether so much has been taken that collecting is worth its time.
-pub(super) fn is_due(more: usize, first: usize, growth: usize) -> bool {
+pub(super) fn is_due(more: usize, limits: &Limits) -> bool {
     let space = SPACE.lock();
-    let limit =
-        if space.collections == 0 { first } else { (space.live / 100).saturating_mul(growth).max(first / 2) };
-    space.taken.saturating_add(more) > limit
+    let left = (space.collections > 0).then_some(space.live);
+    space.taken.saturating_add(more) > limits.allowed(left)
 }
 
 pub(super) fn clear_marks() {

@@ -38,23 +38,80 @@ static COLLECTIONS: AtomicU64 = AtomicU64::new(0);
 static FIRST: AtomicUsize = AtomicUsize::new(0);
 /// How much may be taken until the next one, in hundredths of what was left by the last.
 static GROWTH: AtomicUsize = AtomicUsize::new(90);
+/// Bytes of code that the program has become so far.
+static CODE: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static THREAD: Cell<*const Thread> = const { Cell::new(std::ptr::null()) };
 }
 
-/// Bytes before the first collection where nobody has said how many: a quarter of the machine's memory, within limits. A
-/// system of NixOS needs none on most machines.
+/// When to collect.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Bytes that may be taken before the first collection.
+    first: usize,
+    /// Bytes that may be taken between two, however little was left by the last one.
+    least: usize,
+    /// Bytes up to which twice as much may be taken as was left.
+    doubled: usize,
+    /// How much more may be taken than `least`, in hundredths of what was left.
+    growth: usize,
+}
+
+impl Limits {
+    /// How many bytes may be taken now, when `left` were left by the last collection, if there was one.
+    pub(super) fn allowed(&self, left: Option<usize>) -> usize {
+        match left {
+            None => self.first,
+            Some(left) => {
+                let growth = (left / 100).saturating_mul(self.growth);
+                growth.max(self.least).max(left.saturating_mul(2).min(self.doubled))
+            }
+        }
+    }
+}
+
+/// Bytes before the first collection, at most, where nobody has said how many: a quarter of the machine's memory, within
+/// limits. A system of NixOS needs none on most machines.
 fn usual_first(memory: u64) -> usize {
     usize::try_from(memory / 4).unwrap_or(usize::MAX).clamp(32 << 20, 400 << 20)
 }
 
-fn first() -> usize {
-    static USUAL: OnceLock<usize> = OnceLock::new();
-    match FIRST.load(Ordering::Relaxed) {
-        0 => *USUAL.get_or_init(|| usual_first(memory())),
-        first => first,
+/// Bytes before the first collection of a program of little code.
+const FIRST_OF_LITTLE_CODE: usize = 128 << 20;
+/// Bytes that a program may take for each byte of its code before what it has made is looked through.
+const PER_BYTE_OF_CODE: usize = 40;
+
+/// Much memory that comes of little code is made in a loop, and mostly garbage soon: it is found before the kernel has to
+/// give more. Package sets and systems are much code that makes what stays; there, looking early only takes time.
+fn limits_for(code: usize, usual_first: usize) -> Limits {
+    let first = code.saturating_mul(PER_BYTE_OF_CODE).max(FIRST_OF_LITTLE_CODE).min(usual_first);
+    if first == usual_first {
+        return Limits { first, least: first / 2, doubled: 0, growth: 90 };
     }
+    Limits { first, least: first, doubled: usual_first, growth: 90 }
+}
+
+fn limits() -> Limits {
+    static USUAL: OnceLock<usize> = OnceLock::new();
+    let growth = GROWTH.load(Ordering::Relaxed);
+    match FIRST.load(Ordering::Relaxed) {
+        0 => {
+            let usual_first = *USUAL.get_or_init(|| usual_first(memory()));
+            Limits { growth, ..limits_for(code_bytes(), usual_first) }
+        }
+        first => Limits { first, least: first / 2, doubled: 0, growth },
+    }
+}
+
+/// Says that so many more bytes of code were made.
+pub fn note_code(bytes: usize) {
+    CODE.fetch_add(bytes, Ordering::Relaxed);
+}
+
+/// Bytes of code that were made.
+pub fn code_bytes() -> usize {
+    CODE.load(Ordering::Relaxed)
 }
 
 /// Bytes of memory that the machine has.
@@ -148,7 +205,7 @@ pub(super) fn before_block(bytes: usize) {
     if FORBIDDEN.load(Ordering::Relaxed) {
         return;
     }
-    if space::is_due(bytes, first(), GROWTH.load(Ordering::Relaxed)) {
+    if space::is_due(bytes, &limits()) {
         with_registers(collect);
     }
 }
@@ -254,7 +311,7 @@ fn with_registers(f: impl FnOnce(usize)) {
 
 #[cfg(test)]
 mod tests {
-    use super::usual_first;
+    use super::*;
 
     #[test]
     fn small_machines_collect_earlier() {
@@ -264,5 +321,25 @@ mod tests {
         {
             assert_eq!(usual_first(memory) as u64, mib(first));
         }
+    }
+
+    #[test]
+    fn programs_of_little_code_collect_earlier() {
+        const MIB: usize = 1 << 20;
+        let check = |code: usize, usual: usize, left: Option<usize>, allowed: usize| {
+            let found = limits_for(code, usual * MIB).allowed(left.map(|n| n * MIB));
+            assert_eq!((found + MIB / 2) / MIB, allowed);
+        };
+        for (code, first) in [(0, 128), (3 * MIB, 128), (5 * MIB, 200), (10 * MIB, 400), (MIB << 30, 400)] {
+            check(code, 400, None, first);
+        }
+        for (left, allowed) in [(1, 128), (100, 200), (200, 400), (300, 400), (1000, 900)] {
+            check(0, 400, Some(left), allowed);
+        }
+        for (left, allowed) in [(1, 200), (100, 200), (300, 270), (1000, 900)] {
+            check(20 * MIB, 400, Some(left), allowed);
+        }
+        check(0, 32, None, 32);
+        check(0, 32, Some(20), 18);
     }
 }
