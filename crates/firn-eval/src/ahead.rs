@@ -10,7 +10,7 @@ use crate::context::ContextBuilder;
 use crate::error::EvalResult;
 use crate::source::Pos;
 use crate::value::queue::{self, Task};
-use crate::value::{Ahead, Attrs, Kind, Owner, Value, waiting};
+use crate::value::{Ahead, Attrs, Kind, Owner, Thunk, Value, waiting};
 use crate::vm::{Seed, Stats, Vm, spawn_with_stack};
 use firn_syntax::{Sym, sym};
 use parking_lot::Mutex;
@@ -33,8 +33,8 @@ impl Pool {
     }
 }
 
-/// Threads that only wait for others do not count against the cores, so there are a few more.
-const SPARE: usize = 1;
+/// How many tasks a thread may be in the middle of: each waits for those that it has begun later.
+const MOST_MEANWHILE: usize = 100;
 /// The first owner of those who work ahead.
 const FIRST_OWNER: Owner = 2;
 
@@ -79,7 +79,7 @@ impl Vm {
         }
         waiting::start_several_threads();
         queue::open(self.cores());
-        let count = (self.cores() + SPARE).min(waiting::MAX_THREADS - FIRST_OWNER as usize);
+        let count = (self.cores() - 1).min(waiting::MAX_THREADS - FIRST_OWNER as usize);
         let threads = (0..count as Owner).filter_map(|n| {
             let seed = self.seed();
             // Without the thread it only takes longer.
@@ -97,6 +97,38 @@ impl Vm {
         // While this thread waits, the others may have to collect.
         let ended: Vec<_> = crate::value::blocking(|| threads.into_iter().map(JoinHandle::join).collect());
         ended.into_iter().flatten().for_each(|stats| self.stats.add(stats));
+    }
+
+    /// Works ahead for as long as another thread computes the thunk and there is something to do; whether it has become
+    /// something else. To wait instead is to wake up twice: threads would change places, and the kernel of a machine with
+    /// few cores puts those that wake up behind others, while a core has nothing to do.
+    pub(crate) fn work_until_done(&mut self, thunk: Thunk) -> bool {
+        loop {
+            if waiting::is_soon_done(thunk) {
+                return true;
+            }
+            if self.meanwhile == MOST_MEANWHILE {
+                return false;
+            }
+            let Some(task) = queue::take_now() else { return false };
+            let calls = std::mem::take(&mut self.calls);
+            let ahead = std::mem::replace(&mut self.ahead, true);
+            self.meanwhile += 1;
+            self.work_on(task);
+            self.meanwhile -= 1;
+            self.ahead = ahead;
+            self.calls = calls;
+        }
+    }
+
+    /// Does a task; what fails is found again in its turn.
+    fn work_on(&mut self, task: Task) {
+        waiting::begin(self.owner);
+        if !self.shared.pool.is_stopping() {
+            self.enter_at_depth(task.depth);
+            let _ = self.run_ahead(task.value, task.what);
+            self.enter_at_depth(0);
+        }
     }
 
     fn run_ahead(&mut self, value: Value, what: Ahead) -> EvalResult<()> {
@@ -172,14 +204,7 @@ impl Vm {
 fn work(seed: &Seed, owner: Owner) -> Stats {
     let mut vm = Vm::ahead(seed, owner);
     while let Some(task) = queue::take() {
-        waiting::begin(owner);
-        if !vm.shared.pool.is_stopping() {
-            vm.enter_at_depth(task.depth);
-            // What fails is found again in its turn.
-            let _ = vm.run_ahead(task.value, task.what);
-            vm.enter_at_depth(0);
-        }
-        queue::done();
+        vm.work_on(task);
     }
     vm.stats
 }

@@ -1,6 +1,7 @@
 //! Values that will be needed, for other threads to evaluate ahead.
 
 use super::heap;
+use super::thunk::ThunkState;
 use super::word::Value;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
@@ -32,14 +33,13 @@ pub struct Task {
 
 struct Queue {
     tasks: VecDeque<Task>,
-    /// Threads that evaluate and do not wait.
-    running: usize,
+    /// Threads that have nothing to do.
+    idle: usize,
     cores: usize,
     stopping: bool,
 }
 
-static QUEUE: Mutex<Queue> =
-    Mutex::new(Queue { tasks: VecDeque::new(), running: 1, cores: 1, stopping: false });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue { tasks: VecDeque::new(), idle: 0, cores: 1, stopping: false });
 static CHANGED: Condvar = Condvar::new();
 /// More than this are not kept: what comes first is needed first.
 const LONGEST: usize = 1 << 16;
@@ -72,13 +72,12 @@ pub fn offer(tasks: impl Iterator<Item = Task>) {
     let mut queue = QUEUE.lock();
     let room = LONGEST.saturating_sub(queue.tasks.len());
     queue.tasks.extend(tasks.take(room));
-    // As many as there are cores for: the others would only look and sleep again.
-    for _ in 0..queue.cores.saturating_sub(queue.running).min(queue.tasks.len()) {
+    for _ in 0..queue.idle.min(queue.tasks.len()) {
         CHANGED.notify_one();
     }
 }
 
-/// The next task, as soon as there is one and a core for it; none when there will be no more.
+/// The next task, as soon as there is one; none when there will be no more.
 pub fn take() -> Option<Task> {
     loop {
         {
@@ -86,38 +85,32 @@ pub fn take() -> Option<Task> {
             if queue.stopping {
                 return None;
             }
-            if queue.running < queue.cores {
-                if let Some(task) = queue.tasks.pop_back() {
-                    queue.running += 1;
-                    return Some(task);
-                }
+            if let Some(task) = queue.tasks.pop_back() {
+                return Some(task);
             }
         }
         // A task is not taken in here: while this thread counts as stopped, the collector may be looking for values.
         heap::blocking(|| {
             let mut queue = QUEUE.lock();
-            while !queue.stopping && (queue.tasks.is_empty() || queue.running >= queue.cores) {
+            queue.idle += 1;
+            while !queue.stopping && queue.tasks.is_empty() {
                 CHANGED.wait(&mut queue);
             }
+            queue.idle -= 1;
         });
     }
 }
 
-/// The thread that took a task is done with it, and will ask for another.
-pub fn done() {
+/// A task for a thread that would have to wait for another, if there is one that nobody works on.
+pub fn take_now() -> Option<Task> {
     let mut queue = QUEUE.lock();
-    queue.running = queue.running.saturating_sub(1);
-}
-
-/// A running thread begins to wait, or goes on.
-pub fn leave(waits: bool) {
-    let mut queue = QUEUE.lock();
-    if waits {
-        queue.running = queue.running.saturating_sub(1);
-        if queue.running < queue.cores && !queue.tasks.is_empty() {
-            CHANGED.notify_one();
+    while !queue.stopping {
+        let task = queue.tasks.pop_back()?;
+        let begun =
+            task.value.as_thunk().is_some_and(|thunk| matches!(thunk.state(), ThunkState::Claimed(_)));
+        if !begun {
+            return Some(task);
         }
-    } else {
-        queue.running += 1;
     }
+    None
 }

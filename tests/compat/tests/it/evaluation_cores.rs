@@ -24,6 +24,26 @@ in
 all // {
   failing = package 1000 [ all.p1 (throw "no inputs") ];
   circle = let a = package 1001 [ b ]; b = package 1002 [ a ]; in a;
+  # Everybody waits for the first ones of these, from both ends.
+  chain =
+    let
+      slow = package (builtins.foldl' (sum: i: sum + i) 0 (builtins.genList (i: i) 200000)) [ ];
+      links = builtins.listToAttrs (builtins.genList (n: {
+        name = name n;
+        value = package (2000 + n) (if n == 0 then [ slow ] else [ links.${name (n - 1)} slow ]);
+      }) 300);
+      inOrder = builtins.attrValues links;
+    in
+    package 1003 (inOrder ++ builtins.sort (a: b: a.name > b.name) inOrder);
+  # The same, but the last ones need the first one, which fails.
+  broken =
+    let
+      links = builtins.listToAttrs (builtins.genList (n: {
+        name = name n;
+        value = package (3000 + n) (if n == 0 then [ (throw "the first one") ] else [ links.${name (n - 1)} ]);
+      }) 100);
+    in
+    package 1004 (builtins.attrValues links);
 }
 "#;
 
@@ -59,7 +79,13 @@ fn packages_are_the_same() {
 fn errors_are_the_same() {
     check(&["nix-instantiate", "p.nix", "-A", "failing"]);
     check(&["nix-instantiate", "p.nix", "-A", "circle"]);
+    check(&["nix-instantiate", "p.nix", "-A", "broken"]);
     check(&["nix-instantiate", "p.nix"]);
+}
+
+#[test]
+fn what_all_wait_for_is_the_same() {
+    check(&["nix-instantiate", "p.nix", "-A", "chain"]);
 }
 
 #[test]

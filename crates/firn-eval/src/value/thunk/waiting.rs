@@ -1,8 +1,9 @@
 //! Waiting for a thunk that another thread computes.
 //!
-//! A thread computes one thing at a time, and what it waits for is needed for that. Threads that wait for each other
-//! in a circle have therefore found a value that needs itself. Which of them finds it depends on chance, so those
-//! that work ahead give up, and the one that does what was asked finds it alone, as if there were no others.
+//! What a thread waits for is needed for what it computes. Threads that wait for each other in a circle have therefore
+//! found a value that needs itself, or one of them has begun something else while it waits. Which of them finds it depends
+//! on chance, so those that work ahead give up, and the one that does what was asked goes on alone, as if there were no
+//! others.
 
 use super::super::heap;
 use super::{CLAIMED, OWNER_SHIFT, Owner, STATE, Thunk, WAITED};
@@ -57,15 +58,18 @@ pub enum Waited {
     GaveUp,
 }
 
+/// Whether a thunk is not claimed, or not any more after a few microseconds.
+#[cold]
+pub fn is_soon_done(thunk: Thunk) -> bool {
+    (0..SPINS).any(|_| {
+        std::hint::spin_loop();
+        thunk.head().load(Ordering::Acquire) & STATE != CLAIMED
+    })
+}
+
 /// Waits until a thunk is not claimed any more. `ahead` says that the caller works ahead and may give up.
 #[cold]
-pub fn wait(thunk: Thunk, me: Owner, ahead: bool, mut leave: impl FnMut(bool)) -> Waited {
-    for _ in 0..SPINS {
-        if thunk.head().load(Ordering::Acquire) & STATE != CLAIMED {
-            return Waited::Changed;
-        }
-        std::hint::spin_loop();
-    }
+pub fn wait(thunk: Thunk, me: Owner, ahead: bool) -> Waited {
     let address = thunk.0.as_ptr() as u64;
     let Some(waits_for) = WAITS_FOR.get(me as usize) else { return Waited::GaveUp };
     waits_for.store(address, Ordering::SeqCst);
@@ -79,7 +83,6 @@ pub fn wait(thunk: Thunk, me: Owner, ahead: bool, mut leave: impl FnMut(bool)) -
         wake_address(WAITS_FOR[other as usize].load(Ordering::SeqCst));
     }
     let give_up = || ahead && GIVE_UP[me as usize].load(Ordering::SeqCst);
-    leave(true);
     heap::blocking(|| {
         let (mutex, changed) = shard(address);
         let mut guard = mutex.lock();
@@ -96,7 +99,6 @@ pub fn wait(thunk: Thunk, me: Owner, ahead: bool, mut leave: impl FnMut(bool)) -
             }
         }
     });
-    leave(false);
     waits_for.store(0, Ordering::SeqCst);
     if give_up() {
         return Waited::GaveUp;
