@@ -27,8 +27,7 @@ impl Vm {
     /// The value of a file or of a folder with a `default.nix`; for any other folder a set of all expressions
     /// in it and below, by file name without `.nix`, each imported on demand.
     pub fn eval_source_tree(&mut self, path: &[u8]) -> EvalResult<Value> {
-        let resolved = self.resolve_symlinks(path)?;
-        let kind = self.host.file_kind(&resolved).map_err(host_error)?;
+        let (resolved, kind) = self.follow_symlinks(path)?;
         if kind.is_none() {
             return Err(self.no_such_file(&resolved));
         }
@@ -50,10 +49,7 @@ impl Vm {
     fn is_expression(&mut self, path: &[u8], kind: Option<FileKind>) -> EvalResult<bool> {
         match kind {
             Some(FileKind::Regular { .. }) => Ok(true),
-            Some(FileKind::Directory) => {
-                let default = self.resolve_symlinks(&child(path, b"default.nix"))?;
-                Ok(self.host.file_kind(&default).map_err(host_error)?.is_some())
-            }
+            Some(FileKind::Directory) => Ok(self.follow_symlinks(&child(path, b"default.nix"))?.1.is_some()),
             _ => Ok(false),
         }
     }

@@ -238,8 +238,7 @@ impl Vm {
             }
         } else {
             let path = canonical(target);
-            let resolved = self.resolve_symlinks(&path)?;
-            if self.host.file_kind(&resolved).map_err(host_error)?.is_some() {
+            if self.follow_symlinks(&path)?.1.is_some() {
                 Some(path)
             } else {
                 self.host.check_access(&path).map_err(host_error)?;
@@ -261,8 +260,8 @@ impl Vm {
             let Some(rest) = suffix(prefix, name) else { continue };
             let Some(base) = self.search_path_target(target)? else { continue };
             let path = canonical(&[&base[..], b"/", rest].concat());
-            let path = self.resolve_symlinks(&path)?;
-            if self.host.file_kind(&path).map_err(host_error)?.is_some() {
+            let (path, kind) = self.follow_symlinks(&path)?;
+            if kind.is_some() {
                 return Ok(path);
             }
             self.host.check_access(&path).map_err(host_error)?;

@@ -5,6 +5,7 @@ use crate::builtins;
 use crate::compile::{self, CompileContext};
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::expr::Code;
+use crate::host::FileKind;
 use crate::source::{self, Origin, Pos};
 use crate::value::{Attrs, Env, Thunk, Value};
 use firn_syntax::ast::NodeId;
@@ -204,9 +205,9 @@ impl Vm {
 
     /// Where the text of a file is: `default.nix` of a directory, and symlinks resolved.
     pub(crate) fn resolve_file(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
-        let resolved = self.resolve_symlinks(path)?;
-        match self.host.file_kind(&resolved).map_err(host_error)? {
-            Some(crate::host::FileKind::Directory) => {
+        let (resolved, kind) = self.follow_symlinks(path)?;
+        match kind {
+            Some(FileKind::Directory) => {
                 let default = [&resolved[..], b"/default.nix"].concat();
                 self.resolve_symlinks(&default)
             }
@@ -225,12 +226,17 @@ impl Vm {
         EvalError::new(ErrorKind::Host { exit: 1 }, format!("path '{shown}' does not exist"))
     }
 
-    /// Follows symlinks of the last component, as the reference does for imports.
+    /// [`Vm::follow_symlinks`], where it leads.
     pub(crate) fn resolve_symlinks(&mut self, path: &[u8]) -> EvalResult<Vec<u8>> {
+        self.follow_symlinks(path).map(|(path, _)| path)
+    }
+
+    /// Follows symlinks of the last component, as the reference does for imports: where that leads, and what is there.
+    pub(crate) fn follow_symlinks(&mut self, path: &[u8]) -> EvalResult<(Vec<u8>, Option<FileKind>)> {
         let mut path = path.to_vec();
         for _ in 0..1024 {
             match self.host.file_kind(&path).map_err(host_error)? {
-                Some(crate::host::FileKind::Symlink) => {
+                Some(FileKind::Symlink) => {
                     let target = self.host.read_link(&path).map_err(host_error)?;
                     path = if target.first() == Some(&b'/') {
                         crate::coerce::canonical(&target)
@@ -239,7 +245,7 @@ impl Vm {
                         crate::coerce::canonical(&[&dir[..], b"/", &target].concat())
                     };
                 }
-                _ => return Ok(path),
+                kind => return Ok((path, kind)),
             }
         }
         Err(EvalError::new(
