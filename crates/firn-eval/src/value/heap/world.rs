@@ -52,21 +52,21 @@ pub(super) struct Limits {
     first: usize,
     /// Bytes that may be taken between two, however little was left by the last one.
     least: usize,
-    /// Bytes up to which twice as much may be taken as was left.
-    doubled: usize,
-    /// How much more may be taken than `least`, in hundredths of what was left.
+    /// How much may be taken otherwise, in hundredths of what was left.
     growth: usize,
+    /// Bytes that the heap of a program of little code may have in any case, and up to how many half as much again as was
+    /// left may be taken.
+    little: Option<(usize, usize)>,
 }
 
 impl Limits {
     /// How many bytes may be taken now, when `left` were left by the last collection, if there was one.
     pub(super) fn allowed(&self, left: Option<usize>) -> usize {
-        match left {
-            None => self.first,
-            Some(left) => {
-                let growth = (left / 100).saturating_mul(self.growth);
-                growth.max(self.least).max(left.saturating_mul(2).min(self.doubled))
-            }
+        let Some(left) = left else { return self.first };
+        let allowed = (left / 100).saturating_mul(self.growth).max(self.least);
+        match self.little {
+            None => allowed,
+            Some((heap, most)) => allowed.max(heap.saturating_sub(left)).max((left / 2 * 3).min(most)),
         }
     }
 }
@@ -87,9 +87,9 @@ const PER_BYTE_OF_CODE: usize = 40;
 fn limits_for(code: usize, usual_first: usize) -> Limits {
     let first = code.saturating_mul(PER_BYTE_OF_CODE).max(FIRST_OF_LITTLE_CODE).min(usual_first);
     if first == usual_first {
-        return Limits { first, least: first / 2, doubled: 0, growth: 90 };
+        return Limits { first, least: first / 2, growth: 90, little: None };
     }
-    Limits { first, least: first, doubled: usual_first, growth: 90 }
+    Limits { first, least: 0, growth: 90, little: Some((first, usual_first)) }
 }
 
 fn limits() -> Limits {
@@ -100,7 +100,7 @@ fn limits() -> Limits {
             let usual_first = *USUAL.get_or_init(|| usual_first(memory()));
             Limits { growth, ..limits_for(code_bytes(), usual_first) }
         }
-        first => Limits { first, least: first / 2, doubled: 0, growth },
+        first => Limits { first, least: first / 2, growth, little: None },
     }
 }
 
@@ -333,7 +333,7 @@ mod tests {
         for (code, first) in [(0, 128), (3 * MIB, 128), (5 * MIB, 200), (10 * MIB, 400), (MIB << 30, 400)] {
             check(code, 400, None, first);
         }
-        for (left, allowed) in [(1, 128), (100, 200), (200, 400), (300, 400), (1000, 900)] {
+        for (left, allowed) in [(1, 127), (50, 78), (100, 150), (300, 400), (1000, 900)] {
             check(0, 400, Some(left), allowed);
         }
         for (left, allowed) in [(1, 200), (100, 200), (300, 270), (1000, 900)] {
