@@ -174,7 +174,10 @@ impl Vm {
     #[cold]
     pub(crate) fn parse_source(&self, pos: Pos) -> Option<ParsedSource> {
         let (offset, dir) = source::offset_and_dir(pos)?;
-        let ast = firn_syntax::parse(&pos.text(&*self.host)?, self.parse_options()).ok()?;
+        let ast = match self.tree_again(pos) {
+            Some(ast) => ast,
+            None => firn_syntax::parse(&pos.text(&*self.host)?, self.parse_options()).ok()?,
+        };
         Some(ParsedSource { ast, offset, dir })
     }
 

@@ -58,9 +58,20 @@ impl Vm {
     pub(super) fn known_tree(&self, file: &[u8]) -> Result<(Pos, Ast), Option<FileStamp>> {
         let files = self.parsed_files().ok_or(None)?;
         let stamp = self.host.file_stamp(file).ok_or(None)?;
-        let key = files.key_of(&stamp).filter(|key| fits(key, self.parse_options()));
-        let ast = key.and_then(|key| files.find(&key)).ok_or(Some(stamp))?;
+        let ast = self.tree_of_stamp(files, &stamp).ok_or(Some(stamp))?;
         Ok((source::register_file(file, stamp.size), ast))
+    }
+
+    fn tree_of_stamp(&self, files: &dyn ParsedFiles, stamp: &FileStamp) -> Option<Ast> {
+        let key = files.key_of(stamp).filter(|key| fits(key, self.parse_options()))?;
+        files.find(&key)
+    }
+
+    /// The tree of a file that was registered before, if it is known from earlier.
+    pub(super) fn tree_again(&self, pos: Pos) -> Option<Ast> {
+        let Some(Origin::Path(file)) = pos.origin() else { return None };
+        let stamp = self.host.file_stamp(&file)?;
+        self.tree_of_stamp(self.parsed_files()?, &stamp)
     }
 
     /// Registers a file and gives its tree.
