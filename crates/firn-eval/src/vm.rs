@@ -231,8 +231,8 @@ thread_local! {
 
 #[inline(always)]
 fn stack_address() -> usize {
-    let marker = 0u8;
-    std::hint::black_box(&marker) as *const u8 as usize
+    let marker = std::mem::MaybeUninit::<u8>::uninit();
+    &raw const marker as usize
 }
 
 impl Vm {
@@ -539,17 +539,7 @@ impl Vm {
     #[inline]
     pub(crate) fn update_at(&mut self, a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
         self.stats.updates += 1;
-        if b.is_empty() {
-            return a;
-        }
-        if let Some(layered) = a.with_layer(b) {
-            return layered;
-        }
-        let (left, right) = (a.shape(), b.shape());
-        if left.len() == 0 {
-            return b;
-        }
-        Attrs::gather(crate::shape::update_plan(left, right, last), a, b, cache)
+        Attrs::update(a, b, last, cache)
     }
 }
 

@@ -48,7 +48,7 @@ impl Vm {
     #[inline]
     fn call_exactly(&mut self, closure: Closure, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let lambda = closure.lambda;
-        let owned = self.open_call(closure, call.pos)?;
+        let owned = self.open_call(closure, &[], call.pos)?;
         let frame = owned.env();
         let Some((last, first)) = call.args.split_last() else { return Ok(Next::Body(&lambda.body, owned)) };
         let given = closure.args.len() as u32;
@@ -257,41 +257,30 @@ impl Vm {
         self.call_as(&Callee::Other, method, args, pos)
     }
 
-    /// The frame of a call with the arguments that the closure has already.
+    /// The frame of a call with the arguments that the closure has already, and others.
     #[inline(always)]
-    fn open_call(&mut self, closure: Closure, pos: Pos) -> EvalResult<CallFrame> {
+    fn open_call(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<CallFrame> {
         self.stats.function_calls += (closure.lambda.arity() - closure.args.len()) as u64;
         if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
         self.check_stack(pos)?;
-        let frame = CallFrame::new(closure.env, closure.lambda.frame_size as usize);
-        for (slot, value) in closure.args.iter().enumerate() {
-            frame.env().set(slot as u32, *value);
-        }
-        Ok(frame)
+        Ok(CallFrame::new(closure.env, closure.lambda.frame_size as usize, closure.args, args))
     }
 
     /// The frame of a call with all arguments that are missing, recorded as running.
     #[inline]
     fn enter(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<CallFrame> {
         let lambda = closure.lambda;
-        let owned = self.open_call(closure, pos)?;
-        let frame = owned.env();
-        let mut slot = closure.args.len() as u32;
-        if let (Some((last, first)), Some(formals)) = (args.split_last(), &lambda.formals) {
-            for value in first {
-                frame.set(slot, *value);
-                slot += 1;
+        let owned = match (args.split_last(), &lambda.formals) {
+            (Some((last, first)), Some(formals)) => {
+                let owned = self.open_call(closure, first, pos)?;
+                let value = self.force_at(*last, lambda.pos).map_err(|e| call_site(e, pos))?;
+                self.bind_formals(lambda, formals, value, owned.env(), pos)?;
+                owned
             }
-            let value = self.force_at(*last, lambda.pos).map_err(|e| call_site(e, pos))?;
-            self.bind_formals(lambda, formals, value, frame, pos)?;
-        } else {
-            for value in args {
-                frame.set(slot, *value);
-                slot += 1;
-            }
-        }
+            _ => self.open_call(closure, args, pos)?,
+        };
         self.calls.push(Call { lambda: Some(lambda), pos });
         Ok(owned)
     }

@@ -19,15 +19,39 @@ impl Vm {
     #[inline(always)]
     pub(super) fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
         let base = self.eval_inline(&select.base, env)?;
-        // Nearly always it is one name of a set, which is there and evaluated.
-        if let ([Step::Static { name, cache }], Some(attrs)) = (select.path, base.as_attrs()) {
-            if let Some(found) = attrs.find_cached(*name, cache) {
-                if let Some(value) = found.known() {
-                    return Ok(Some(value));
-                }
+        // Nearly always these are names of sets, which are there and evaluated, but for the last perhaps.
+        let mut value = base;
+        let mut steps = select.path.iter();
+        loop {
+            let (Some(Step::Static { name, cache }), Some(attrs)) = (steps.next(), value.as_attrs()) else {
+                break;
+            };
+            let Some(found) = attrs.find_cached(*name, cache) else { break };
+            match found.known() {
+                Some(known) if steps.len() == 0 => return Ok(Some(known)),
+                Some(known) => value = known,
+                None if steps.len() == 0 => return self.select_last(found, select, (attrs, *name), env),
+                None => break,
             }
         }
         self.select_in(base, select, env)
+    }
+
+    /// The value of a selection's last attribute.
+    #[inline(never)]
+    fn select_last(
+        &mut self,
+        value: Value,
+        select: &'static Select,
+        last: (Attrs, Sym),
+        env: Env,
+    ) -> EvalResult<Option<Value>> {
+        let claimed = value.as_thunk().is_some_and(|t| matches!(t.state(), ThunkState::Claimed(_)));
+        let pos = if claimed { select_place(select, Some(last)) } else { Pos::NONE };
+        match self.force_at(value, pos) {
+            Ok(value) => Ok(Some(value)),
+            Err(error) => Err(self.select_trace(error, select, Some(last), env)),
+        }
     }
 
     /// [`Vm::select`] where what is selected from is known.
@@ -78,14 +102,9 @@ impl Vm {
                 }
             }
         }
-        if !value.is_thunk() {
-            return Ok(Some(value));
-        }
-        let claimed = value.as_thunk().is_some_and(|t| matches!(t.state(), ThunkState::Claimed(_)));
-        let pos = if claimed { select_place(select, last) } else { Pos::NONE };
-        match self.force_at(value, pos) {
-            Ok(value) => Ok(Some(value)),
-            Err(error) => Err(self.select_trace(error, select, last, env)),
+        match last {
+            Some(last) if value.is_thunk() => self.select_last(value, select, last, env),
+            _ => Ok(Some(value)),
         }
     }
 

@@ -11,7 +11,6 @@ use firn_syntax::Sym;
 impl Vm {
     #[inline(never)]
     pub(super) fn eval_set(&mut self, set: &'static SetExpr, outer: Env) -> EvalResult<Value> {
-        let attrs = Attrs::unfilled(set.shape, set.positions);
         let mut env = outer;
         if let Some(size) = set.frame {
             env = Env::new(Some(outer), size as usize);
@@ -21,20 +20,33 @@ impl Vm {
                 env.set(first_from + i as u32, Thunk::new(from, env).value());
             }
         }
-        for (i, expr) in set.values.iter().enumerate() {
+        if set.overrides.is_some() || !set.dynamic.is_empty() {
+            return self.eval_unusual_set(set, env);
+        }
+        let attrs = Attrs::filled(set.shape, set.positions, |i| {
+            let value = self.delay_element(&set.values[i], env);
+            if set.recursive {
+                env.set(i as u32, value);
+            }
+            value
+        });
+        Ok(attrs.value())
+    }
+
+    /// A set that has `__overrides` or names that are computed.
+    #[inline(never)]
+    fn eval_unusual_set(&mut self, set: &'static SetExpr, env: Env) -> EvalResult<Value> {
+        let attrs = Attrs::filled(set.shape, set.positions, |i| {
             // With `__overrides`, a variable must not be copied before it is known what it stands for.
-            let value = match expr {
-                Expr::Local { .. } if set.overrides.is_some() => Thunk::new(expr, env).value(),
-                _ => self.delay_element(expr, env),
+            let value = match &set.values[i] {
+                expr @ Expr::Local { .. } if set.overrides.is_some() => Thunk::new(expr, env).value(),
+                expr => self.delay_element(expr, env),
             };
             if set.recursive {
                 env.set(i as u32, value);
             }
-            attrs.set(i, value);
-        }
-        if set.overrides.is_none() && set.dynamic.is_empty() {
-            return Ok(attrs.value());
-        }
+            value
+        });
         self.finish_set(set, attrs, env)
     }
 

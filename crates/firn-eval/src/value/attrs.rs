@@ -1,14 +1,14 @@
 //! Attribute sets.
 
 use super::heap::{self, Class};
-use super::layers::LAYERED;
+use super::layers::{LAYERED, LEAST};
 use super::positions::{Positions, UpdateCache};
 use super::word::{ATTRS, Value};
-use crate::shape::{FROM_RIGHT, Shape, Special, UpdatePlan};
+use crate::shape::{FROM_RIGHT, Shape, Special, UpdatePlan, update_plan};
 use crate::source::Pos;
 use firn_syntax::Sym;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a piece of code remembers of where it found an attribute: a shape's address and a place in it.
 pub struct PlaceCache(AtomicU64);
@@ -51,8 +51,27 @@ impl Attrs {
         unsafe {
             object.write(shape as *const Shape as u64);
             object.add(1).write(positions.word());
+            heap::fill(object.add(HEAD), len, Value::UNSET.word());
+        }
+        Attrs(object)
+    }
+
+    /// A set of a shape, with what `value` gives for each place.
+    #[inline(always)]
+    pub fn filled(
+        shape: &'static Shape,
+        positions: Positions,
+        mut value: impl FnMut(usize) -> Value,
+    ) -> Attrs {
+        let len = shape.len();
+        let object = heap::alloc(Class::Traced, HEAD + len);
+        // SAFETY: as many fresh words. Until all are written the collector alone looks at them, which takes any word.
+        unsafe {
+            object.write(shape as *const Shape as u64);
+            object.add(1).write(positions.word());
             for i in 0..len {
-                object.add(HEAD + i).write(Value::UNSET.word());
+                let value = value(i);
+                heap::fill(object.add(HEAD + i), 1, value.word());
             }
         }
         Attrs(object)
@@ -150,12 +169,64 @@ impl Attrs {
         place.map(|p| self.get(p))
     }
 
-    /// The values of `a // b` as the plan for their shapes says.
+    /// The shape, unless the set is layers.
     #[inline]
-    pub fn gather(plan: &'static UpdatePlan, a: Attrs, b: Attrs, cache: &UpdateCache) -> Attrs {
+    fn flat_shape(self) -> Option<&'static Shape> {
+        let head = self.head().load(Ordering::Relaxed);
+        // SAFETY: the first word of a flat set is its shape, which lives for ever.
+        (head & LAYERED == 0).then(|| unsafe { &*(head as *const Shape) })
+    }
+
+    /// `a // b`, where the plan and the positions of the last time are remembered.
+    #[inline]
+    pub fn update(a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
+        if let (Some(left), Some(right)) = (a.flat_shape(), b.flat_shape()) {
+            if right.len() == 0 {
+                return a;
+            }
+            if left.len() == 0 {
+                return b;
+            }
+            if left.len() < LEAST {
+                // SAFETY: flat sets, and the plan for their shapes.
+                return unsafe { Attrs::gather(update_plan(left, right, last), a, b, cache) };
+            }
+        }
+        Attrs::update_layers(a, b, last, cache)
+    }
+
+    #[inline(never)]
+    fn update_layers(a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
+        if b.is_empty() {
+            return a;
+        }
+        if let Some(layered) = a.with_layer(b) {
+            return layered;
+        }
+        if a.is_empty() {
+            return b;
+        }
+        Attrs::update_flat(a, b, last, cache)
+    }
+
+    /// [`Attrs::update`] for sets that are merged in any case.
+    pub(super) fn update_flat(a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
         let (a, b) = (a.flat(), b.flat());
-        assert!(a.shape().id == plan.left && b.shape().id == plan.right, "plan for other shapes");
-        let positions = Positions::update(plan, a.positions(), b.positions(), cache);
+        // SAFETY: flat sets, and the plan for their shapes.
+        unsafe { Attrs::gather(update_plan(a.shape(), b.shape(), last), a, b, cache) }
+    }
+
+    /// The values of `a // b` as a plan says.
+    ///
+    /// # Safety
+    /// Both must be flat, and the plan must be that for their shapes.
+    #[inline(always)]
+    unsafe fn gather(plan: &'static UpdatePlan, a: Attrs, b: Attrs, cache: &UpdateCache) -> Attrs {
+        // SAFETY: the second word of a flat set is what `Positions::word` gave.
+        let (left, right) = unsafe { (a.0.add(1).read(), b.0.add(1).read()) };
+        // SAFETY: as above.
+        let (left, right) = unsafe { (Positions::from_word(left), Positions::from_word(right)) };
+        let positions = Positions::update(plan, left, right, cache);
         let object = heap::alloc(Class::Traced, HEAD + plan.gather.len());
         // SAFETY: as many fresh words, and a plan's places are of the two shapes it was made for.
         unsafe {

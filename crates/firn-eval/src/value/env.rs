@@ -37,9 +37,7 @@ impl Env {
         // SAFETY: `slots + 1` fresh words.
         unsafe {
             object.write((parent & ADDRESS) | ((slots as u64) << 48));
-            for i in 0..slots {
-                object.add(i + 1).write(Value::UNSET.word());
-            }
+            heap::fill(object.add(1), slots, Value::UNSET.word());
         }
         Env(object)
     }
@@ -52,9 +50,7 @@ impl Env {
         unsafe {
             object.write((parent & ADDRESS) | LONG);
             object.add(1).write(slots as u64);
-            for i in 0..slots {
-                object.add(i + 2).write(Value::UNSET.word());
-            }
+            heap::fill(object.add(2), slots, Value::UNSET.word());
         }
         Env(object)
     }
@@ -188,9 +184,35 @@ impl ScopeCache {
 pub struct CallFrame(Env);
 
 impl CallFrame {
-    #[inline]
-    pub fn new(parent: Env, slots: usize) -> CallFrame {
-        CallFrame(Env::new(Some(parent), slots))
+    /// A frame whose first slots hold the values of both slices; the others are [`Value::UNSET`].
+    #[inline(always)]
+    pub fn new(parent: Env, slots: usize, first: &[Value], then: &[Value]) -> CallFrame {
+        let given = first.len() + then.len();
+        assert!(given <= slots, "more arguments than slots");
+        if slots >= LARGE {
+            return CallFrame::new_large(parent, slots, first, then);
+        }
+        let object = heap::alloc(Class::Traced, slots + 1);
+        // SAFETY: `slots + 1` fresh words, of which no more than `slots` are given.
+        unsafe {
+            object.write((parent.captured() & ADDRESS) | ((slots as u64) << 48));
+            let mut at = object.add(1);
+            for value in first.iter().chain(then) {
+                heap::fill(at, 1, value.word());
+                at = at.add(1);
+            }
+            heap::fill(at, slots - given, Value::UNSET.word());
+        }
+        CallFrame(Env(object))
+    }
+
+    #[cold]
+    fn new_large(parent: Env, slots: usize, first: &[Value], then: &[Value]) -> CallFrame {
+        let env = Env::new(Some(parent), slots);
+        for (slot, value) in first.iter().chain(then).enumerate() {
+            env.set(slot as u32, *value);
+        }
+        CallFrame(env)
     }
 
     #[inline]

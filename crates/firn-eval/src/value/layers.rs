@@ -10,7 +10,6 @@ use super::heap::{self, Class};
 use super::positions::UpdateCache;
 use super::word::Value;
 use crate::expr::NO_PLAN;
-use crate::shape::update_plan;
 use firn_syntax::Sym;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -21,7 +20,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 pub(super) const LAYERED: u64 = 1;
 
 /// Smaller sets are copied.
-const LEAST: usize = 32;
+pub(super) const LEAST: usize = 32;
 /// What is laid on a set has at most one attribute for so many of it.
 const SHARE: usize = 8;
 /// From this many attributes on copying is dear, and what is laid on a set may be half as large: package sets on another.
@@ -177,6 +176,5 @@ impl Attrs {
 }
 
 fn merge(below: Attrs, above: Attrs) -> Attrs {
-    let plan = update_plan(below.shape(), above.shape(), &AtomicU32::new(NO_PLAN));
-    Attrs::gather(plan, below, above, &UpdateCache::none())
+    Attrs::update_flat(below, above, &AtomicU32::new(NO_PLAN), &UpdateCache::none())
 }

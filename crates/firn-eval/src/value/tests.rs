@@ -82,10 +82,7 @@ fn set(entries: &[(String, i64)]) -> Attrs {
 
 /// `a // b` as the evaluator does it.
 fn update(a: Attrs, b: Attrs) -> Attrs {
-    a.with_layer(b).unwrap_or_else(|| {
-        let last = std::sync::atomic::AtomicU32::new(crate::expr::NO_PLAN);
-        Attrs::gather(crate::shape::update_plan(a.shape(), b.shape(), &last), a, b, &UpdateCache::none())
-    })
+    Attrs::update(a, b, &std::sync::atomic::AtomicU32::new(crate::expr::NO_PLAN), &UpdateCache::none())
 }
 
 fn number(attrs: Attrs, name: &str) -> Option<i64> {

@@ -15,6 +15,7 @@ mod world;
 use space::BLOCK_BYTES;
 use std::cell::Cell;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use space::{OutOfMemory, has_room, usage};
 pub(crate) use world::blocking;
@@ -91,12 +92,24 @@ pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
     }
     let (start, end) = local.fresh[kind].get();
     let next = start + SIZES[class_of_size] as usize * 8;
-    match NonNull::new(start as *mut u64) {
-        Some(object) if next <= end => {
-            local.fresh[kind].set((next, end));
-            object
-        }
-        _ => refill(kind),
+    if next > end {
+        return refill(kind);
+    }
+    local.fresh[kind].set((next, end));
+    // SAFETY: without a block both are 0, and objects have a size.
+    unsafe { NonNull::new_unchecked(start as *mut u64) }
+}
+
+/// Writes the same to so many words. One after the other: objects are short, and the compiler would make vectors of them,
+/// which take longer to set up.
+///
+/// # Safety
+/// The words must be fresh ones of an object.
+#[inline(always)]
+pub(super) unsafe fn fill(start: NonNull<u64>, count: usize, word: u64) {
+    for i in 0..count {
+        // SAFETY: the caller vouches for the words.
+        unsafe { AtomicU64::from_ptr(start.add(i).as_ptr()).store(word, Ordering::Relaxed) };
     }
 }
 
