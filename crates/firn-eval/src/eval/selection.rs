@@ -22,10 +22,7 @@ impl Vm {
         // Nearly always these are names of sets, which are there and evaluated, but for the last perhaps.
         let mut value = base;
         let mut steps = select.path.iter();
-        loop {
-            let (Some(Step::Static { name, cache }), Some(attrs)) = (steps.next(), value.as_attrs()) else {
-                break;
-            };
+        while let (Some(Step::Static { name, cache }), Some(attrs)) = (steps.next(), value.as_attrs()) {
             let Some(found) = attrs.find_cached(*name, cache) else { break };
             match found.known() {
                 Some(known) if steps.len() == 0 => return Ok(Some(known)),
