@@ -369,7 +369,7 @@ impl Vm {
         self.stats.thunks_forced += 1;
         let result = match work {
             Suspended::Code(expr, env) => self.eval(expr, env),
-            Suspended::Apply(function, argument) => self.call(function, &[argument], pos),
+            Suspended::Apply(function, argument) => self.run_application(function, argument, pos),
             Suspended::Native(what, payload) => self.run_native(what, payload.as_slice(), pos),
         };
         match result {
@@ -417,6 +417,12 @@ impl Vm {
         }
     }
 
+    #[inline(never)]
+    fn run_application(&mut self, function: Value, argument: Value, pos: Pos) -> EvalResult<Value> {
+        self.call(function, &[argument], pos)
+    }
+
+    #[inline(never)]
     fn run_native(&mut self, what: Native, payload: &[Value], pos: Pos) -> EvalResult<Value> {
         match (what, payload) {
             (Native::Apply, [function, args @ ..]) => self.call(*function, args, pos),

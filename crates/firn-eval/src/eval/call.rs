@@ -184,9 +184,9 @@ impl Vm {
                 break;
             }
         }
-        for (value, arg) in args.iter_mut().zip(call.args) {
-            if value.is_unset() {
-                *value = self.delay_argument(arg, env);
+        for (i, arg) in call.args.iter().enumerate() {
+            if args[i].is_unset() {
+                args[i] = self.delay_argument(arg, env);
             }
         }
         self.run_primop(primop, &args[..primop.arity], call.pos)
