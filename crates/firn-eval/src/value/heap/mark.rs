@@ -8,14 +8,24 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Addresses are in the lower 48 bits of a word; tags and counts in the others.
 const ADDRESS: u64 = (1 << 48) - 8;
 
-/// Each size in bytes, and 2³² divided by it, rounded up: exact for offsets within a block.
-static BY_KIND: [(u32, u32); SIZES.len()] = {
-    let mut table = [(0, 0); SIZES.len()];
-    let mut i = 0;
-    while i < SIZES.len() {
-        let bytes = SIZES[i] as u64 * 8;
-        table[i] = (bytes as u32, (1u64 << 32).div_ceil(bytes) as u32);
-        i += 1;
+/// What is known of objects of a kind: their size in bytes, and 2³² divided by it, rounded up, which is exact for offsets
+/// within a block.
+#[derive(Clone, Copy)]
+struct Size {
+    bytes: u32,
+    reciprocal: u32,
+}
+
+/// Numbers of kinds, up to a power of two: those that there are not have the largest size.
+const KINDS: usize = (2 * SIZES.len()).next_power_of_two();
+
+static BY_KIND: [Size; KINDS] = {
+    let mut table = [Size { bytes: BLOCK_BYTES as u32, reciprocal: 1 << 16 }; KINDS];
+    let mut kind = 0;
+    while kind < 2 * SIZES.len() {
+        let bytes = SIZES[kind / 2] as u64 * 8;
+        table[kind] = Size { bytes: bytes as u32, reciprocal: (1u64 << 32).div_ceil(bytes) as u32 };
+        kind += 1;
     }
     table
 };
@@ -25,7 +35,7 @@ pub(super) type Pending = (usize, usize);
 
 /// One of the threads that mark, perhaps the only one.
 pub(super) struct Marker<'t> {
-    region: &'static Region,
+    region: Region,
     used: usize,
     pending: Vec<Pending>,
     /// The others, where there are any.
@@ -35,7 +45,7 @@ pub(super) struct Marker<'t> {
 impl<'t> Marker<'t> {
     pub(super) fn new(team: Option<&'t Team>) -> Marker<'t> {
         Marker {
-            region: space::region(),
+            region: *space::region(),
             used: space::USED.load(Ordering::Acquire) * BLOCK_BYTES,
             pending: Vec::with_capacity(4096),
             team,
@@ -56,47 +66,39 @@ impl<'t> Marker<'t> {
     }
 
     /// Marks the object that a word may refer to.
-    #[inline(always)]
     pub(super) fn word(&mut self, word: u64) {
+        self.word_of::<true>(word);
+    }
+
+    /// [`Marker::word`], for a team or one that marks alone.
+    #[inline(always)]
+    fn word_of<const TEAM: bool>(&mut self, word: u64) {
         let offset = ((word & ADDRESS) as usize).wrapping_sub(self.region.base);
         if offset < self.used {
-            self.reached(offset);
+            self.reached::<TEAM>(offset);
         }
     }
 
-    /// Marks the object at, or around, a place of the heap.
+    /// Marks the object at, or around, a place of the heap in use.
     #[inline(always)]
-    fn reached(&mut self, offset: usize) {
+    fn reached<const TEAM: bool>(&mut self, offset: usize) {
         let index = offset / BLOCK_BYTES;
-        let block = self.region.block(index);
+        // SAFETY: what is in use is within the region.
+        let block = unsafe { self.region.block_unchecked(index) };
         if block.state.load(Ordering::Relaxed) != SMALL {
             return self.reached_large(index);
         }
         let kind = block.kind.load(Ordering::Relaxed) as usize;
-        let (bytes, reciprocal) = BY_KIND[kind / 2 % SIZES.len()];
+        let Size { bytes, reciprocal } = BY_KIND[kind % KINDS];
         let slot = (((offset % BLOCK_BYTES) as u64 * u64::from(reciprocal)) >> 32) as usize;
         let start = slot * bytes as usize;
         let mark = &block.marks[slot / 64 % block.marks.len()];
-        if start + bytes as usize > BLOCK_BYTES || !self.is_first(mark, 1 << (slot % 64)) {
+        if start + bytes as usize > BLOCK_BYTES || !is_first::<TEAM>(mark, 1 << (slot % 64)) {
             return;
         }
         if kind % 2 == Class::Traced as usize {
             self.pending.push((self.region.base + index * BLOCK_BYTES + start, bytes as usize));
         }
-    }
-
-    /// Sets a bit; whether it was not set before.
-    #[inline(always)]
-    fn is_first(&self, mark: &AtomicU64, bit: u64) -> bool {
-        let bits = mark.load(Ordering::Relaxed);
-        if bits & bit != 0 {
-            return false;
-        }
-        if self.team.is_some() {
-            return mark.fetch_or(bit, Ordering::Relaxed) & bit == 0;
-        }
-        mark.store(bits | bit, Ordering::Relaxed);
-        true
     }
 
     #[cold]
@@ -107,7 +109,7 @@ impl<'t> Marker<'t> {
             index -= block.span.load(Ordering::Relaxed) as usize;
             block = self.region.block(index);
         }
-        if block.state.load(Ordering::Relaxed) != LARGE || !self.is_first(&block.marks[0], 1) {
+        if block.state.load(Ordering::Relaxed) != LARGE || !is_first::<true>(&block.marks[0], 1) {
             return;
         }
         if block.kind.load(Ordering::Relaxed) as usize == Class::Traced as usize {
@@ -118,15 +120,16 @@ impl<'t> Marker<'t> {
 
     /// Marks all that is reachable from what was reached; with a team, until all of it are done.
     pub(super) fn drain(&mut self) {
-        self.drain_own();
-        if let Some(team) = self.team {
-            while team.wait_for_work(&mut self.pending) {
-                self.drain_own();
+        let Some(team) = self.team else { return self.drain_own::<false>() };
+        loop {
+            self.drain_own::<true>();
+            if !team.wait_for_work(&mut self.pending) {
+                return;
             }
         }
     }
 
-    fn drain_own(&mut self) {
+    fn drain_own<const TEAM: bool>(&mut self) {
         // Objects wait here while the processor fetches them: most are in no cache.
         let mut fetched = [(0, 0); FETCH_AHEAD];
         let (mut first, mut count) = (0, 0);
@@ -145,13 +148,27 @@ impl<'t> Marker<'t> {
             count -= 1;
             for at in (start..start + bytes).step_by(8) {
                 // SAFETY: the object lies in a block in use, and the threads that could write to it are stopped.
-                self.word(unsafe { (at as *const u64).read() });
+                self.word_of::<TEAM>(unsafe { (at as *const u64).read() });
             }
-            if let Some(team) = self.team {
+            if let (true, Some(team)) = (TEAM, self.team) {
                 team.share(&mut self.pending);
             }
         }
     }
+}
+
+/// Sets a bit; whether it was not set before. In a team others may set bits of the same word.
+#[inline(always)]
+fn is_first<const TEAM: bool>(mark: &AtomicU64, bit: u64) -> bool {
+    let bits = mark.load(Ordering::Relaxed);
+    if bits & bit != 0 {
+        return false;
+    }
+    if TEAM {
+        return mark.fetch_or(bit, Ordering::Relaxed) & bit == 0;
+    }
+    mark.store(bits | bit, Ordering::Relaxed);
+    true
 }
 
 /// How many objects are fetched before the first of them is looked into.
@@ -175,9 +192,9 @@ mod tests {
 
     #[test]
     fn reciprocals_divide() {
-        for (size, reciprocal) in BY_KIND {
+        for Size { bytes, reciprocal } in BY_KIND {
             for offset in 0..BLOCK_BYTES as u64 {
-                assert_eq!((offset * u64::from(reciprocal)) >> 32, offset / u64::from(size));
+                assert_eq!((offset * u64::from(reciprocal)) >> 32, offset / u64::from(bytes));
             }
         }
     }

@@ -41,6 +41,7 @@ pub(super) struct Block {
 }
 
 /// The reserved address space and, beside it, an entry for each of its blocks.
+#[derive(Clone, Copy)]
 pub(super) struct Region {
     pub(super) base: usize,
     pub(super) bytes: usize,
@@ -131,6 +132,14 @@ impl Region {
     #[inline]
     pub(super) fn block(&self, index: usize) -> &'static Block {
         assert!(index < self.bytes / BLOCK_BYTES, "block out of range");
+        // SAFETY: the index is in range.
+        unsafe { self.block_unchecked(index) }
+    }
+
+    /// # Safety
+    /// The region must have that block.
+    #[inline(always)]
+    pub(super) unsafe fn block_unchecked(&self, index: usize) -> &'static Block {
         // SAFETY: the table has an entry for each block; zeroes are a free block, and all fields are atomic.
         unsafe { &*(self.blocks as *const Block).add(index) }
     }
