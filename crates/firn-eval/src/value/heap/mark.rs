@@ -143,9 +143,14 @@ impl<'t> Marker<'t> {
             if count == 0 {
                 return;
             }
-            let (start, bytes) = fetched[first];
+            let (start, mut bytes) = fetched[first];
             first = (first + 1) % FETCH_AHEAD;
             count -= 1;
+            if bytes > PIECE {
+                // The rest waits below what this piece leads to: what waits stays little, however long a list is.
+                self.pending.push((start + PIECE, bytes - PIECE));
+                bytes = PIECE;
+            }
             for at in (start..start + bytes).step_by(8) {
                 // SAFETY: the object lies in a block in use, and the threads that could write to it are stopped.
                 self.word_of::<TEAM>(unsafe { (at as *const u64).read() });
@@ -170,6 +175,9 @@ fn is_first<const TEAM: bool>(mark: &AtomicU64, bit: u64) -> bool {
     mark.store(bits | bit, Ordering::Relaxed);
     true
 }
+
+/// Bytes of an object that are looked through at a time.
+const PIECE: usize = 2048;
 
 /// How many objects are fetched before the first of them is looked into.
 const FETCH_AHEAD: usize = 16;
