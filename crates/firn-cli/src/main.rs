@@ -44,8 +44,9 @@ use std::process::ExitCode;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Evaluation that needs more memory than there can be ends like one with any other error.
-fn report_lack_of_memory() {
+/// Evaluation that needs more memory than there can be ends like one with any other error, and so does one whose cache of
+/// parsed files is taken away while it runs.
+fn report_what_ends_evaluation() {
     let otherwise = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if let Some(lack) = info.payload().downcast_ref::<firn_eval::OutOfMemory>() {
@@ -53,6 +54,13 @@ fn report_lack_of_memory() {
             let _ = writeln!(
                 std::io::stderr(),
                 "error: out of memory: there is no room for {bytes} more bytes of values"
+            );
+            firn_sandbox::leave(1);
+        }
+        if info.payload().is::<firn_eval::LostTree>() {
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: a file of the cache of parsed files was cut short while it was in use; try again"
             );
             firn_sandbox::leave(1);
         }
@@ -64,7 +72,7 @@ fn main() -> ExitCode {
     // Builds start by executing this program again; that must come before anything makes a thread.
     firn_sandbox::run_init_if_requested(&firn_build::builtins::run);
     firn_sandbox::run_in_store_if_requested();
-    report_lack_of_memory();
+    report_what_ends_evaluation();
     let args: Vec<OsString> = std::env::args_os().collect();
     let status = commands::dispatch(args);
     // Builds that count what they do write that when a process ends in the usual way (dist/build).

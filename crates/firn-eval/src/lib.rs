@@ -63,6 +63,7 @@ pub use value::{Ahead, Attrs, Kind, List, OutOfMemory, Value, ValueVec, set_coll
 pub use vm::{Statistics, Vm, interrupt, with_large_stack};
 pub use watch::{CallCounts, CallWatcher, Callee};
 
+pub use firn_syntax::ast::LostTree;
 pub use firn_syntax::show::write_name;
 pub use firn_syntax::symbol::all as all_symbols;
 pub use firn_syntax::{Level as LintLevel, Lints, Sym, sym};

@@ -5,7 +5,7 @@ pub(crate) mod raw;
 
 use crate::symbol::Sym;
 pub(crate) use far::FarNodes;
-pub use far::NodeSource;
+pub use far::{LostTree, NodeSource};
 pub(crate) use raw::RawNode;
 use std::cell::Cell;
 use std::sync::OnceLock;

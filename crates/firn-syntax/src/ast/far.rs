@@ -14,6 +14,11 @@ pub trait NodeSource: Send + Sync {
     fn read(&self, start: usize, words: &mut [u32]) -> bool;
 }
 
+/// What a panic says when nodes can no longer be read that could be read before: somebody cut the file short. Nothing that
+/// looks at a tree expects that, and what has been made of it cannot be told from what has not.
+#[derive(Debug, Clone, Copy)]
+pub struct LostTree;
+
 pub(crate) struct FarNodes {
     source: Box<dyn NodeSource>,
     /// Where the nodes start in the tree.
@@ -56,7 +61,9 @@ impl FarNodes {
         let mut nodes = vec![[0; 5]; RUN.min(self.count - first)];
         // All of it was read once, and checked.
         let read = self.source.read(self.start + first * size_of::<RawNode>() / 4, nodes.as_flattened_mut());
-        assert!(read, "a file of the cache of parsed files can no longer be read");
+        if !read {
+            std::panic::panic_any(LostTree);
+        }
         raw::translate(&mut nodes, &self.symbols);
         nodes.into()
     }

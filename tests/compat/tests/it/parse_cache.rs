@@ -132,3 +132,38 @@ fn several_at_once() {
     let mode = |path: &PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o777;
     assert!(files.iter().all(|file| mode(file) == 0o600));
 }
+
+#[test]
+fn a_file_that_is_cut_short_in_use_is_an_error_once() {
+    let world = World::new();
+    let entry = |i| format!("x{i} = {{ y = [ {} ]; }};\n", format!("{{ z = \"{i}\"; }} ").repeat(800));
+    let entries: String = (0..300).map(entry).collect();
+    world.write("large.nix", &format!("{{ a = 1;\n{entries} }}"));
+    world.write(
+        "file.nix",
+        "let large = import ./large.nix; in builtins.seq large.a (builtins.seq (builtins.readFile ./pipe) large.x150.y)",
+    );
+    assert!(
+        std::process::Command::new("mkfifo").arg(world.path("work/pipe")).status().expect("mkfifo").success()
+    );
+    let while_it_waits = |act: fn(&World)| {
+        std::thread::scope(|scope| {
+            // Opening ends when the other side is opened.
+            scope.spawn(|| {
+                let pipe = fs::File::options().write(true).open(world.path("work/pipe"));
+                act(&world);
+                drop(pipe);
+            });
+            eval(&world, &[])
+        })
+    };
+    let (shown, _) = while_it_waits(|_| ());
+    assert!(shown.starts_with("[ { z = \"150\"; } {"), "{shown}");
+    let (_, error) = while_it_waits(|world| {
+        for file in kept(world) {
+            fs::File::options().write(true).open(file).and_then(|file| file.set_len(2000)).expect("ours");
+        }
+    });
+    assert!(error.contains("error: a file of the cache of parsed files was cut short"), "{error}");
+    assert_eq!(while_it_waits(|_| ()), (shown, String::new()));
+}
