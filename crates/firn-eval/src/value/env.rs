@@ -196,12 +196,15 @@ impl CallFrame {
         // SAFETY: `slots + 1` fresh words, of which no more than `slots` are given.
         unsafe {
             object.write((parent.captured() & ADDRESS) | ((slots as u64) << 48));
-            let mut at = object.add(1);
-            for value in first.iter().chain(then) {
-                heap::fill(at, 1, value.word());
-                at = at.add(1);
+            let at = object.add(1);
+            for (i, value) in first.iter().enumerate() {
+                heap::fill(at.add(i), 1, value.word());
             }
-            heap::fill(at, slots - given, Value::UNSET.word());
+            let at = at.add(first.len());
+            for (i, value) in then.iter().enumerate() {
+                heap::fill(at.add(i), 1, value.word());
+            }
+            heap::fill(at.add(then.len()), slots - given, Value::UNSET.word());
         }
         CallFrame(Env(object))
     }
