@@ -15,6 +15,7 @@ use crate::source::Pos;
 use crate::value::{CallFrame, Env, FewValues, Thunk, Value};
 use crate::vm::Vm;
 use call::Next;
+pub(crate) use call::takes_all;
 use firn_syntax::sym;
 
 /// Arguments of a call.
@@ -34,6 +35,7 @@ impl Vm {
             Expr::Binary(op @ (Op::And | Op::Or | Op::Impl), operands) => self.connective(op, operands, env),
             Expr::Binary(op, operands) => self.binary(op, operands, env),
             Expr::Concat(concat) => self.eval_concat(concat, env),
+            Expr::Builtin(builtin) => self.eval_builtin(builtin, env),
             Expr::Local { slot, pos } => self.eval_variable(env, slot, pos),
             Expr::Outer { depth, slot, pos } => self.eval_outer(env, depth, slot, pos),
             _ => self.eval_calling(expr, env),
@@ -180,6 +182,7 @@ impl Vm {
                         }
                     }
                 },
+                Expr::Builtin(builtin) => return self.eval_builtin(builtin, env),
                 Expr::Binary(op, operands) => {
                     return match op {
                         Op::And | Op::Or | Op::Impl => self.connective(op, operands, env),

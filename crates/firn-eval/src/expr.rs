@@ -41,6 +41,8 @@ pub enum Expr {
     Assert(&'static AssertExpr),
     Not(&'static (Expr, Pos)),
     Call(&'static CallExpr),
+    /// Of a builtin that is named in the text, with all of its arguments.
+    Builtin(&'static BuiltinCall),
     Binary(Op, &'static BinaryExpr),
     Concat(&'static ConcatExpr),
     CurPos(Pos),
@@ -168,6 +170,11 @@ pub struct CallExpr {
     pub function: Expr,
     pub args: &'static [Expr],
     pub pos: Pos,
+}
+
+pub struct BuiltinCall {
+    pub primop: &'static PrimOp,
+    pub call: &'static CallExpr,
 }
 
 /// No plan is known yet.

@@ -2,7 +2,6 @@
 //! evaluated when the function is called or the `let` entered, and as nothing happens in between, nobody can tell.
 
 use crate::expr::*;
-use crate::value::Fun;
 
 /// Slot of the argument that running a body evaluates before anything else, of the first `arity` slots.
 pub(super) fn first_argument(body: &Expr, arity: usize) -> u32 {
@@ -45,14 +44,12 @@ fn first_variable(body: &Expr) -> Option<u32> {
             Expr::If(branch) => &branch.cond,
             Expr::Assert(assert) => &assert.cond,
             Expr::Not((inner, _)) => inner,
+            Expr::Builtin(builtin) => match builtin.primop.eager {
+                [first, ..] => &builtin.call.args[*first as usize],
+                [] => return None,
+            },
             Expr::Call(call) => match call.function {
-                Expr::Const(function) => match function.as_fun() {
-                    Some(Fun::PrimOp(primop)) if primop.arity == call.args.len() => match primop.eager {
-                        [first, ..] => &call.args[*first as usize],
-                        [] => return None,
-                    },
-                    _ => return None,
-                },
+                Expr::Const(_) => return None,
                 _ => &call.function,
             },
             // These evaluate the right operand first.

@@ -2,8 +2,10 @@
 
 use super::{Compiler, Frame, Outer};
 use crate::debug::ScopeName;
-use crate::expr::{CallExpr, Expr};
+use crate::eval::takes_all;
+use crate::expr::{BuiltinCall, CallExpr, Expr};
 use crate::source::Pos;
+use crate::value::Fun;
 use crate::watch::{Watched, WatchedKind};
 use firn_syntax::Sym;
 
@@ -13,7 +15,15 @@ impl Compiler<'_> {
         let call = self.alloc(call);
         match self.context.watch_calls || self.context.debugger {
             true => self.watched(Expr::Call(call), WatchedKind::Call(call), pos),
-            false => Expr::Call(call),
+            false => match call.function {
+                Expr::Const(function) => match function.as_fun() {
+                    Some(Fun::PrimOp(primop)) if takes_all(primop, call) => {
+                        Expr::Builtin(self.alloc(BuiltinCall { primop, call }))
+                    }
+                    _ => Expr::Call(call),
+                },
+                _ => Expr::Call(call),
+            },
         }
     }
 

@@ -18,6 +18,11 @@ pub(super) enum Next {
 /// No builtin takes more arguments.
 const MAX_PRIMOP_ARITY: usize = 3;
 
+/// Whether a call gives a builtin all of its arguments and no more.
+pub(crate) fn takes_all(primop: &PrimOp, call: &CallExpr) -> bool {
+    primop.arity == call.args.len() && primop.arity <= MAX_PRIMOP_ARITY
+}
+
 impl Vm {
     #[inline(always)]
     pub(super) fn eval_call(&mut self, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
@@ -27,7 +32,7 @@ impl Vm {
                 return self.call_exactly(closure, call, env);
             }
         } else if let Some(Fun::PrimOp(primop)) = function.as_fun() {
-            if primop.arity == call.args.len() && primop.arity <= MAX_PRIMOP_ARITY {
+            if takes_all(primop, call) {
                 return self.call_primop_directly(primop, call, env).map(Next::Value);
             }
         }
@@ -158,6 +163,11 @@ impl Vm {
                 }
             }
         }
+    }
+
+    #[inline]
+    pub(super) fn eval_builtin(&mut self, builtin: &'static BuiltinCall, env: Env) -> EvalResult<Value> {
+        self.call_primop_directly(builtin.primop, builtin.call, env)
     }
 
     /// Calls a builtin with all of its arguments.
