@@ -251,18 +251,23 @@ impl Vm {
         Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered"))
     }
 
+    /// Where it was found before and is evaluated, this calls nothing, so that it costs no more than looking.
     #[inline(never)]
     fn eval_with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
-        let mut frame = env;
-        let mut above = 0;
-        // One is looked through about as fast as the cache.
-        let innermost = match var.scopes {
-            [first, _, ..] => Some(env.up(first.depth)),
-            _ => None,
-        };
+        match var.innermost(env).and_then(|frame| var.found.get(frame)).and_then(Value::known) {
+            Some(value) => Ok(value),
+            None => self.look_through_scopes(var, env),
+        }
+    }
+
+    #[inline(never)]
+    fn look_through_scopes(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
+        let innermost = var.innermost(env);
         if let Some(value) = innermost.and_then(|frame| var.found.get(frame)) {
             return self.force_at(value, var.pos);
         }
+        let mut frame = env;
+        let mut above = 0;
         for WithScope { depth, slot, pos, cache } in var.scopes {
             // Those further out are in frames further out.
             frame = frame.up(*depth - above);

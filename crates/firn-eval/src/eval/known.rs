@@ -17,6 +17,17 @@ fn operand(expr: &Expr, env: Env) -> Option<Value> {
     word.known()
 }
 
+impl WithVar {
+    /// The frame of the innermost `with`, if there are several: one is looked through about as fast as the cache.
+    #[inline(always)]
+    pub(super) fn innermost(&self, env: Env) -> Option<Env> {
+        match self.scopes {
+            [first, _, ..] => Some(env.up(first.depth)),
+            _ => None,
+        }
+    }
+}
+
 impl Select {
     /// The attribute of an evaluated set, if it is evaluated too. Never a function: functions are compared by
     /// where they came from.

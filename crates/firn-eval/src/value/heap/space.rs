@@ -187,9 +187,14 @@ fn sweep(region: &Region, index: usize) -> Option<NonNull<u64>> {
     let size = SIZES[block.kind.load(Ordering::Relaxed) as usize / 2] as usize * 8;
     let start = region.address(index);
     let mut list = std::ptr::null_mut::<u64>();
-    for slot in (0..BLOCK_BYTES / size).rev() {
-        if block.marks[slot / 64].load(Ordering::Relaxed) & (1 << (slot % 64)) == 0 {
-            let object = (start + slot * size) as *mut u64;
+    let slots = BLOCK_BYTES / size;
+    for (word, marks) in block.marks[..slots.div_ceil(64)].iter().enumerate().rev() {
+        let exist = u64::MAX >> (64 - (slots - word * 64).min(64));
+        let mut free = !marks.load(Ordering::Relaxed) & exist;
+        while free != 0 {
+            let bit = 63 - free.leading_zeros() as usize;
+            free ^= 1 << bit;
+            let object = (start + (word * 64 + bit) * size) as *mut u64;
             // SAFETY: nothing refers to the object, which lies in a block that no other thread allocates from.
             unsafe {
                 if cfg!(debug_assertions) {
