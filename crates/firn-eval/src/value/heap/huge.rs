@@ -13,9 +13,9 @@ pub(super) const HUGE_BYTES: usize = 2 << 20;
 pub(super) const FROM_BLOCK: usize = (8 << 20) / BLOCK_BYTES;
 /// Clearing a huge page takes a tenth of this.
 const SLOW: Duration = Duration::from_millis(1);
-/// For how many steps the heap does without after a slow one: where one is slow nearly all are, and each costs as much as
-/// seven fast ones save. Four times as many after each further one in a row.
-const PAUSE: u32 = 32;
+/// For how many steps the heap does without after a slow one. A single slow one says little, since the thread may have
+/// had to wait for others, and fast ones may come after it: four times as many after each further one in a row.
+const PAUSE: u32 = 8;
 
 pub(super) struct HugePages {
     pause: u32,
