@@ -29,6 +29,8 @@ struct State {
     /// Paths that were queued before: the same derivation is often made twice.
     known: rustc_hash::FxHashSet<StorePath>,
     writing: bool,
+    /// How many wait until all is written.
+    flushing: usize,
     closing: bool,
     error: Option<StoreError>,
 }
@@ -37,6 +39,9 @@ struct State {
 const MOST_WAITING: usize = 20_000;
 /// Most in one batch.
 const BATCH: usize = 2_000;
+/// Fewer wait until there are more, or until somebody waits for them: to wake a thread for each derivation takes longer
+/// than to look whether it is there already.
+const LEAST: usize = 128;
 
 impl Writer {
     pub(crate) fn new(store: Arc<dyn Store>, runtime: Arc<LazyRuntime>, repair: bool) -> Writer {
@@ -62,9 +67,12 @@ impl Writer {
             self.shared.changed.wait(&mut state);
         }
         state.queue.push(TextToAdd { name: path.name().to_owned(), contents, references });
+        let enough = state.queue.len() == LEAST;
         drop(state);
         self.start()?;
-        self.shared.changed.notify_all();
+        if enough {
+            self.shared.changed.notify_all();
+        }
         Ok(())
     }
 
@@ -82,9 +90,12 @@ impl Writer {
     /// Waits until all that was queued is in the store.
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
+        state.flushing += 1;
+        self.shared.changed.notify_all();
         while (!state.queue.is_empty() || state.writing) && state.error.is_none() {
             self.shared.changed.wait(&mut state);
         }
+        state.flushing -= 1;
         match state.error.take() {
             Some(error) => Err(error),
             None => Ok(()),
@@ -99,6 +110,13 @@ impl Drop for Writer {
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
+    }
+}
+
+impl State {
+    /// Whether the writer has something to do.
+    fn is_due(&self) -> bool {
+        self.closing || self.queue.len() >= if self.flushing > 0 { 1 } else { LEAST }
     }
 }
 
@@ -117,7 +135,7 @@ impl Shared {
         loop {
             let batch = {
                 let mut state = self.state.lock();
-                while state.queue.is_empty() && !state.closing {
+                while !state.is_due() {
                     self.changed.wait(&mut state);
                 }
                 if state.queue.is_empty() {

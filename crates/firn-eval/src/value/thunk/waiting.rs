@@ -58,12 +58,17 @@ pub enum Waited {
     GaveUp,
 }
 
-/// Whether a thunk is not claimed, or not any more after a few microseconds.
+/// Whether a thunk is not claimed any more.
+pub fn is_done(thunk: Thunk) -> bool {
+    thunk.head().load(Ordering::Acquire) & STATE != CLAIMED
+}
+
+/// Whether a thunk is not claimed any more after a few microseconds.
 #[cold]
 pub fn is_soon_done(thunk: Thunk) -> bool {
     (0..SPINS).any(|_| {
         std::hint::spin_loop();
-        thunk.head().load(Ordering::Acquire) & STATE != CLAIMED
+        is_done(thunk)
     })
 }
 
