@@ -104,11 +104,13 @@ impl Vm {
     /// few cores puts those that wake up behind others, while a core has nothing to do.
     pub(crate) fn work_until_done(&mut self, thunk: Thunk) -> bool {
         loop {
-            if waiting::is_done(thunk) {
+            if waiting::is_soon_done(thunk) {
                 return true;
             }
-            let task = if self.meanwhile < MOST_MEANWHILE { queue::take_now() } else { None };
-            let Some(task) = task else { return waiting::is_soon_done(thunk) };
+            if self.meanwhile == MOST_MEANWHILE {
+                return false;
+            }
+            let Some(task) = queue::take_now() else { return false };
             let calls = std::mem::take(&mut self.calls);
             let ahead = std::mem::replace(&mut self.ahead, true);
             self.meanwhile += 1;

@@ -58,17 +58,12 @@ pub enum Waited {
     GaveUp,
 }
 
-/// Whether a thunk is not claimed any more.
-pub fn is_done(thunk: Thunk) -> bool {
-    thunk.head().load(Ordering::Acquire) & STATE != CLAIMED
-}
-
-/// Whether a thunk is not claimed any more after a few microseconds.
+/// Whether a thunk is not claimed, or not any more after a few microseconds.
 #[cold]
 pub fn is_soon_done(thunk: Thunk) -> bool {
     (0..SPINS).any(|_| {
         std::hint::spin_loop();
-        is_done(thunk)
+        thunk.head().load(Ordering::Acquire) & STATE != CLAIMED
     })
 }
 
