@@ -91,7 +91,9 @@ impl Writer {
     pub(crate) fn flush(&self) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
         state.flushing += 1;
-        self.shared.changed.notify_all();
+        if !state.queue.is_empty() {
+            self.shared.changed.notify_all();
+        }
         while (!state.queue.is_empty() || state.writing) && state.error.is_none() {
             self.shared.changed.wait(&mut state);
         }
