@@ -3,7 +3,7 @@
 use super::{Compiler, Frame, Outer};
 use crate::debug::ScopeName;
 use crate::eval::takes_all;
-use crate::expr::{BuiltinCall, CallExpr, Expr};
+use crate::expr::{BuiltinCall, CallExpr, Expr, PrimOp};
 use crate::source::Pos;
 use crate::value::Fun;
 use crate::watch::{Watched, WatchedKind};
@@ -13,17 +13,14 @@ impl Compiler<'_> {
     pub(super) fn call(&self, call: CallExpr) -> Expr {
         let pos = call.pos;
         let call = self.alloc(call);
-        match self.context.watch_calls || self.context.debugger {
-            true => self.watched(Expr::Call(call), WatchedKind::Call(call), pos),
-            false => match call.function {
-                Expr::Const(function) => match function.as_fun() {
-                    Some(Fun::PrimOp(primop)) if takes_all(primop, call) => {
-                        Expr::Builtin(self.alloc(BuiltinCall { primop, call }))
-                    }
-                    _ => Expr::Call(call),
-                },
-                _ => Expr::Call(call),
-            },
+        if self.context.watch_calls || self.context.debugger {
+            return self.watched(Expr::Call(call), WatchedKind::Call(call), pos);
+        }
+        match named_builtin(&call.function) {
+            Some(primop) if takes_all(primop, call) => {
+                Expr::Builtin(self.alloc(BuiltinCall { primop, call }))
+            }
+            _ => Expr::Call(call),
         }
     }
 
@@ -59,5 +56,14 @@ impl Compiler<'_> {
         }
         self.names = outer.names;
         self.frames.push(Frame { next: 0, size: 0 });
+    }
+}
+
+/// The builtin that the text names as what is called.
+fn named_builtin(function: &Expr) -> Option<&'static PrimOp> {
+    let Expr::Const(value) = function else { return None };
+    match value.as_fun()? {
+        Fun::PrimOp(primop) => Some(primop),
+        _ => None,
     }
 }
