@@ -88,7 +88,7 @@ pub fn type_phrase(value: Value) -> Cow<'static, str> {
         Kind::Bool(_) => "a Boolean",
         Kind::Int(_) => "an integer",
         Kind::Float(_) => "a float",
-        Kind::Str(s) if !s.context().is_empty() => "a string with context",
+        Kind::Str(s) if s.has_context() => "a string with context",
         Kind::Str(_) => "a string",
         Kind::Path(_) => "a path",
         Kind::Attrs(_) => "a set",
@@ -346,9 +346,18 @@ impl Vm {
     }
 
     /// A string that refers to nothing in the store.
+    #[inline]
     pub fn string_no_context(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<NixStr> {
+        if let Some(text) = value.as_str().filter(|text| !text.has_context()) {
+            return Ok(text);
+        }
+        self.string_no_context_slowly(value, pos, what)
+    }
+
+    #[inline(never)]
+    fn string_no_context_slowly(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<NixStr> {
         let text = self.force_string(value, pos, what)?;
-        if text.context().is_empty() {
+        if !text.has_context() {
             return Ok(text);
         }
         let shown = String::from_utf8_lossy(text.as_bytes()).into_owned();

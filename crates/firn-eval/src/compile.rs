@@ -75,7 +75,7 @@ pub(crate) fn compile(ast: &Arc<Ast>, context: &CompileContext<'_>) -> EvalResul
         bindings: scope::Scope::new(),
         frames: vec![Frame { next: 0, size: 0 }],
         withs: Vec::new(),
-        from_slots: Vec::new(),
+        sources: Vec::new(),
         lets: Vec::new(),
         names: None,
         group: 0,
@@ -131,6 +131,16 @@ struct Frame {
     size: u32,
 }
 
+/// Where the attributes of a set or a `let` come from that are inherited from sets.
+#[derive(Clone)]
+struct Sources {
+    /// Where the first source is; the others follow.
+    frame: u32,
+    first: u32,
+    /// Those that are variables, which are asked themselves.
+    variables: SmallVec<[Option<NodeId>; 4]>,
+}
+
 struct Compiler<'a> {
     ast: &'a Ast,
     context: &'a CompileContext<'a>,
@@ -139,8 +149,8 @@ struct Compiler<'a> {
     frames: Vec<Frame>,
     /// (frame, slot) of the `with` sets in scope, outermost first, and where each is written.
     withs: Vec<(u32, u32, Pos)>,
-    /// For each set being compiled, (frame, slot) of its first `inherit (e)` source.
-    from_slots: Vec<(u32, u32)>,
+    /// For each set being compiled, its `inherit (e)` sources.
+    sources: Vec<Sources>,
     /// The `let`s whose values are being compiled, outermost first.
     lets: Vec<lets::Uses>,
     /// Names in scope, for the debugger.
@@ -385,10 +395,13 @@ impl Compiler<'_> {
             }
             Node::Binary { op, left, right } => self.binary(id, op, left, right)?,
             Node::InheritFrom(n) => {
-                let Some((frame, slot)) = self.from_slots.last().copied() else {
+                let Some(sources) = self.sources.last() else {
                     return Err(EvalError::at(ErrorKind::Eval, pos, "inherit source outside of a set"));
                 };
-                self.slot_expr((frame, slot + n), pos)
+                match sources.variables.get(n as usize).copied().flatten() {
+                    Some(variable) => self.expr(variable, false)?,
+                    None => self.slot_expr((sources.frame, sources.first + n), pos),
+                }
             }
         })
     }
@@ -595,10 +608,16 @@ impl Compiler<'_> {
     // ---- bindings -------------------------------------------------------------------------------------
 
     fn outside_from(&mut self, node: NodeId) -> EvalResult<Expr> {
-        let own = self.from_slots.pop();
+        let own = self.sources.pop();
         let expr = self.expr(node, false);
-        self.from_slots.extend(own);
+        self.sources.extend(own);
         expr
+    }
+
+    /// The sources that are variables: what is inherited from these is selected from the variable itself.
+    fn variables(&self, sources: &[NodeId]) -> SmallVec<[Option<NodeId>; 4]> {
+        let is_variable = |node: &NodeId| matches!(self.ast.node(*node), Node::Var(_));
+        sources.iter().map(|node| Some(*node).filter(is_variable)).collect()
     }
 
     /// Expressions of the attributes that inherit from the scope around, resolved in that scope.
@@ -619,22 +638,20 @@ impl Compiler<'_> {
         let shape = Shape::intern(&syms);
         let attrs = self.arena.alloc_slice_fill_iter(sorted.iter().map(|a| self.pos(a.pos)));
         let positions = Positions::fixed(self.alloc(FixedPositions { attrs, set: pos }));
-        let has_frame = set.recursive || !set.inherit_from.is_empty();
-        let mut first_from = 0;
+        let variables = self.variables(set.inherit_from);
+        let has_frame = set.recursive || variables.iter().any(Option::is_none);
+        let mut first = 0;
         if has_frame {
             self.open_frame();
             if set.recursive {
-                first_from = self.reserve(sorted.len() as u32) + sorted.len() as u32;
+                first = self.reserve(sorted.len() as u32) + sorted.len() as u32;
             }
             self.reserve(set.inherit_from.len() as u32);
-            self.from_slots.push((self.level(), first_from));
         }
-        let result = self.set_parts(set, &sorted);
-        let mut frame = None;
-        if has_frame {
-            self.from_slots.pop();
-            frame = Some(self.close_frame());
-        }
+        self.sources.push(Sources { frame: self.level(), first, variables });
+        let result = self.set_parts(set, &sorted, has_frame);
+        self.sources.pop();
+        let frame = has_frame.then(|| self.close_frame());
         let (values, from, dynamic) = result?;
         let overrides = if set.recursive {
             syms.iter().position(|s| s.as_bytes() == b"__overrides").map(|i| i as u32)
@@ -667,6 +684,7 @@ impl Compiler<'_> {
         &mut self,
         set: ast::AttrSet<'_>,
         sorted: &[&ast::AttrDef],
+        has_frame: bool,
     ) -> EvalResult<(Vec<Expr>, Vec<Expr>, Vec<DynamicAttr>)> {
         let mut inherited: SmallVec<[Option<Expr>; 8]> = SmallVec::with_capacity(sorted.len());
         for attr in sorted {
@@ -691,7 +709,7 @@ impl Compiler<'_> {
                 });
             }
             let mut from = Vec::with_capacity(set.inherit_from.len());
-            for node in set.inherit_from {
+            for node in set.inherit_from.iter().filter(|_| has_frame) {
                 from.push(self.outside_from(*node)?);
             }
             let mut dynamic = Vec::with_capacity(set.dynamic.len());

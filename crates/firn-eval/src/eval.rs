@@ -301,13 +301,11 @@ impl Vm {
         if let Some(size) = bindings.frame {
             env = Env::new(Some(env), size as usize);
         }
-        for (i, value) in bindings.values.iter().enumerate() {
-            if i as u32 != bindings.needs {
-                let value = self.delay(value, env);
-                env.set(bindings.first + i as u32, value);
-            }
-        }
-        if let Some(needed) = bindings.values.get(bindings.needs as usize) {
+        let (values, needs) = (bindings.values, bindings.needs as usize);
+        env.set_each(bindings.first, values.len(), |i| {
+            if i == needs { Value::UNSET } else { self.delay(&values[i], env) }
+        });
+        if let Some(needed) = values.get(needs) {
             let value = self.eval_needed(needed, env)?;
             env.set(bindings.first + bindings.needs, value);
         }
@@ -344,7 +342,7 @@ impl Vm {
 
     #[cold]
     #[inline(never)]
-    fn no_bool(&mut self, found: EvalResult<Value>, pos: Pos, what: &'static str) -> EvalError {
+    pub(crate) fn no_bool(&mut self, found: EvalResult<Value>, pos: Pos, what: &'static str) -> EvalError {
         let error = match found {
             Ok(other) => self.type_error(other, "a Boolean", pos),
             Err(error) => error,

@@ -221,6 +221,6 @@ impl Vm {
     fn derivation_name(&mut self, attrs: Value) -> Option<Vec<u8>> {
         let attrs = self.force(attrs).ok()?.as_attrs()?;
         let name = self.force(attrs.find(sym!("name"))?).ok()?.as_str()?;
-        name.context().is_empty().then(|| name.as_bytes().to_vec())
+        (!name.has_context()).then(|| name.as_bytes().to_vec())
     }
 }

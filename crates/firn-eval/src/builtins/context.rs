@@ -33,7 +33,7 @@ fn discard(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 fn has_context(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let text =
         vm.force_string(args[0], pos, "while evaluating the argument passed to builtins.hasContext")?;
-    Ok(Value::bool(!text.context().is_empty()))
+    Ok(Value::bool(text.has_context()))
 }
 
 fn discard_output_dependency(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

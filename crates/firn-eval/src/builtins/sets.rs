@@ -90,17 +90,20 @@ fn unsafe_get_attr_pos(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Valu
 /// The set without some of its attributes.
 fn keep(attrs: Attrs, mut keeps: impl FnMut(usize) -> bool) -> Attrs {
     let shape = attrs.shape();
-    let places: Vec<usize> = (0..shape.len()).filter(|i| keeps(*i)).collect();
+    let mut places: SmallVec<[u32; 32]> = SmallVec::new();
+    let mut syms: SmallVec<[Sym; 32]> = SmallVec::new();
+    for (place, name) in shape.syms().iter().enumerate() {
+        if keeps(place) {
+            places.push(place as u32);
+            syms.push(*name);
+        }
+    }
     if places.len() == shape.len() {
         return attrs;
     }
-    let syms: Vec<Sym> = places.iter().map(|i| shape.syms()[*i]).collect();
     let kept = Shape::intern(&syms);
-    let result = Attrs::unfilled(kept, Positions::by_name(kept, attrs));
-    for (to, from) in places.iter().enumerate() {
-        result.set(to, attrs.get(*from));
-    }
-    result
+    let positions = Positions::by_name(kept, attrs);
+    Attrs::filled(kept, positions, |to| attrs.get(places[to] as usize))
 }
 
 fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
@@ -151,7 +154,7 @@ fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         let (name, value) = last.map_or((None, None), |(_, name, value)| (name, value));
         let Some(place) = name else { return Err(missing(name_sym, pair)) };
         let name = match attrs.get(place).known().and_then(Value::as_str) {
-            Some(name) if name.context().is_empty() => name,
+            Some(name) if !name.has_context() => name,
             _ => vm.string_no_context(attrs.get(place), attrs.position(place), what)?,
         };
         let name = name.sym();

@@ -6,7 +6,7 @@
 
 use super::lets::Uses;
 use super::scope::{Place, Scope as Names};
-use super::{CompileContext, Compiler, Frame, arena, code_bytes};
+use super::{CompileContext, Compiler, Frame, Sources, arena, code_bytes};
 use crate::error::EvalResult;
 use crate::expr::Expr;
 use crate::source::Pos;
@@ -37,7 +37,7 @@ struct Scope {
     /// The innermost binding of each name.
     bindings: Vec<(Sym, Place)>,
     withs: Vec<(u32, u32, Pos)>,
-    from_slots: Vec<(u32, u32)>,
+    sources: Vec<Sources>,
     frames: usize,
 }
 
@@ -78,7 +78,7 @@ impl Deferred {
             bindings,
             frames: (0..scope.frames).map(|_| Frame { next: 0, size: 0 }).collect(),
             withs: scope.withs.clone(),
-            from_slots: scope.from_slots.clone(),
+            sources: scope.sources.clone(),
             lets: Vec::new(),
             names: None,
             group: 0,
@@ -118,7 +118,7 @@ impl<'a> Compiler<'a> {
             pure_eval: self.context.pure_eval,
             bindings,
             withs: self.withs.clone(),
-            from_slots: self.from_slots.clone(),
+            sources: self.sources.clone(),
             frames: self.frames.len(),
         }));
         Some(Later { scope })

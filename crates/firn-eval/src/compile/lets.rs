@@ -3,7 +3,7 @@
 //! The variable that the body looks at first is evaluated when the `let` is entered ([`super::needs`]), while its slot is
 //! empty. So it must not be possible to get from its value to the variable itself.
 
-use super::{Compiler, needs};
+use super::{Compiler, Sources, needs};
 use crate::error::EvalResult;
 use crate::expr::*;
 use crate::watch::WatchedKind;
@@ -77,7 +77,9 @@ impl Compiler<'_> {
         for (i, attr) in set.attrs.iter().enumerate() {
             self.bind(attr.name, first + i as u32);
         }
-        self.from_slots.push((self.level(), first + set.attrs.len() as u32));
+        let from = first + set.attrs.len() as u32;
+        let variables = self.variables(set.inherit_from);
+        self.sources.push(Sources { frame: self.level(), first: from, variables });
         self.lets.push(Uses::new(self.level(), first, count));
         let result = (|| {
             let mut values = Vec::with_capacity(count as usize);
@@ -94,10 +96,10 @@ impl Compiler<'_> {
                 values.push(self.outside_from(*from)?);
                 uses.push(self.uses());
             }
-            let from = self.from_slots.pop();
+            let sources = self.sources.pop();
             let at = self.pos_of(body);
             let body = self.expr(body, true);
-            self.from_slots.extend(from);
+            self.sources.extend(sources);
             let body = match self.context.debugger {
                 true => self.watched(body?, WatchedKind::Let, at),
                 false => body?,
@@ -105,7 +107,7 @@ impl Compiler<'_> {
             Ok((values, uses, body))
         })();
         self.lets.pop();
-        self.from_slots.pop();
+        self.sources.pop();
         for attr in set.attrs {
             self.unbind(attr.name);
         }

@@ -53,37 +53,43 @@ impl Vm {
     #[inline]
     fn call_exactly(&mut self, closure: Closure, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let lambda = closure.lambda;
-        let owned = self.open_call(closure, &[], call.pos)?;
-        let frame = owned.env();
-        let Some((last, first)) = call.args.split_last() else { return Ok(Next::Body(&lambda.body, owned)) };
-        let given = closure.args.len() as u32;
-        let mut slot = given;
-        for arg in first {
-            if slot != lambda.needs {
-                let value = self.delay_argument(arg, env);
-                frame.set(slot, value);
-            }
-            slot += 1;
+        if let Some(formals) = &lambda.formals {
+            return self.call_with_set(closure, formals, call, env);
         }
-        match &lambda.formals {
-            None => {
-                if slot != lambda.needs {
-                    let value = self.delay_argument(last, env);
-                    frame.set(slot, value);
-                }
-                self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
-                if let Some(arg) = lambda.needs.checked_sub(given).and_then(|n| call.args.get(n as usize)) {
-                    let value = self.needed_argument(arg, env)?;
-                    frame.set(lambda.needs, value);
-                }
-            }
-            Some(formals) => {
-                // It is needed at once.
-                let value = self.eval(last, env).map_err(|e| call_site(e, call.pos))?;
-                self.bind_formals(lambda, formals, value, frame, call.pos)?;
-                self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
-            }
-        }
+        self.begin_call(closure, call.pos)?;
+        self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
+        let (args, needs) = (call.args, (lambda.needs as usize).wrapping_sub(closure.args.len()));
+        let needed = match args.get(needs) {
+            Some(arg) => self.needed_argument(arg, env)?,
+            None => Value::UNSET,
+        };
+        let slots = lambda.frame_size as usize;
+        let frame = CallFrame::filled(closure.env, slots, closure.args, args.len(), |i| {
+            if i == needs { needed } else { self.delay_argument(&args[i], env) }
+        });
+        Ok(Next::Body(&lambda.body, frame))
+    }
+
+    /// [`Vm::call_exactly`] where the last argument is a set whose attributes are the function's variables.
+    #[inline(never)]
+    fn call_with_set(
+        &mut self,
+        closure: Closure,
+        formals: &'static FormalArgs,
+        call: &'static CallExpr,
+        env: Env,
+    ) -> EvalResult<Next> {
+        let lambda = closure.lambda;
+        self.begin_call(closure, call.pos)?;
+        let Some((last, first)) = call.args.split_last() else { unreachable!("a call has arguments") };
+        let slots = lambda.frame_size as usize;
+        let owned = CallFrame::filled(closure.env, slots, closure.args, first.len(), |i| {
+            self.delay_argument(&first[i], env)
+        });
+        // It is needed at once.
+        let value = self.eval(last, env).map_err(|e| call_site(e, call.pos))?;
+        self.bind_formals(lambda, formals, value, owned.env(), call.pos)?;
+        self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
         Ok(Next::Body(&lambda.body, owned))
     }
 
@@ -111,12 +117,19 @@ impl Vm {
 
     #[inline]
     pub(crate) fn call_forced(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Value> {
+        if let Some(closure) = function.as_closure() {
+            if closure.args.len() + args.len() == closure.lambda.arity() {
+                let frame = self.enter(closure, args, pos)?;
+                return self.eval_body(&closure.lambda.body, frame);
+            }
+        }
         match self.apply(function, args, pos)? {
             Next::Value(value) => Ok(value),
             Next::Body(body, frame) => self.eval_body(body, frame),
         }
     }
 
+    #[inline(never)]
     fn apply(&mut self, function: Value, args: &[Value], pos: Pos) -> EvalResult<Next> {
         let mut function = function;
         let mut args = args;
@@ -182,24 +195,56 @@ impl Vm {
             return Err(self.stack_overflow(call.pos));
         }
         self.calls.push(Call { lambda: None, pos: call.pos });
-        if let ([arg], [_]) = (call.args, primop.eager) {
-            let value = self.eager_argument(arg, env);
-            return self.run_primop(primop, &[value], call.pos);
-        }
-        let mut args = [Value::UNSET; MAX_PRIMOP_ARITY];
-        for i in primop.eager {
-            let value = self.eager_argument(&call.args[*i as usize], env);
-            args[*i as usize] = value;
-            if value.is_thunk() {
-                break;
+        match call.args {
+            [arg] => {
+                let value = match primop.eager {
+                    [] => self.delay_argument(arg, env),
+                    _ => self.eager_argument(arg, env),
+                };
+                self.run_primop(primop, &[value], call.pos)
+            }
+            [first, second] => {
+                let (mut a, mut b) = (Value::UNSET, Value::UNSET);
+                match primop.eager {
+                    [] => {}
+                    [1, ..] => {
+                        b = self.eager_argument(second, env);
+                        if primop.eager.len() == 2 && !b.is_thunk() {
+                            a = self.eager_argument(first, env);
+                        }
+                    }
+                    _ => {
+                        a = self.eager_argument(first, env);
+                        if primop.eager.len() == 2 && !a.is_thunk() {
+                            b = self.eager_argument(second, env);
+                        }
+                    }
+                }
+                if a.is_unset() {
+                    a = self.delay_argument(first, env);
+                }
+                if b.is_unset() {
+                    b = self.delay_argument(second, env);
+                }
+                self.run_primop(primop, &[a, b], call.pos)
+            }
+            args => {
+                let mut values = [Value::UNSET; MAX_PRIMOP_ARITY];
+                for i in primop.eager {
+                    let value = self.eager_argument(&args[*i as usize], env);
+                    values[*i as usize] = value;
+                    if value.is_thunk() {
+                        break;
+                    }
+                }
+                for i in 0..args.len() {
+                    if values[i].is_unset() {
+                        values[i] = self.delay_argument(&args[i], env);
+                    }
+                }
+                self.run_primop(primop, &values[..args.len()], call.pos)
             }
         }
-        for (i, arg) in call.args.iter().enumerate() {
-            if args[i].is_unset() {
-                args[i] = self.delay_argument(arg, env);
-            }
-        }
-        self.run_primop(primop, &args[..primop.arity], call.pos)
     }
 
     /// An argument that a builtin evaluates before anything else. When that fails it finds the error where it looks, and
@@ -267,14 +312,20 @@ impl Vm {
         self.call_as(&Callee::Other, method, args, pos)
     }
 
-    /// The frame of a call with the arguments that the closure has already, and others.
+    /// Counts a call, and looks whether there may be another one.
     #[inline(always)]
-    fn open_call(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<CallFrame> {
+    fn begin_call(&mut self, closure: Closure, pos: Pos) -> EvalResult<()> {
         self.stats.function_calls += (closure.lambda.arity() - closure.args.len()) as u64;
         if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
-        self.check_stack(pos)?;
+        self.check_stack(pos)
+    }
+
+    /// The frame of a call with the arguments that the closure has already, and others.
+    #[inline(always)]
+    fn open_call(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<CallFrame> {
+        self.begin_call(closure, pos)?;
         Ok(CallFrame::new(closure.env, closure.lambda.frame_size as usize, closure.args, args))
     }
 

@@ -15,30 +15,34 @@ impl Vm {
         operands: &'static BinaryExpr,
         env: Env,
     ) -> EvalResult<Value> {
-        let (decides, result, left, right) = match op {
-            Op::And => (
-                false,
-                Value::FALSE,
-                "in the left operand of the AND (&&) operator",
-                "in the right operand of the AND (&&) operator",
-            ),
-            Op::Or => (
-                true,
-                Value::TRUE,
-                "in the left operand of the OR (||) operator",
-                "in the right operand of the OR (||) operator",
-            ),
-            _ => (
-                false,
-                Value::TRUE,
-                "in the left operand of the IMPL (->) operator",
-                "in the right operand of the IMPL (->) operator",
-            ),
+        let left = match self.eval(&operands.left, env) {
+            Ok(left @ (Value::TRUE | Value::FALSE)) => left == Value::TRUE,
+            other => return Err(self.no_operand(op, true, other, operands.pos)),
         };
-        if self.eval_bool(&operands.left, env, operands.pos, left)? == decides {
-            return Ok(result);
+        match (op, left) {
+            (Op::And, false) => return Ok(Value::FALSE),
+            (Op::And, true) | (Op::Or, false) => {}
+            (Op::Or, true) | (_, false) => return Ok(Value::TRUE),
+            (_, true) => {}
         }
-        self.eval_bool(&operands.right, env, operands.pos, right).map(Value::bool)
+        match self.eval(&operands.right, env) {
+            Ok(right @ (Value::TRUE | Value::FALSE)) => Ok(right),
+            other => Err(self.no_operand(op, false, other, operands.pos)),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn no_operand(&mut self, op: Op, left: bool, found: EvalResult<Value>, pos: Pos) -> EvalError {
+        let what = match (op, left) {
+            (Op::And, true) => "in the left operand of the AND (&&) operator",
+            (Op::And, false) => "in the right operand of the AND (&&) operator",
+            (Op::Or, true) => "in the left operand of the OR (||) operator",
+            (Op::Or, false) => "in the right operand of the OR (||) operator",
+            (_, true) => "in the left operand of the IMPL (->) operator",
+            (_, false) => "in the right operand of the IMPL (->) operator",
+        };
+        self.no_bool(found, pos, what)
     }
 
     #[inline]

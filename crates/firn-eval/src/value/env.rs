@@ -77,13 +77,18 @@ impl Env {
         self.captured();
     }
 
-    /// A number that no other frame ever has; none for one that a [`CallFrame`] may give back.
+    /// A number that no other frame ever has, of those that last until the next collection.
     #[inline]
-    fn identity(self) -> Option<u64> {
-        let (address, epoch) = (self.0.as_ptr() as u64, heap::epoch());
-        let lasts = self.header() & CAPTURED != 0 && epoch >> EPOCH_BITS == 0;
+    fn identity(self) -> u64 {
         // Addresses have 48 bits, of which the lowest three are 0.
-        lasts.then_some(address >> 3 << EPOCH_BITS | epoch)
+        const { assert!(heap::LAST_EPOCH >> EPOCH_BITS == 0, "the number of collections fits below the address") }
+        (self.0.as_ptr() as u64) << (EPOCH_BITS - 3) | heap::epoch()
+    }
+
+    /// Whether the frame lasts until the next collection, and whether one will be noticed: it is not given back by
+    /// [`CallFrame::release`].
+    fn lasts(self) -> bool {
+        self.header() & CAPTURED != 0 && heap::epoch() < heap::LAST_EPOCH
     }
 
     #[inline]
@@ -122,6 +127,24 @@ impl Env {
         self.slot(slot as usize).store(value.word(), Ordering::Release);
     }
 
+    /// Sets `count` slots from `first` on to what `value` gives for each, one after the other.
+    #[inline(always)]
+    pub fn set_each(self, first: u32, count: usize, mut value: impl FnMut(usize) -> Value) {
+        let (first, header) = (first as usize, self.header());
+        if header & LONG != 0 || first + count > (header >> 48) as usize {
+            for i in 0..count {
+                let value = value(i);
+                self.long_slot(first + i).store(value.word(), Ordering::Release);
+            }
+            return;
+        }
+        for i in 0..count {
+            let word = value(i).word();
+            // SAFETY: in range, and frames live for ever.
+            unsafe { AtomicU64::from_ptr(self.0.as_ptr().add(1 + first + i)) }.store(word, Ordering::Release);
+        }
+    }
+
     /// The frame `depth` levels out.
     #[inline]
     pub fn up(self, depth: u32) -> Env {
@@ -152,26 +175,28 @@ impl ScopeCache {
 
     #[inline]
     pub fn get(&self, frame: Env) -> Option<Value> {
-        let identity = frame.identity()?;
+        let identity = frame.identity();
         let version = self.version.load(Ordering::Acquire);
         let (key, word) = (self.key.load(Ordering::Relaxed), self.word.load(Ordering::Relaxed));
         fence(Ordering::Acquire);
         if key != identity || version & 1 != 0 || self.version.load(Ordering::Relaxed) != version {
             return None;
         }
-        // SAFETY: `set` stored a value's word together with the key. The frame refers to that value by what the name was
-        // found in, and neither was given back, as there was no collection since.
+        // SAFETY: `set` stored a value's word together with the key. The frame was one that lasts, so it is this one. It
+        // refers to that value by what the name was found in, and neither was given back, as there was no collection since.
         Some(unsafe { Value::from_word(word) })
     }
 
     #[inline]
     pub fn set(&self, frame: Env, value: Value) {
-        let Some(identity) = frame.identity() else { return };
+        if !frame.lasts() {
+            return;
+        }
         let version = self.version.load(Ordering::Relaxed);
         let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
         if version & 1 == 0 && self.version.compare_exchange(version, version + 1, success, failure).is_ok() {
             fence(Ordering::Release);
-            self.key.store(identity, Ordering::Relaxed);
+            self.key.store(frame.identity(), Ordering::Relaxed);
             self.word.store(value.word(), Ordering::Relaxed);
             self.version.store(version + 2, Ordering::Release);
         }
@@ -205,6 +230,40 @@ impl CallFrame {
                 heap::fill(at.add(i), 1, value.word());
             }
             heap::fill(at.add(then.len()), slots - given, Value::UNSET.word());
+        }
+        CallFrame(Env(object))
+    }
+
+    /// As [`CallFrame::new`], with what `value` gives for each of the `count` slots after the first ones. Only the collector
+    /// looks at the frame before all are there.
+    #[inline(always)]
+    pub fn filled(
+        parent: Env,
+        slots: usize,
+        first: &[Value],
+        count: usize,
+        mut value: impl FnMut(usize) -> Value,
+    ) -> CallFrame {
+        assert!(first.len() + count <= slots, "more arguments than slots");
+        if slots >= LARGE {
+            let frame = CallFrame::new_large(parent, slots, first, &[]);
+            frame.0.set_each(first.len() as u32, count, value);
+            return frame;
+        }
+        let object = heap::alloc(Class::Traced, slots + 1);
+        // SAFETY: `slots + 1` fresh words, of which no more than `slots` are given. The collector takes any word.
+        unsafe {
+            object.write((parent.captured() & ADDRESS) | ((slots as u64) << 48));
+            let at = object.add(1);
+            for (i, value) in first.iter().enumerate() {
+                heap::fill(at.add(i), 1, value.word());
+            }
+            let at = at.add(first.len());
+            for i in 0..count {
+                let value = value(i);
+                heap::fill(at.add(i), 1, value.word());
+            }
+            heap::fill(at.add(count), slots - first.len() - count, Value::UNSET.word());
         }
         CallFrame(Env(object))
     }

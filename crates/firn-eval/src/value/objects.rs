@@ -58,10 +58,21 @@ impl NixStr {
     }
 
     #[inline]
-    pub fn context(self) -> Context {
+    fn context_number(self) -> u32 {
         // SAFETY: the lower half of the second word is what `Context::number` gave.
         let word = unsafe { AtomicU64::from_ptr(self.0.add(1).as_ptr()) };
-        Context::from_number(word.load(Ordering::Relaxed) as u32)
+        word.load(Ordering::Relaxed) as u32
+    }
+
+    #[inline]
+    pub fn context(self) -> Context {
+        Context::from_number(self.context_number())
+    }
+
+    /// Whether the string refers to something in the store.
+    #[inline]
+    pub fn has_context(self) -> bool {
+        self.context_number() != 0
     }
 
     pub fn value(self) -> Value {

@@ -164,9 +164,10 @@ impl Value {
 
     #[inline]
     pub fn as_list(self) -> Option<List> {
-        match self.kind() {
-            Kind::List(list) => Some(list),
-            _ => None,
+        match self.tag() {
+            // SAFETY: the tag says that the object is a list.
+            LIST => Some(unsafe { List::from_object(self.object()) }),
+            _ => (self == Value::EMPTY_LIST).then_some(List::EMPTY),
         }
     }
 

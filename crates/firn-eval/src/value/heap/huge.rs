@@ -4,7 +4,7 @@
 //! so each one is timed, and after a slow one the heap does without for a while.
 
 use super::space::BLOCK_BYTES;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 /// The usual size of huge pages. Elsewhere the advice does less, or nothing.
@@ -28,20 +28,21 @@ impl HugePages {
         HugePages { pause: PAUSE, skip: 0 }
     }
 
-    /// Asks for a huge page at an address of the heap that nobody has used.
-    pub(super) fn prepare(&mut self, address: usize) {
+    /// Asks for a huge page at an address of the heap that nobody has used; whether it may be there now.
+    pub(super) fn prepare(&mut self, address: usize) -> bool {
         if self.skip > 0 {
             self.skip -= 1;
-            return;
+            return false;
         }
         if !advise(address) {
             self.skip = u32::MAX;
-            return;
+            return false;
         }
         let before = Instant::now();
         // SAFETY: the address is the start of so many fresh bytes of the heap.
         unsafe { AtomicU8::from_ptr(address as *mut u8).store(0, Ordering::Relaxed) }
         self.took(before.elapsed());
+        true
     }
 
     fn took(&mut self, time: Duration) {
@@ -62,6 +63,25 @@ fn advise(address: usize) -> bool {
     }
     .is_ok()
 }
+
+/// Asks for so many bytes of usual pages at once, which takes two thirds of the time of one fault for each.
+#[cfg(target_os = "linux")]
+pub(super) fn populate(address: usize, bytes: usize) {
+    use rustix::mm::{Advice, madvise};
+    static UNKNOWN: AtomicBool = AtomicBool::new(false);
+    if UNKNOWN.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: the range is the heap's own and fresh: it holds zeroes before and after.
+    let done = unsafe { madvise(address as *mut std::ffi::c_void, bytes, Advice::LinuxPopulateWrite) };
+    if done.is_err() {
+        // The kernel is older, and the pages come as they are touched.
+        UNKNOWN.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn populate(_: usize, _: usize) {}
 
 #[cfg(not(target_os = "linux"))]
 fn advise(_: usize) -> bool {

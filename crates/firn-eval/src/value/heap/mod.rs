@@ -19,8 +19,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use space::{OutOfMemory, has_room, usage};
 pub(crate) use world::blocking;
+pub(super) use world::{LAST_EPOCH, epoch, keep};
 pub use world::{code_bytes, evaluating_thread, note_code, set_collector_limits};
-pub(super) use world::{epoch, keep};
 
 /// Whether objects of a block hold values.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -60,15 +60,21 @@ struct Local {
     /// Heads of lists of free objects, whose first word holds the next one's address, inverted: a stale reference to a
     /// free object must not lead the collector to others.
     free: [Cell<*mut u64>; 2 * SIZES.len()],
-    /// What is left of the blocks that were fresh: next address and end.
+    /// What is left of the blocks that were fresh, or of free objects side by side: next address and end.
     fresh: [Cell<(usize, usize)>; 2 * SIZES.len()],
+    /// Blocks with more free objects: their numbers, and from which object on.
+    partial: [Cell<(usize, usize)>; 2 * SIZES.len()],
 }
+
+/// In [`Local::partial`]: no block.
+const NONE: (usize, usize) = (0, usize::MAX);
 
 thread_local! {
     static LOCAL: Local = const {
         Local {
             free: [const { Cell::new(std::ptr::null_mut()) }; 2 * SIZES.len()],
             fresh: [const { Cell::new((0, 0)) }; 2 * SIZES.len()],
+            partial: [const { Cell::new(NONE) }; 2 * SIZES.len()],
         }
     };
 }
@@ -82,20 +88,23 @@ pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
     let class_of_size = SIZE_CLASS[words] as usize;
     let kind = class_of_size * 2 + class as usize;
     let local = LOCAL.with(|local| local as *const Local);
-    // SAFETY: this thread's own, which lives as long as the thread; nothing is kept of it.
-    let local = unsafe { &*local };
-    let cell = &local.free[kind];
+    // SAFETY: this thread's own, which lives as long as the thread; nothing is kept of it. The tables have an entry for
+    // each kind, and `SIZE_CLASS` holds no other number than those of the sizes.
+    let (cell, fresh, size) = unsafe {
+        let local = &*local;
+        (local.free.get_unchecked(kind), local.fresh.get_unchecked(kind), *SIZES.get_unchecked(class_of_size))
+    };
     if let Some(object) = NonNull::new(cell.get()) {
         // SAFETY: a free object's first word is the inverted address of the next one.
         cell.set(!unsafe { object.read() } as *mut u64);
         return object;
     }
-    let (start, end) = local.fresh[kind].get();
-    let next = start + SIZES[class_of_size] as usize * 8;
+    let (start, end) = fresh.get();
+    let next = start + size as usize * 8;
     if next > end {
         return refill(kind);
     }
-    local.fresh[kind].set((next, end));
+    fresh.set((next, end));
     // SAFETY: without a block both are 0, and objects have a size.
     unsafe { NonNull::new_unchecked(start as *mut u64) }
 }
@@ -124,15 +133,17 @@ pub(super) unsafe fn free(class: Class, words: usize, object: NonNull<u64>) {
     }
     let kind = SIZE_CLASS[words] as usize * 2 + class as usize;
     LOCAL.with(|local| {
+        // SAFETY: there is an entry for each kind.
+        let cell = unsafe { local.free.get_unchecked(kind) };
         // SAFETY: the object is nobody's, and has at least two words.
         unsafe {
             if cfg!(debug_assertions) {
                 // What is used after it was freed fails early.
                 std::slice::from_raw_parts_mut(object.as_ptr(), words).fill(space::POISON);
             }
-            object.write(!(local.free[kind].get() as u64));
+            object.write(!(cell.get() as u64));
         }
-        local.free[kind].set(object.as_ptr());
+        cell.set(object.as_ptr());
     });
 }
 
@@ -143,26 +154,48 @@ fn large(class: Class, words: usize) -> NonNull<u64> {
     space::take_large(class, words)
 }
 
-/// Takes a block for objects of one kind, and the first object of it.
+/// Finds memory for objects of one kind, and gives the first of them.
 #[cold]
 #[inline(never)]
 fn refill(kind: usize) -> NonNull<u64> {
     let size = SIZES[kind / 2] as usize * 8;
-    world::before_block(BLOCK_BYTES);
-    match space::take_block(kind) {
-        space::Taken::Fresh(start, end) => {
-            LOCAL.with(|local| local.fresh[kind].set((start + size, end)));
-            match NonNull::new(start as *mut u64) {
-                Some(object) => object,
-                None => space::out_of_memory(size),
+    let (start, end) = LOCAL.with(|local| local.free_objects(kind)).unwrap_or_else(|| take(kind));
+    LOCAL.with(|local| local.fresh[kind].set((start + size, end)));
+    match NonNull::new(start as *mut u64) {
+        Some(object) => object,
+        None => space::out_of_memory(size),
+    }
+}
+
+/// Takes a block for objects of one kind, and gives where the first free ones begin and end.
+fn take(kind: usize) -> (usize, usize) {
+    loop {
+        world::before_block(BLOCK_BYTES);
+        match space::take_block(kind) {
+            space::Taken::Fresh(start, end) => return (start, end),
+            space::Taken::Partial(index) => {
+                let found = LOCAL.with(|local| {
+                    local.partial[kind].set((index, 0));
+                    local.free_objects(kind)
+                });
+                if let Some(found) = found {
+                    return found;
+                }
             }
         }
-        space::Taken::Swept(first) => {
-            // SAFETY: the list's objects are free and their words inverted addresses.
-            let next = !unsafe { first.read() } as *mut u64;
-            LOCAL.with(|local| local.free[kind].set(next));
-            first
+    }
+}
+
+impl Local {
+    /// Where the next free objects of the block begin and end that this thread has objects of the kind from.
+    fn free_objects(&self, kind: usize) -> Option<(usize, usize)> {
+        let (index, from) = self.partial[kind].get();
+        if (index, from) == NONE {
+            return None;
         }
+        let run = space::free_run(index, from);
+        self.partial[kind].set(run.as_ref().map_or(NONE, |run| (index, run.next)));
+        run.map(|run| (run.start, run.end))
     }
 }
 

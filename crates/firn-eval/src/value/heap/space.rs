@@ -65,6 +65,8 @@ struct Space {
     /// For small objects and for large ones.
     fresh: [Fresh; 2],
     huge: HugePages,
+    /// From this block on small objects have blocks that the kernel has given no memory yet.
+    missing: usize,
     /// Blocks of each kind with free objects, found by the last collection.
     partial: Vec<Vec<u32>>,
     /// Bytes taken since the last collection.
@@ -78,6 +80,7 @@ static SPACE: Mutex<Space> = Mutex::new(Space {
     runs: Vec::new(),
     fresh: [const { Fresh { next: 0, end: 0 } }; 2],
     huge: HugePages::new(),
+    missing: usize::MAX,
     partial: Vec::new(),
     taken: 0,
     live: 0,
@@ -153,60 +156,76 @@ impl Region {
 pub(super) enum Taken {
     /// From here to there, never used or free as a whole.
     Fresh(usize, usize),
-    /// A list of free objects.
-    Swept(NonNull<u64>),
+    /// A block that has free objects.
+    Partial(usize),
 }
 
 pub(super) fn take_block(kind: usize) -> Taken {
     let region = region();
-    loop {
-        let mut space = SPACE.lock();
-        let Some(index) = space.partial.get_mut(kind).and_then(Vec::pop) else {
-            let index = take_blocks(&mut space, FOR_SMALL, 1, BLOCK_BYTES);
-            drop(space);
-            let block = region.block(index);
-            block.kind.store(kind as u8, Ordering::Relaxed);
-            block.state.store(SMALL, Ordering::Release);
-            let start = region.address(index);
-            let size = SIZES[kind / 2] as usize * 8;
-            return Taken::Fresh(start, start + BLOCK_BYTES / size * size);
-        };
-        drop(space);
-        if let Some(list) = sweep(region, index as usize) {
-            return Taken::Swept(list);
-        }
+    let mut space = SPACE.lock();
+    if let Some(index) = space.partial.get_mut(kind).and_then(Vec::pop) {
+        return Taken::Partial(index as usize);
     }
+    let index = take_blocks(&mut space, FOR_SMALL, 1, BLOCK_BYTES);
+    let missing = index >= space.missing;
+    drop(space);
+    if missing {
+        huge::populate(region.address(index), BLOCK_BYTES);
+    }
+    let block = region.block(index);
+    block.kind.store(kind as u8, Ordering::Relaxed);
+    block.state.store(SMALL, Ordering::Release);
+    let start = region.address(index);
+    let size = SIZES[kind / 2] as usize * 8;
+    Taken::Fresh(start, start + BLOCK_BYTES / size * size)
 }
 
 /// No address, and as a value nothing that is ever stored.
 pub(super) const POISON: u64 = 0x7777_7777_7777_7777;
 
-/// Links the objects of a block that the last collection did not reach.
-fn sweep(region: &Region, index: usize) -> Option<NonNull<u64>> {
+/// Objects of a block that lie side by side and that the last collection did not reach.
+pub(super) struct FreeRun {
+    pub(super) start: usize,
+    pub(super) end: usize,
+    /// Number of the object after them.
+    pub(super) next: usize,
+}
+
+/// The first free objects of a block from the object of that number on.
+pub(super) fn free_run(index: usize, from: usize) -> Option<FreeRun> {
+    let region = region();
     let block = region.block(index);
     let size = SIZES[block.kind.load(Ordering::Relaxed) as usize / 2] as usize * 8;
-    let start = region.address(index);
-    let mut list = std::ptr::null_mut::<u64>();
-    let slots = BLOCK_BYTES / size;
-    for (word, marks) in block.marks[..slots.div_ceil(64)].iter().enumerate().rev() {
-        let exist = u64::MAX >> (64 - (slots - word * 64).min(64));
-        let mut free = !marks.load(Ordering::Relaxed) & exist;
-        while free != 0 {
-            let bit = 63 - free.leading_zeros() as usize;
-            free ^= 1 << bit;
-            let object = (start + (word * 64 + bit) * size) as *mut u64;
-            // SAFETY: nothing refers to the object, which lies in a block that no other thread allocates from.
-            unsafe {
-                if cfg!(debug_assertions) {
-                    // What is used after it was freed fails early.
-                    std::slice::from_raw_parts_mut(object, size / 8).fill(POISON);
-                }
-                object.write(!(list as u64));
-            }
-            list = object;
-        }
+    let objects = BLOCK_BYTES / size;
+    let first = block.find(from, objects, false);
+    if first == objects {
+        return None;
     }
-    NonNull::new(list)
+    let next = block.find(first, objects, true);
+    let address = region.address(index);
+    let (start, end) = (address + first * size, address + next * size);
+    if cfg!(debug_assertions) {
+        // What is used after it was freed fails early.
+        // SAFETY: nothing refers to the objects, which lie in a block that no other thread allocates from.
+        unsafe { std::slice::from_raw_parts_mut(start as *mut u64, (end - start) / 8) }.fill(POISON);
+    }
+    Some(FreeRun { start, end, next })
+}
+
+impl Block {
+    /// Number of the first object from that one on, of so many, that is marked, or that is not; or how many there are.
+    fn find(&self, from: usize, objects: usize, marked: bool) -> usize {
+        let flip = if marked { 0 } else { u64::MAX };
+        let mut skip = from % 64;
+        for (word, marks) in self.marks.iter().enumerate().take(objects.div_ceil(64)).skip(from / 64) {
+            let bits = (marks.load(Ordering::Relaxed) ^ flip) >> skip;
+            if bits != 0 {
+                return (word * 64 + skip + bits.trailing_zeros() as usize).min(objects);
+            }
+            skip = 0;
+        }
+        objects
+    }
 }
 
 pub(super) fn take_large(class: Class, words: usize) -> NonNull<u64> {
@@ -268,7 +287,8 @@ fn grow(space: &mut Space, purpose: usize, count: usize) {
     }
     // The last pages of large objects are not touched.
     if purpose == FOR_SMALL && first >= huge::FROM_BLOCK {
-        space.huge.prepare(region.address(first));
+        let there = space.huge.prepare(region.address(first));
+        space.missing = if there { usize::MAX } else { first };
     }
 }
 

@@ -1,7 +1,7 @@
 //! The evaluating threads: stopping them, finding their stacks, and collecting.
 
 use super::team::Team;
-use super::{LOCAL, Local, space};
+use super::{LOCAL, Local, NONE, space};
 use crate::value::{Value, queue};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
@@ -31,7 +31,7 @@ static STOP: AtomicBool = AtomicBool::new(false);
 static FORBIDDEN: AtomicBool =
     AtomicBool::new(cfg!(not(any(target_arch = "x86_64", target_arch = "aarch64"))));
 
-/// How often there was a collection.
+/// How often there was a collection, up to [`LAST_EPOCH`].
 static COLLECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Bytes before the first collection; 0 where nobody has said how many.
@@ -139,7 +139,10 @@ pub fn set_collector_limits(first: Option<usize>, growth: Option<usize>) {
     }
 }
 
-/// A number that changes whenever objects may have been given back by a collection.
+/// The number from which on collections are not counted any more.
+pub(in crate::value) const LAST_EPOCH: u64 = 0xffff;
+
+/// A number that changes whenever objects may have been given back by a collection, until it is [`LAST_EPOCH`].
 #[inline]
 pub(in crate::value) fn epoch() -> u64 {
     COLLECTIONS.load(Ordering::Relaxed)
@@ -190,6 +193,7 @@ impl Local {
     fn forget(&self) {
         self.free.iter().for_each(|cell| cell.set(std::ptr::null_mut()));
         self.fresh.iter().for_each(|cell| cell.set((0, 0)));
+        self.partial.iter().for_each(|cell| cell.set(NONE));
     }
 }
 
@@ -276,7 +280,8 @@ fn collect(stack: usize) {
         }
     });
     space::free_unmarked();
-    COLLECTIONS.fetch_add(1, Ordering::Relaxed);
+    let epoch = COLLECTIONS.load(Ordering::Relaxed);
+    COLLECTIONS.store((epoch + 1).min(LAST_EPOCH), Ordering::Relaxed);
     STOP.store(false, Ordering::Release);
     CHANGED.notify_all();
 }
