@@ -701,16 +701,18 @@ impl Compiler<'_> {
         }
         let later = self.later(&set);
         let result = (|| {
+            // The sources first: what they do not know is told before all else.
+            let from = set.inherit_from.iter().map(|node| self.outside_from(*node));
+            let mut from = from.collect::<EvalResult<Vec<_>>>()?;
+            if !has_frame {
+                from.clear();
+            }
             let mut values = Vec::with_capacity(sorted.len());
             for (attr, outer) in sorted.iter().zip(inherited) {
                 values.push(match outer {
                     Some(expr) => expr,
                     None => self.attribute(attr.value, later.as_ref())?,
                 });
-            }
-            let mut from = Vec::with_capacity(set.inherit_from.len());
-            for node in set.inherit_from.iter().filter(|_| has_frame) {
-                from.push(self.outside_from(*node)?);
             }
             let mut dynamic = Vec::with_capacity(set.dynamic.len());
             for attr in set.dynamic {

@@ -84,6 +84,11 @@ impl Compiler<'_> {
         let result = (|| {
             let mut values = Vec::with_capacity(count as usize);
             let mut uses = Vec::with_capacity(count as usize);
+            let mut sources = Vec::with_capacity(set.inherit_from.len());
+            for from in set.inherit_from {
+                // The sources of this `let` are not in scope of their own sources.
+                sources.push((self.outside_from(*from)?, self.uses()));
+            }
             for (attr, outer) in set.attrs.iter().zip(inherited) {
                 values.push(match outer {
                     Some(expr) => expr,
@@ -91,15 +96,14 @@ impl Compiler<'_> {
                 });
                 uses.push(self.uses());
             }
-            for from in set.inherit_from {
-                // The sources of this `let` are not in scope of their own sources.
-                values.push(self.outside_from(*from)?);
-                uses.push(self.uses());
+            for (source, used) in sources {
+                values.push(source);
+                uses.push(used);
             }
-            let sources = self.sources.pop();
+            let own = self.sources.pop();
             let at = self.pos_of(body);
             let body = self.expr(body, true);
-            self.sources.extend(sources);
+            self.sources.extend(own);
             let body = match self.context.debugger {
                 true => self.watched(body?, WatchedKind::Let, at),
                 false => body?,

@@ -94,3 +94,28 @@ fn values_are_the_same() {
         (removeAttrs (import ./p.nix) [ \"circle\" ])";
     check(&["nix-instantiate", "--eval", "--strict", "--json", "-E", walk]);
 }
+
+/// Long lists that are all evaluated: each element takes a while and needs others, some fail, some go in circles.
+#[test]
+fn elements_of_lists_are_the_same() {
+    let elements = "let
+        sum = n: builtins.foldl' (a: i: a + i) n (builtins.genList (i: i) 2000);
+        elements = builtins.genList (n:
+          if n == bad then throw \"element ${toString n}\"
+          else if n == circle then builtins.elemAt elements circle
+          else if n == traced then builtins.trace \"at ${toString n}\" \"t\"
+          else toString (sum n + (if n > 4 then builtins.stringLength (builtins.elemAt elements (n / 2)) else 0))) 400;
+        nested = builtins.genList (n: { a = builtins.elemAt elements n; b = [ (builtins.elemAt elements (399 - n)) ]; }) 400;
+        derived = derivation { name = \"d\"; system = \"s\"; builder = \"b\"; list = elements; };";
+    for (bad, circle, traced) in [(-1, -1, 70), (250, 20, 131)] {
+        for what in [
+            "nested",
+            "builtins.concatStringsSep \" \" elements",
+            "builtins.toJSON nested",
+            "derived.drvPath",
+        ] {
+            let expr = format!("{elements} bad = {bad}; circle = {circle}; traced = {traced}; in {what}");
+            check(&["nix-instantiate", "--eval", "--strict", "--json", "-E", &expr]);
+        }
+    }
+}
