@@ -212,26 +212,7 @@ impl CallFrame {
     /// A frame whose first slots hold the values of both slices; the others are [`Value::UNSET`].
     #[inline(always)]
     pub fn new(parent: Env, slots: usize, first: &[Value], then: &[Value]) -> CallFrame {
-        let given = first.len() + then.len();
-        assert!(given <= slots, "more arguments than slots");
-        if slots >= LARGE {
-            return CallFrame::new_large(parent, slots, first, then);
-        }
-        let object = heap::alloc(Class::Traced, slots + 1);
-        // SAFETY: `slots + 1` fresh words, of which no more than `slots` are given.
-        unsafe {
-            object.write((parent.captured() & ADDRESS) | ((slots as u64) << 48));
-            let at = object.add(1);
-            for (i, value) in first.iter().enumerate() {
-                heap::fill(at.add(i), 1, value.word());
-            }
-            let at = at.add(first.len());
-            for (i, value) in then.iter().enumerate() {
-                heap::fill(at.add(i), 1, value.word());
-            }
-            heap::fill(at.add(then.len()), slots - given, Value::UNSET.word());
-        }
-        CallFrame(Env(object))
+        CallFrame::filled(parent, slots, first, then.len(), |i| then[i])
     }
 
     /// As [`CallFrame::new`], with what `value` gives for each of the `count` slots after the first ones. Only the collector
@@ -246,7 +227,7 @@ impl CallFrame {
     ) -> CallFrame {
         assert!(first.len() + count <= slots, "more arguments than slots");
         if slots >= LARGE {
-            let frame = CallFrame::new_large(parent, slots, first, &[]);
+            let frame = CallFrame::new_large(parent, slots, first);
             frame.0.set_each(first.len() as u32, count, value);
             return frame;
         }
@@ -269,9 +250,9 @@ impl CallFrame {
     }
 
     #[cold]
-    fn new_large(parent: Env, slots: usize, first: &[Value], then: &[Value]) -> CallFrame {
+    fn new_large(parent: Env, slots: usize, first: &[Value]) -> CallFrame {
         let env = Env::new(Some(parent), slots);
-        for (slot, value) in first.iter().chain(then).enumerate() {
+        for (slot, value) in first.iter().enumerate() {
             env.set(slot as u32, *value);
         }
         CallFrame(env)
