@@ -385,3 +385,32 @@ pub fn has_room(words: usize) -> bool {
     let used = USED.load(Ordering::Relaxed) * BLOCK_BYTES;
     words.checked_mul(8).is_some_and(|bytes| bytes < region().bytes.saturating_sub(used))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marked_and_unmarked_objects_are_found() {
+        let marks = [const { AtomicU64::new(0) }; MARK_WORDS];
+        let block = Block {
+            state: AtomicU8::new(SMALL),
+            kind: AtomicU8::new(0),
+            span: AtomicU32::new(0),
+            pages: AtomicU32::new(0),
+            marks,
+        };
+        let marked = [0, 1, 63, 64, 130];
+        for object in marked {
+            block.marks[object / 64].fetch_or(1 << (object % 64), Ordering::Relaxed);
+        }
+        for objects in [131, 132, 140, 192, 4096] {
+            for from in 0..=objects {
+                let next =
+                    |wanted: bool| (from..objects).find(|o| marked.contains(o) == wanted).unwrap_or(objects);
+                assert_eq!(block.find(from, objects, true), next(true), "from {from} of {objects}");
+                assert_eq!(block.find(from, objects, false), next(false), "from {from} of {objects}");
+            }
+        }
+    }
+}
