@@ -16,6 +16,8 @@ pub struct Sealed {
     pub path: StorePath,
     /// The bytes of the `.drv` file.
     pub aterm: Vec<u8>,
+    /// Their SHA-256.
+    pub aterm_hash: Hash,
     /// What stands for it in the hashes of others.
     pub hash: DrvHashModulo,
 }
@@ -31,8 +33,10 @@ impl Derivation {
         let kind = self.derivation_type().map_err(HashModuloError::Type)?;
         if kind.is_fixed() {
             let hash = self.hash_fixed(dir)?;
-            let (path, aterm) = self.store_path(dir).map_err(HashModuloError::Name)?;
-            return Ok(Sealed { path, aterm, hash });
+            let aterm = self.to_aterm(dir);
+            let aterm_hash = hash_of(&[&aterm]);
+            let path = self.store_path_by_hash(dir, &aterm_hash).map_err(HashModuloError::Name)?;
+            return Ok(Sealed { path, aterm, aterm_hash, hash });
         }
         let inputs = self.input_hashes(kind, &mut lookup)?;
         let deferred = inputs.deferred;
@@ -56,9 +60,10 @@ impl Derivation {
         aterm.extend_from_slice(&paths);
         let start = aterm.len();
         let aterm = unmasked(&rest, &values, dir, aterm);
-        let path = self.store_path_of_aterm(dir, &aterm).map_err(HashModuloError::Name)?;
+        let aterm_hash = hash_of(&[&aterm]);
+        let path = self.store_path_by_hash(dir, &aterm_hash).map_err(HashModuloError::Name)?;
         let hash = modulo(deferred, hash_of(&[&outputs, &hashed, &aterm[start..]]));
-        Ok(Sealed { path, aterm, hash })
+        Ok(Sealed { path, aterm, aterm_hash, hash })
     }
 }
 

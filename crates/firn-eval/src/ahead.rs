@@ -8,9 +8,10 @@
 use crate::coerce::Coerce;
 use crate::context::ContextBuilder;
 use crate::error::EvalResult;
+use crate::shape::Special;
 use crate::source::Pos;
 use crate::value::queue::{self, Task};
-use crate::value::{Ahead, Attrs, Kind, Owner, Thunk, Value, waiting};
+use crate::value::{Ahead, Attrs, Kind, List, Owner, Value, waiting};
 use crate::vm::{Seed, Stats, Vm, spawn_with_stack};
 use firn_syntax::{Sym, sym};
 use parking_lot::Mutex;
@@ -33,8 +34,9 @@ impl Pool {
     }
 }
 
-/// How many tasks a thread may be in the middle of: each waits for those that it has begun later.
-const MOST_MEANWHILE: usize = 100;
+/// How many elements of a list are enough for several threads, and how many are enough to begin with these.
+const LEAST: usize = 8;
+const WORTH_HELPERS: usize = 64;
 /// The first owner of those who work ahead.
 const FIRST_OWNER: Owner = 2;
 
@@ -64,6 +66,31 @@ impl Vm {
             self.start_helpers();
             queue::offer(tasks);
         }
+    }
+
+    /// [`Vm::evaluate_ahead`] for the elements of a list that are all needed.
+    #[inline]
+    pub(crate) fn elements_ahead(&mut self, list: List, what: Ahead) {
+        if list.len() >= LEAST && self.has_helpers() {
+            self.all_ahead(list.len(), &mut list.iter(), what);
+        }
+    }
+
+    /// As [`Vm::elements_ahead`], for the values of a set.
+    pub(crate) fn values_ahead(&mut self, attrs: Attrs, what: Ahead) {
+        if attrs.len() >= LEAST && self.has_helpers() {
+            self.all_ahead(attrs.len(), &mut attrs.sorted().map(|(_, value)| value), what);
+        }
+    }
+
+    #[inline(never)]
+    fn all_ahead(&mut self, count: usize, values: &mut dyn Iterator<Item = Value>, what: Ahead) {
+        if count < WORTH_HELPERS && !self.shared.pool.running.load(Ordering::Relaxed) {
+            return;
+        }
+        let pending = |value: &Value| value.as_thunk().is_some_and(|thunk| thunk.result().is_none());
+        // The first one is what this thread begins with.
+        self.evaluate_ahead(&mut values.skip(1).filter(pending), what);
     }
 
     /// [`Vm::evaluate_ahead`] for all attributes of a set, in the order that users see.
@@ -99,34 +126,14 @@ impl Vm {
         ended.into_iter().flatten().for_each(|stats| self.stats.add(stats));
     }
 
-    /// Works ahead for as long as another thread computes the thunk and there is something to do; whether it has become
-    /// something else. To wait instead is to wake up twice: threads would change places, and the kernel of a machine with
-    /// few cores puts those that wake up behind others, while a core has nothing to do.
-    pub(crate) fn work_until_done(&mut self, thunk: Thunk) -> bool {
-        loop {
-            if waiting::is_soon_done(thunk) {
-                return true;
-            }
-            if self.meanwhile == MOST_MEANWHILE {
-                return false;
-            }
-            let Some(task) = queue::take_now() else { return false };
-            let calls = std::mem::take(&mut self.calls);
-            let ahead = std::mem::replace(&mut self.ahead, true);
-            self.meanwhile += 1;
-            self.work_on(task);
-            self.meanwhile -= 1;
-            self.ahead = ahead;
-            self.calls = calls;
-        }
-    }
-
     /// Does a task; what fails is found again in its turn.
     fn work_on(&mut self, task: Task) {
         waiting::begin(self.owner);
         if !self.shared.pool.is_stopping() {
             self.enter_at_depth(task.depth);
-            let _ = self.run_ahead(task.value, task.what);
+            if self.run_ahead(task.value, task.what).is_err() {
+                queue::note_failure(&task);
+            }
             self.enter_at_depth(0);
         }
     }
@@ -156,8 +163,31 @@ impl Vm {
                     None => Ok(()),
                 }
             }
+            Ahead::Text => {
+                let mut context = ContextBuilder::default();
+                self.coerce_into(value, Coerce::PLAIN, &mut Vec::new(), &mut context, Pos::NONE, "")
+            }
+            Ahead::Json => self.json_ahead(value),
             Ahead::Deep => self.force_deep(value),
         }
+    }
+
+    /// What writing JSON asks of a value.
+    fn json_ahead(&mut self, value: Value) -> EvalResult<()> {
+        self.nested(Pos::NONE, |vm| {
+            let value = vm.force(value)?;
+            match value.kind() {
+                Kind::List(list) => list.iter().try_for_each(|item| vm.json_ahead(item)),
+                Kind::Attrs(attrs) if attrs.find(sym!("__toString")).is_some() => {
+                    vm.run_ahead(value, Ahead::Text)
+                }
+                Kind::Attrs(attrs) => match attrs.find_special(Special::OutPath) {
+                    Some(path) => vm.json_ahead(path),
+                    None => attrs.sorted().try_for_each(|(_, value)| vm.json_ahead(value)),
+                },
+                _ => Ok(()),
+            }
+        })
     }
 
     /// What a search for packages asks of each value.

@@ -5,7 +5,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::host::CopySource;
 use crate::shape::Special;
 use crate::source::Pos;
-use crate::value::{Attrs, Kind, List, NixStr, Value};
+use crate::value::{Ahead, Attrs, Kind, List, NixStr, Value};
 use crate::vm::Vm;
 use firn_core::{CaMethod, HashAlgo, StorePath};
 use firn_syntax::sym;
@@ -218,6 +218,7 @@ impl Vm {
                 Ok(())
             }
             Kind::List(list) => {
+                self.elements_ahead(list, Ahead::Derive);
                 let last = list.len().saturating_sub(1);
                 for (i, item) in list.iter().enumerate() {
                     self.coerce_into(
@@ -404,6 +405,7 @@ impl Vm {
     fn force_inside(&mut self, value: Value, seen: &mut rustc_hash::FxHashSet<Value>) -> EvalResult<()> {
         match value.kind() {
             Kind::Attrs(attrs) if seen.insert(value) => {
+                self.values_ahead(attrs, Ahead::Deep);
                 let shape = attrs.shape();
                 for i in 0..shape.len() {
                     let result = self.force_deep_seen(attrs.get(i), seen);
@@ -412,6 +414,7 @@ impl Vm {
                 Ok(())
             }
             Kind::List(list) if seen.insert(value) => {
+                self.elements_ahead(list, Ahead::Deep);
                 for (i, item) in list.iter().enumerate() {
                     self.force_deep_seen(item, seen).traced(Pos::NONE, || {
                         TraceKind::Text(format!("while evaluating list element at index {i}").into())

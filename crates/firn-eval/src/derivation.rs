@@ -393,13 +393,13 @@ impl Maker {
             }
         }
         let sealed = self.drv.seal(&dir, |input| vm.input_hash(input).map_err(ModuloError::Eval));
-        let Sealed { path, aterm, hash } = sealed.map_err(|e| match e {
+        let Sealed { path, aterm, aterm_hash, hash } = sealed.map_err(|e| match e {
             ModuloError::Hash(HashModuloError::Name(e)) => named(e),
             e => e.into_eval_error(),
         })?;
         if !vm.settings.read_only {
             let references = self.drv.references();
-            vm.host.write_derivation(&path, aterm, references).map_err(host_error)?;
+            vm.host.write_derivation(&path, aterm, aterm_hash, references).map_err(host_error)?;
         }
         vm.shared.derivation_hashes.insert(path.clone(), hash);
         let mut out = AttrsBuilder::with_capacity(self.drv.outputs.len() + 1);

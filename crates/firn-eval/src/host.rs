@@ -113,11 +113,12 @@ pub trait EvalHost: Send + Sync {
         contents: &[u8],
         references: &BTreeSet<StorePath>,
     ) -> HostResult<StorePath>;
-    /// Writes a derivation whose path and text are computed already.
+    /// Writes a derivation whose path and text, and the SHA-256 of that, are computed already.
     fn write_derivation(
         &self,
         path: &StorePath,
         aterm: Vec<u8>,
+        aterm_hash: Hash,
         references: BTreeSet<StorePath>,
     ) -> HostResult<()>;
     /// A derivation that the evaluator did not make itself.

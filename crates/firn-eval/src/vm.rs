@@ -41,8 +41,6 @@ pub struct Vm {
     pub(crate) owner: Owner,
     /// Works ahead of the thread that does what was asked: nothing that it does may show, and it may give up.
     pub(crate) ahead: bool,
-    /// How many tasks it works on while others wait for something.
-    pub(crate) meanwhile: usize,
     pub(crate) stats: Stats,
     /// Profilers and the debugger, where there are any.
     pub(crate) watch: Option<Box<Watch>>,
@@ -252,7 +250,6 @@ impl Vm {
             regexes: FxHashMap::default(),
             owner: MAIN,
             ahead: false,
-            meanwhile: 0,
             stats: Stats::default(),
             watch: None,
         };
@@ -272,7 +269,6 @@ impl Vm {
             regexes: FxHashMap::default(),
             owner,
             ahead: true,
-            meanwhile: 0,
             stats: Stats::default(),
             watch: None,
         }
@@ -405,15 +401,10 @@ impl Vm {
             ThunkState::Claimed(owner) if owner == self.owner => {
                 Err(EvalError::at(ErrorKind::InfiniteRecursion, pos, "infinite recursion encountered"))
             }
-            ThunkState::Claimed(_) => {
-                if self.work_until_done(thunk) {
-                    return self.force_at(thunk.value(), pos);
-                }
-                match waiting::wait(thunk, self.owner, self.ahead) {
-                    Waited::Changed => self.force_at(thunk.value(), pos),
-                    Waited::GaveUp => Err(self.not_in_turn()),
-                }
-            }
+            ThunkState::Claimed(_) => match waiting::wait(thunk, self.owner, self.ahead) {
+                Waited::Changed => self.force_at(thunk.value(), pos),
+                Waited::GaveUp => Err(self.not_in_turn()),
+            },
         }
     }
 

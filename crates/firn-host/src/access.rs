@@ -5,7 +5,7 @@
 //! out of what is allowed; where one that may not be looked at leads to is never told.
 
 use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
-use firn_core::{StoreDir, StorePath};
+use firn_core::{Hash, StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
@@ -280,9 +280,10 @@ impl EvalHost for AccessHost {
         &self,
         path: &StorePath,
         aterm: Vec<u8>,
+        aterm_hash: Hash,
         references: BTreeSet<StorePath>,
     ) -> HostResult<()> {
-        self.inner.write_derivation(path, aterm, references)
+        self.inner.write_derivation(path, aterm, aterm_hash, references)
     }
 
     fn read_derivation(&self, path: &StorePath) -> HostResult<Derivation> {

@@ -24,7 +24,7 @@ use files::Files;
 use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
 use firn_core::raw_text;
 use firn_core::store_path::{References, StoreDir};
-use firn_core::{DerivedPath, OutputsSpec, StorePath};
+use firn_core::{DerivedPath, Hash, HashAlgo, OutputsSpec, StorePath};
 use firn_derivation::{Derivation, DownstreamPlaceholder};
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, ErrorKind, EvalError, EvalHost, FetchRequest, FileKind,
@@ -33,7 +33,9 @@ use firn_eval::{
 use firn_fetch::Fetcher;
 use firn_store::activity::{Logger, Report, ReportPlace, Verbosity};
 use firn_store::copy::{CopyOptions, copy_paths};
-use firn_store::{AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, compute_fs_closure};
+use firn_store::{
+    AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, TextToAdd, compute_fs_closure,
+};
 use parking_lot::Mutex;
 use parsed::ParsedTrees;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -300,13 +302,14 @@ impl EvalHost for StoreHost {
         contents: &[u8],
         references: &BTreeSet<StorePath>,
     ) -> HostResult<StorePath> {
-        let hash = firn_core::Hash::of(firn_core::HashAlgo::Sha256, contents);
+        let hash = Hash::of(HashAlgo::Sha256, contents);
         let path = self
             .store_dir()
             .make_text_path(name, &hash, references)
             .map_err(|e| HostError::new(e.to_string()))?;
         if !self.parts.read_only {
-            self.writer.push(path.clone(), contents.to_vec(), references.clone()).map_err(host_error)?;
+            let (path, contents, references) = (path.clone(), contents.to_vec(), references.clone());
+            self.writer.push(TextToAdd { path, hash, contents, references }).map_err(host_error)?;
         }
         Ok(path)
     }
@@ -315,9 +318,11 @@ impl EvalHost for StoreHost {
         &self,
         path: &StorePath,
         aterm: Vec<u8>,
+        aterm_hash: Hash,
         references: BTreeSet<StorePath>,
     ) -> HostResult<()> {
-        self.writer.push(path.clone(), aterm, references).map_err(host_error)
+        let text = TextToAdd { path: path.clone(), hash: aterm_hash, contents: aterm, references };
+        self.writer.push(text).map_err(host_error)
     }
 
     fn read_derivation(&self, path: &StorePath) -> HostResult<Derivation> {

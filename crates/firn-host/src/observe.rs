@@ -3,7 +3,7 @@
 
 use crate::stamps::{Seen, Stat, kind_name, now, tree};
 use firn_core::flake_ref::{Attrs as InputAttrs, FlakeRef, Input};
-use firn_core::{StoreDir, StorePath};
+use firn_core::{Hash, StoreDir, StorePath};
 use firn_derivation::Derivation;
 use firn_eval::{
     ClosureRequest, ContextElem, CopySource, EvalError, EvalHost, FetchRequest, FileKind, FlakeSources,
@@ -172,9 +172,10 @@ impl EvalHost for ObservingHost {
         &self,
         path: &StorePath,
         aterm: Vec<u8>,
+        aterm_hash: Hash,
         references: BTreeSet<StorePath>,
     ) -> HostResult<()> {
-        self.inner.write_derivation(path, aterm, references)
+        self.inner.write_derivation(path, aterm, aterm_hash, references)
     }
 
     // What is known of a valid path never changes.

@@ -4,7 +4,6 @@ use crate::runtime::LazyRuntime;
 use firn_core::StorePath;
 use firn_store::{Store, StoreError, TextToAdd};
 use parking_lot::{Condvar, Mutex};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The queue before the writing thread.
@@ -50,23 +49,18 @@ impl Writer {
     }
 
     /// Queues a file. An earlier failure is told here.
-    pub(crate) fn push(
-        &self,
-        path: StorePath,
-        contents: Vec<u8>,
-        references: BTreeSet<StorePath>,
-    ) -> Result<(), StoreError> {
+    pub(crate) fn push(&self, text: TextToAdd) -> Result<(), StoreError> {
         let mut state = self.shared.state.lock();
         if let Some(error) = state.error.take() {
             return Err(error);
         }
-        if !state.known.insert(path.clone()) {
+        if !state.known.insert(text.path.clone()) {
             return Ok(());
         }
         while state.queue.len() >= MOST_WAITING && state.error.is_none() {
             self.shared.changed.wait(&mut state);
         }
-        state.queue.push(TextToAdd { name: path.name().to_owned(), contents, references });
+        state.queue.push(text);
         let enough = state.queue.len() == LEAST;
         drop(state);
         self.start()?;
@@ -128,7 +122,7 @@ impl Shared {
             return self.store.add_texts(batch).await.map(drop);
         }
         for text in batch {
-            self.store.add_text(&text.name, &text.contents, &text.references, true).await?;
+            self.store.add_text(text.path.name(), &text.contents, &text.references, true).await?;
         }
         Ok(())
     }

@@ -57,5 +57,4 @@ pub use rebuild::RebuildReport;
 pub use remove::remove_tree;
 pub use roots::Roots;
 pub use store::LocalStore;
-pub use text_batch::TextItem;
 pub use verify::{Repair, VerifyOptions};

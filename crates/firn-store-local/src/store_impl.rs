@@ -4,7 +4,6 @@
 use crate::add::Ingestion;
 use crate::store::LocalStore;
 use crate::stream;
-use crate::text_batch::TextItem;
 use crate::verify::VerifyOptions;
 use async_trait::async_trait;
 use firn_core::{CaMethod, DerivedPath, HashAlgo, StoreDir, StorePath, ValidPathInfo};
@@ -235,12 +234,8 @@ impl Store for LocalStore {
     }
 
     async fn add_texts(&self, texts: &[TextToAdd]) -> StoreResult<()> {
-        let items: Vec<TextItem<'_>> = texts
-            .iter()
-            .map(|t| TextItem { name: &t.name, contents: &t.contents, references: &t.references })
-            .collect();
         // The caller is the evaluator's writer, which has a thread of its own.
-        self.add_text_batch(&items).map(drop)
+        self.add_text_batch(texts)
     }
 
     async fn add_temp_root(&self, path: &StorePath) -> StoreResult<()> {

@@ -8,17 +8,8 @@ use firn_core::{CaMethod, ContentAddress, Hash, HashAlgo, Hasher, StorePath, Val
 use firn_nar::file_archive_len;
 use firn_nar::fs::restore_flat;
 use firn_store::locks::PathLocks;
-use firn_store::{StoreError, StoreResult};
+use firn_store::{StoreError, StoreResult, TextToAdd};
 use std::collections::BTreeSet;
-
-/// One file to add by its text hash.
-#[derive(Debug, Clone, Copy)]
-pub struct TextItem<'a> {
-    pub name: &'a str,
-    pub contents: &'a [u8],
-    /// Valid paths, or paths of earlier items.
-    pub references: &'a BTreeSet<StorePath>,
-}
 
 /// How many items are registered together, at most; their locks, which are open files, are held until then.
 fn group_size() -> usize {
@@ -28,57 +19,41 @@ fn group_size() -> usize {
 }
 
 impl LocalStore {
-    /// Adds text-addressed files in one go per group of items: one write of temporary roots, one transaction. Paths
-    /// come in the order of the items. Derivations among them must come from our own evaluator: that their output
-    /// paths are right is not checked.
-    pub fn add_text_batch(&self, items: &[TextItem<'_>]) -> StoreResult<Vec<StorePath>> {
-        let mut paths = Vec::with_capacity(items.len());
-        for item in items {
-            let hash = Hash::of(HashAlgo::Sha256, item.contents);
-            let path = self.dir().make_text_path(item.name, &hash, item.references)?;
-            paths.push((path, hash));
-        }
-        self.add_temp_roots(paths.iter().map(|(path, _)| path))?;
-        let valid = self.valid_among(paths.iter().map(|(path, _)| path))?;
+    /// Adds text-addressed files in one go per group of items: one write of temporary roots, one transaction. What they
+    /// say of themselves is believed.
+    pub fn add_text_batch(&self, items: &[TextToAdd]) -> StoreResult<()> {
+        let paths = || items.iter().map(|item| &item.path);
+        self.add_temp_roots(paths())?;
+        let valid = self.valid_among(paths())?;
         let mut seen = BTreeSet::new();
-        let missing: Vec<_> = paths
-            .iter()
-            .enumerate()
-            .filter(|(_, (path, _))| !valid.contains(path) && seen.insert(path))
-            .collect();
-        for group in missing.chunks(group_size()) {
-            self.add_text_group(items, group)?;
-        }
-        Ok(paths.into_iter().map(|(path, _)| path).collect())
+        let missing: Vec<_> =
+            items.iter().filter(|item| !valid.contains(&item.path) && seen.insert(&item.path)).collect();
+        missing.chunks(group_size()).try_for_each(|group| self.add_text_group(group))
     }
 
-    fn add_text_group(
-        &self,
-        items: &[TextItem<'_>],
-        group: &[(usize, &(StorePath, Hash))],
-    ) -> StoreResult<()> {
+    fn add_text_group(&self, group: &[&TextToAdd]) -> StoreResult<()> {
         self.ensure_writable()?;
         self.auto_gc()?;
-        let places = group.iter().map(|(_, (path, _))| self.real(path)).collect();
+        let places = group.iter().map(|item| self.real(&item.path)).collect();
         let _locks = PathLocks::lock(&places, &|| self.say("waiting for locks on store paths..."))?;
         let mut infos = Vec::with_capacity(group.len());
-        for (index, (path, hash)) in group {
+        for item in group {
+            let path = &item.path;
             // Somebody else may have been faster before we had the lock.
             if self.is_valid(path)? {
                 continue;
             }
-            let item = &items[*index];
-            self.write_text(path, item.contents)?;
-            let (nar_hash, nar_size) = hash_as_archive(item.contents);
+            self.write_text(path, &item.contents)?;
+            let (nar_hash, nar_size) = hash_as_archive(&item.contents);
             let mut info = ValidPathInfo::new(path.clone(), nar_hash, nar_size);
             info.references = item.references.clone();
-            info.ca = Some(ContentAddress { method: CaMethod::Text, hash: *hash });
+            info.ca = Some(ContentAddress { method: CaMethod::Text, hash: item.hash });
             let outputs = match path.is_derivation() {
                 false => None,
-                true => Some(match derivations::stated_outputs(self.dir(), item.contents) {
+                true => Some(match derivations::stated_outputs(self.dir(), &item.contents) {
                     Some(outputs) => outputs,
                     None => {
-                        let derivation = derivations::parse(self.dir(), path, item.contents)?;
+                        let derivation = derivations::parse(self.dir(), path, &item.contents)?;
                         derivations::known_outputs(self.dir(), &derivation)?
                     }
                 }),

@@ -3,8 +3,9 @@
 use crate::error::{StoreError, StoreResult};
 use crate::supply::{NarSupply, NarToAdd};
 use async_trait::async_trait;
+use firn_core::store_path::NameError;
 use firn_core::{
-    CaMethod, ContentAddress, DerivedPath, HashAlgo, NarInfo, StoreDir, StorePath, ValidPathInfo,
+    CaMethod, ContentAddress, DerivedPath, Hash, HashAlgo, NarInfo, StoreDir, StorePath, ValidPathInfo,
 };
 use firn_derivation::Derivation;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -39,9 +40,26 @@ pub enum AddSource<'a> {
 /// A text-addressed file for [`Store::add_texts`].
 #[derive(Debug, Clone)]
 pub struct TextToAdd {
-    pub name: String,
+    /// What its name, `hash` and `references` make of it.
+    pub path: StorePath,
+    /// SHA-256 of the contents.
+    pub hash: Hash,
     pub contents: Vec<u8>,
     pub references: BTreeSet<StorePath>,
+}
+
+impl TextToAdd {
+    /// Fails for names that store paths cannot have.
+    pub fn new(
+        dir: &StoreDir,
+        name: &str,
+        contents: Vec<u8>,
+        references: BTreeSet<StorePath>,
+    ) -> Result<TextToAdd, NameError> {
+        let hash = Hash::of(HashAlgo::Sha256, &contents);
+        let path = dir.make_text_path(name, &hash, &references)?;
+        Ok(TextToAdd { path, hash, contents, references })
+    }
 }
 
 /// What substituters know of a path.
@@ -316,10 +334,11 @@ pub trait Store: Send + Sync {
     }
 
     /// Adds many text-addressed files, each referring to valid paths or to earlier ones, as cheaply as the store
-    /// can. Derivations among them must come from our own evaluator.
+    /// can. They come from our own evaluator: their hashes and paths are not made again, and output paths of derivations
+    /// not checked.
     async fn add_texts(&self, texts: &[TextToAdd]) -> StoreResult<()> {
         for text in texts {
-            self.add_text(&text.name, &text.contents, &text.references, false).await?;
+            self.add_text(text.path.name(), &text.contents, &text.references, false).await?;
         }
         Ok(())
     }

@@ -172,7 +172,8 @@ async fn texts(store: &dyn Store, lacks: Lacks) {
     let none = BTreeSet::new();
     let a = store.add_text("a", b"first", &none, false).await.expect("it is added");
     let text = store.store_dir().display(&a);
-    let b = TextToAdd { name: "b".into(), contents: text.into_bytes(), references: [a.clone()].into() };
+    let b = TextToAdd::new(store.store_dir(), "b", text.into_bytes(), [a.clone()].into());
+    let b = b.expect("it is a name");
     store.add_texts(std::slice::from_ref(&b)).await.expect("it is added");
     let b = store.add_text("b", &b.contents, &b.references, false).await.expect("it is there");
     if !lacks.listing {

@@ -31,14 +31,13 @@ impl Derivation {
     /// The path that the derivation has in the store, and its bytes.
     pub fn store_path(&self, dir: &StoreDir) -> Result<(StorePath, Vec<u8>), NameError> {
         let bytes = self.to_aterm(dir);
-        let path = self.store_path_of_aterm(dir, &bytes)?;
+        let path = self.store_path_by_hash(dir, &Hash::of(HashAlgo::Sha256, &bytes))?;
         Ok((path, bytes))
     }
 
-    /// The path in the store, `bytes` being the derivation's ATerm form.
-    pub fn store_path_of_aterm(&self, dir: &StoreDir, bytes: &[u8]) -> Result<StorePath, NameError> {
-        let hash = Hash::of(HashAlgo::Sha256, bytes);
-        dir.make_text_path(&format!("{}.drv", self.name), &hash, &self.references())
+    /// The path in the store, `hash` being the SHA-256 of the derivation's ATerm form.
+    pub fn store_path_by_hash(&self, dir: &StoreDir, hash: &Hash) -> Result<StorePath, NameError> {
+        dir.make_text_path(&format!("{}.drv", self.name), hash, &self.references())
     }
 
     /// What the `.drv` file refers to: input sources and input derivations.

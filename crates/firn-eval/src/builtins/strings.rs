@@ -5,7 +5,7 @@ use crate::coerce::{Coerce, CopyToStore};
 use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::source::Pos;
-use crate::value::Value;
+use crate::value::{Ahead, Value};
 use crate::vm::Vm;
 
 pub(super) const TABLE: &[Entry] = &[
@@ -81,6 +81,7 @@ fn concat_strings_sep(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value
     let list = vm.force_list(args[1], pos, what)?;
     let what =
         "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep";
+    vm.elements_ahead(list, Ahead::Text);
     let mut text = Vec::new();
     let mut context = ContextBuilder::default();
     context.add(separator.context());

@@ -4,7 +4,7 @@ use crate::coerce::{Coerce, CopyToStore};
 use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::source::Pos;
-use crate::value::{Kind, Value};
+use crate::value::{Ahead, Kind, Value};
 use crate::vm::Vm;
 use firn_syntax::sym;
 
@@ -119,6 +119,9 @@ fn write(
             if let Some(path) = attrs.find(sym!("outPath")) {
                 return nested(vm, path, copy, out, context, attrs.position_of(sym!("outPath")));
             }
+            if out.force {
+                vm.values_ahead(attrs, Ahead::Json);
+            }
             out.put(b"{");
             for (i, (name, value)) in attrs.sorted().enumerate() {
                 if i > 0 {
@@ -134,6 +137,9 @@ fn write(
             out.put(b"}");
         }
         Kind::List(list) => {
+            if out.force {
+                vm.elements_ahead(list, Ahead::Json);
+            }
             out.put(b"[");
             for (i, item) in list.iter().enumerate() {
                 if i > 0 {

@@ -1,9 +1,9 @@
 //! Values that will be needed, for other threads to evaluate ahead.
 
 use super::heap;
-use super::thunk::ThunkState;
 use super::word::Value;
 use parking_lot::{Condvar, Mutex};
+use rustc_hash::{FxBuildHasher, FxHashSet};
 use std::collections::VecDeque;
 
 /// What is to be done with a value.
@@ -19,6 +19,10 @@ pub enum Ahead {
     Package,
     /// It may be a package whose name and description are needed.
     Describe,
+    /// It becomes a string.
+    Text,
+    /// It is written as JSON.
+    Json,
     /// It is evaluated with all that is in it.
     Deep,
 }
@@ -33,13 +37,22 @@ pub struct Task {
 
 struct Queue {
     tasks: VecDeque<Task>,
+    /// Words of values that failed: whoever fails may offer what fails again, for ever. Memory that is given back and used
+    /// again makes some of them others, which are then evaluated in their turn.
+    failed: FxHashSet<u64>,
     /// Threads that have nothing to do.
     idle: usize,
     cores: usize,
     stopping: bool,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { tasks: VecDeque::new(), idle: 0, cores: 1, stopping: false });
+static QUEUE: Mutex<Queue> = Mutex::new(Queue {
+    tasks: VecDeque::new(),
+    failed: FxHashSet::with_hasher(FxBuildHasher),
+    idle: 0,
+    cores: 1,
+    stopping: false,
+});
 static CHANGED: Condvar = Condvar::new();
 /// More than this are not kept: what comes first is needed first.
 const LONGEST: usize = 1 << 16;
@@ -65,15 +78,25 @@ pub fn close() {
     let mut queue = QUEUE.lock();
     queue.stopping = true;
     queue.tasks.clear();
+    queue.failed.clear();
     CHANGED.notify_all();
 }
 
 pub fn offer(tasks: impl Iterator<Item = Task>) {
     let mut queue = QUEUE.lock();
+    let queue = &mut *queue;
     let room = LONGEST.saturating_sub(queue.tasks.len());
-    queue.tasks.extend(tasks.take(room));
+    queue.tasks.extend(tasks.filter(|task| !queue.failed.contains(&task.value.word())).take(room));
     for _ in 0..queue.idle.min(queue.tasks.len()) {
         CHANGED.notify_one();
+    }
+}
+
+/// Says that a task has failed. It is not taken again.
+pub fn note_failure(task: &Task) {
+    let mut queue = QUEUE.lock();
+    if queue.failed.len() < LONGEST {
+        queue.failed.insert(task.value.word());
     }
 }
 
@@ -99,18 +122,4 @@ pub fn take() -> Option<Task> {
             queue.idle -= 1;
         });
     }
-}
-
-/// A task for a thread that would have to wait for another, if there is one that nobody works on.
-pub fn take_now() -> Option<Task> {
-    let mut queue = QUEUE.lock();
-    while !queue.stopping {
-        let task = queue.tasks.pop_back()?;
-        let begun =
-            task.value.as_thunk().is_some_and(|thunk| matches!(thunk.state(), ThunkState::Claimed(_)));
-        if !begun {
-            return Some(task);
-        }
-    }
-    None
 }

@@ -59,7 +59,7 @@ impl EvalHost for MemoryHost {
         let hash = Hash::of(HashAlgo::Sha256, contents);
         self.dir.make_text_path(name, &hash, references).map_err(|e| HostError::new(e.to_string()))
     }
-    fn write_derivation(&self, _: &StorePath, _: Vec<u8>, _: BTreeSet<StorePath>) -> HostResult<()> {
+    fn write_derivation(&self, _: &StorePath, _: Vec<u8>, _: Hash, _: BTreeSet<StorePath>) -> HostResult<()> {
         Ok(())
     }
     fn read_derivation(&self, path: &StorePath) -> HostResult<Derivation> {

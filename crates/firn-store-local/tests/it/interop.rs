@@ -1,8 +1,8 @@
 //! The reference opens a store that firn made, and the other way round.
 
 use crate::support::{World, sample};
-use firn_store_local::{TextItem, VerifyOptions};
-use std::collections::BTreeSet;
+use firn_store::TextToAdd;
+use firn_store_local::VerifyOptions;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -46,13 +46,10 @@ fn the_reference_opens_ours() {
     let source = world.root.join("source");
     sample(&source);
     let a = world.add(&source);
-    let none = BTreeSet::new();
-    let one = [a.clone()].into();
-    let items = [
-        TextItem { name: "x", contents: b"x", references: &none },
-        TextItem { name: "y", contents: b"y", references: &one },
-    ];
-    let texts = world.store.add_text_batch(&items).unwrap();
+    let texts = [("x", [].into()), ("y", [a.clone()].into())]
+        .map(|(name, references)| TextToAdd::new(world.store.dir(), name, name.into(), references).unwrap());
+    world.store.add_text_batch(&texts).unwrap();
+    let texts = texts.map(|text| text.path);
     let show = |p| world.store.display(p);
     run(&nix_store, &world, &["--verify", "--check-contents"]);
     assert_eq!(run(&nix_store, &world, &["-q", "--references", &show(&texts[1])]), show(&a));

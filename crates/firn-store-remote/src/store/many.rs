@@ -82,7 +82,7 @@ impl RemoteStore {
     pub(super) async fn send_texts(&self, texts: &[TextToAdd]) -> StoreResult<()> {
         if texts.len() < 2 || !self.takes_many().await? {
             for text in texts {
-                self.add_text(&text.name, &text.contents, &text.references, false).await?;
+                self.add_text(text.path.name(), &text.contents, &text.references, false).await?;
             }
             return Ok(());
         }
@@ -93,9 +93,8 @@ impl RemoteStore {
                 let mut writer = firn_nar::NarWriter::new(Vec::new());
                 writer.regular(b"", false, &text.contents)?;
                 let nar = writer.finish()?;
-                let hash = Hash::of(HashAlgo::Sha256, &text.contents);
-                let ca = ContentAddress { method: CaMethod::Text, hash };
-                let info = self.facts(&text.name, ca, &text.references, &nar)?;
+                let ca = ContentAddress { method: CaMethod::Text, hash: text.hash };
+                let info = self.facts(text.path.name(), ca, &text.references, &nar)?;
                 size += nar.len() as u64;
                 nars.push((info, nar));
                 if size >= GATHERED {

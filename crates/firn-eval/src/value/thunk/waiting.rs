@@ -1,9 +1,8 @@
 //! Waiting for a thunk that another thread computes.
 //!
 //! What a thread waits for is needed for what it computes. Threads that wait for each other in a circle have therefore
-//! found a value that needs itself, or one of them has begun something else while it waits. Which of them finds it depends
-//! on chance, so those that work ahead give up, and the one that does what was asked goes on alone, as if there were no
-//! others.
+//! found a value that needs itself. Which of them finds it depends on chance, so those that work ahead give up, and the one
+//! that does what was asked goes on alone, as if there were no others.
 
 use super::super::heap;
 use super::{CLAIMED, OWNER_SHIFT, Owner, STATE, Thunk, WAITED};
@@ -58,9 +57,8 @@ pub enum Waited {
     GaveUp,
 }
 
-/// Whether a thunk is not claimed, or not any more after a few microseconds.
-#[cold]
-pub fn is_soon_done(thunk: Thunk) -> bool {
+/// Whether a thunk is not claimed, or not any more after a few microseconds, which is less than to be woken up takes.
+fn is_soon_done(thunk: Thunk) -> bool {
     (0..SPINS).any(|_| {
         std::hint::spin_loop();
         thunk.head().load(Ordering::Acquire) & STATE != CLAIMED
@@ -70,6 +68,9 @@ pub fn is_soon_done(thunk: Thunk) -> bool {
 /// Waits until a thunk is not claimed any more. `ahead` says that the caller works ahead and may give up.
 #[cold]
 pub fn wait(thunk: Thunk, me: Owner, ahead: bool) -> Waited {
+    if is_soon_done(thunk) {
+        return Waited::Changed;
+    }
     let address = thunk.0.as_ptr() as u64;
     let Some(waits_for) = WAITS_FOR.get(me as usize) else { return Waited::GaveUp };
     waits_for.store(address, Ordering::SeqCst);
