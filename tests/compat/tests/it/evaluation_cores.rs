@@ -95,9 +95,10 @@ fn values_are_the_same() {
     check(&["nix-instantiate", "--eval", "--strict", "--json", "-E", walk]);
 }
 
-/// Long lists that are all evaluated: each element takes a while and needs others, some fail, some go in circles.
+/// Long lists and large sets that are all evaluated: each element takes a while and needs others, some fail, some go in
+/// circles, and of two lists each fails after it has offered the other.
 #[test]
-fn elements_of_lists_are_the_same() {
+fn elements_are_the_same() {
     let elements = "let
         sum = n: builtins.foldl' (a: i: a + i) n (builtins.genList (i: i) 2000);
         elements = builtins.genList (n:
@@ -106,6 +107,9 @@ fn elements_of_lists_are_the_same() {
           else if n == traced then builtins.trace \"at ${toString n}\" \"t\"
           else toString (sum n + (if n > 4 then builtins.stringLength (builtins.elemAt elements (n / 2)) else 0))) 400;
         nested = builtins.genList (n: { a = builtins.elemAt elements n; b = [ (builtins.elemAt elements (399 - n)) ]; }) 400;
+        set = builtins.listToAttrs (builtins.genList (n: { name = \"x${toString n}\"; value = builtins.elemAt nested n; }) 400);
+        one = builtins.genList (n: builtins.concatStringsSep \"\" other + throw \"one ${toString n}\") 100;
+        other = builtins.genList (n: if n < 90 then toString n else builtins.toJSON one) 100;
         derived = derivation { name = \"d\"; system = \"s\"; builder = \"b\"; list = elements; };";
     for (bad, circle, traced) in [(-1, -1, 70), (250, 20, 131)] {
         for what in [
@@ -113,6 +117,9 @@ fn elements_of_lists_are_the_same() {
             "builtins.concatStringsSep \" \" elements",
             "builtins.toJSON nested",
             "derived.drvPath",
+            "set",
+            "builtins.deepSeq set (builtins.stringLength (builtins.toJSON set))",
+            "other",
         ] {
             let expr = format!("{elements} bad = {bad}; circle = {circle}; traced = {traced}; in {what}");
             check(&["nix-instantiate", "--eval", "--strict", "--json", "-E", &expr]);
