@@ -21,7 +21,21 @@ impl Vm {
     }
 
     /// Equality of two values that are not elements.
+    #[inline]
     pub(crate) fn equal_forced(&mut self, a: Value, b: Value, pos: Pos) -> EvalResult<bool> {
+        if let (Some(a), Some(b)) = (a.as_attrs(), b.as_attrs()) {
+            // Otherwise it is compared once more, to fail as it has to.
+            if self.calls.len() <= self.settings.max_call_depth
+                && let Some(equal) = self.compared.derivations(a, b)
+            {
+                return Ok(equal);
+            }
+        }
+        self.equal_kinds(a, b, pos)
+    }
+
+    #[inline(never)]
+    fn equal_kinds(&mut self, a: Value, b: Value, pos: Pos) -> EvalResult<bool> {
         match (a.kind(), b.kind()) {
             (Kind::Int(a), Kind::Int(b)) => Ok(a == b),
             (Kind::Int(a), Kind::Float(b)) => Ok(a as f64 == b),
@@ -52,13 +66,28 @@ impl Vm {
     fn equal_attrs(&mut self, a: Attrs, b: Attrs, pos: Pos) -> EvalResult<bool> {
         if self.is_derivation(a)? && self.is_derivation(b)? {
             let found = (a.find_special(Special::OutPath), b.find_special(Special::OutPath));
-            if let (Some(a), Some(b)) = found {
-                return self.equal(a, b, pos);
+            if let (Some(left), Some(right)) = found {
+                let equal = self.equal(left, right, pos)?;
+                for (derivation, path) in [(a, left), (b, right)] {
+                    if let Some(path) = path.known() {
+                        self.compared.note_derivation(derivation, path);
+                    }
+                }
+                return Ok(equal);
             }
         }
         if a.len() != b.len() {
             return Ok(false);
         }
+        if let Some(equal) = self.compared.pair(a, b) {
+            return Ok(equal);
+        }
+        let equal = self.equal_members(a, b, pos)?;
+        self.compared.note_pair(a, b, equal);
+        Ok(equal)
+    }
+
+    fn equal_members(&mut self, a: Attrs, b: Attrs, pos: Pos) -> EvalResult<bool> {
         let (left, right) = (a.shape(), b.shape());
         for i in 0..left.len() {
             if left.syms()[i] != right.syms()[i] || !self.equal(a.get(i), b.get(i), pos)? {

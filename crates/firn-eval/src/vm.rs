@@ -11,7 +11,7 @@ use crate::host::{EvalHost, HostError};
 use crate::settings::EvalSettings;
 use crate::source::Pos;
 use crate::value::{
-    Attrs, Env, Native, Owner, Suspended, Thunk, ThunkState, UpdateCache, Value, Waited, waiting,
+    Attrs, Compared, Env, Native, Owner, Suspended, Thunk, ThunkState, UpdateCache, Value, Waited, waiting,
 };
 use crate::watch::Watch;
 use firn_core::StorePath;
@@ -44,6 +44,7 @@ pub struct Vm {
     pub(crate) stats: Stats,
     /// Profilers and the debugger, where there are any.
     pub(crate) watch: Option<Box<Watch>>,
+    pub(crate) compared: Compared,
 }
 
 /// What a machine for another thread is made of.
@@ -252,6 +253,7 @@ impl Vm {
             ahead: false,
             stats: Stats::default(),
             watch: None,
+            compared: Compared::default(),
         };
         builtins::install(&mut vm);
         vm
@@ -271,6 +273,7 @@ impl Vm {
             ahead: true,
             stats: Stats::default(),
             watch: None,
+            compared: Compared::default(),
         }
     }
 

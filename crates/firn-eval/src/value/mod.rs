@@ -12,6 +12,7 @@
 #![expect(unsafe_code, reason = "values are words that point into the evaluator's own heap")]
 
 mod attrs;
+mod compared;
 mod env;
 mod grown;
 mod heap;
@@ -24,6 +25,7 @@ mod thunk;
 mod word;
 
 pub use attrs::{Attrs, PlaceCache};
+pub use compared::Compared;
 pub use env::{CallFrame, Env, ScopeCache};
 pub(crate) use heap::blocking;
 pub use heap::{

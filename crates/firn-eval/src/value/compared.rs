@@ -1,0 +1,90 @@
+//! What came of comparing sets.
+//!
+//! Lists of packages are made unique by comparing each with each, and every package asks whether it is built for the
+//! machine that builds it, which are large sets. Sets never change: what was once compared without an error is known.
+
+use super::attrs::Attrs;
+use super::heap::{self, LAST_EPOCH};
+use super::word::Value;
+
+/// Places for derivations, each in one of them.
+const DERIVATIONS: usize = 1 << 13;
+/// Places for pairs of sets.
+const PAIRS: usize = 1 << 8;
+/// Of a number that says how many collections there were, and below which addresses begin.
+const EPOCH_BITS: u32 = 16;
+
+/// What an evaluating thread remembers of sets that it has compared.
+#[derive(Default)]
+pub struct Compared {
+    /// By their identity, sets that are derivations, and their output paths.
+    derivations: Vec<(u64, Value)>,
+    /// By the identities of two sets, whether they are equal.
+    pairs: Vec<((u64, u64), bool)>,
+}
+
+impl Compared {
+    /// Whether two derivations are equal, if both were compared before: their output paths are strings then.
+    #[inline]
+    pub fn derivations(&self, a: Attrs, b: Attrs) -> Option<bool> {
+        let (a, b) = (self.out_path(a)?, self.out_path(b)?);
+        // The sets refer to the strings, and nothing was given back, as there was no collection since.
+        Some(a == b || a.as_str()?.as_bytes() == b.as_str()?.as_bytes())
+    }
+
+    #[inline]
+    fn out_path(&self, derivation: Attrs) -> Option<Value> {
+        let identity = identity(derivation);
+        let (key, path) = self.derivations.get(place(identity, DERIVATIONS))?;
+        (*key == identity).then_some(*path)
+    }
+
+    /// `set` is a derivation, and `path` its output path, both of which are evaluated.
+    pub fn note_derivation(&mut self, set: Attrs, path: Value) {
+        if path.as_str().is_none() || heap::epoch() >= LAST_EPOCH {
+            return;
+        }
+        if self.derivations.is_empty() {
+            self.derivations.resize(DERIVATIONS, (0, Value::NULL));
+        }
+        let identity = identity(set);
+        self.derivations[place(identity, DERIVATIONS)] = (identity, path);
+    }
+
+    /// Whether two sets are equal, if these two were compared before.
+    pub fn pair(&self, a: Attrs, b: Attrs) -> Option<bool> {
+        let pair = (identity(a), identity(b));
+        let (key, equal) = self.pairs.get(place_of_pair(pair))?;
+        (*key == pair).then_some(*equal)
+    }
+
+    pub fn note_pair(&mut self, a: Attrs, b: Attrs, equal: bool) {
+        if heap::epoch() >= LAST_EPOCH {
+            return;
+        }
+        if self.pairs.is_empty() {
+            self.pairs.resize(PAIRS, ((0, 0), false));
+        }
+        let pair = (identity(a), identity(b));
+        self.pairs[place_of_pair(pair)] = (pair, equal);
+    }
+}
+
+/// A number that no other set ever has, until collections are no longer counted.
+#[inline]
+fn identity(set: Attrs) -> u64 {
+    const { assert!(LAST_EPOCH >> EPOCH_BITS == 0, "the number of collections fits below the address") }
+    // Addresses have 48 bits, of which the lowest three are 0.
+    (set.0.as_ptr() as u64) << (EPOCH_BITS - 3) | heap::epoch()
+}
+
+/// One of so many places, a power of two.
+#[inline]
+fn place(identity: u64, places: usize) -> usize {
+    // Fibonacci hashing: neighbours in memory are far apart.
+    (identity.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - places.ilog2())) as usize
+}
+
+fn place_of_pair((a, b): (u64, u64)) -> usize {
+    place(a ^ b.rotate_left(1), PAIRS)
+}
