@@ -34,11 +34,48 @@ impl Pool {
     }
 }
 
-/// How many elements of a list are enough for several threads, and how many are enough to begin with these.
-const LEAST: usize = 8;
-const WORTH_HELPERS: usize = 64;
+/// How many elements are evaluated before it is said how long they take.
+const FIRST_ELEMENTS: usize = 4;
+/// How many thunks an element must take, on average, to be worth a task: the time of a few switches between threads.
+const LEAST_OF_ELEMENT: u64 = 200;
+/// How many the elements that are left must take to be worth beginning with several threads: a few milliseconds.
+const LEAST_OF_THREADS: u64 = 40_000;
 /// The first owner of those who work ahead.
 const FIRST_OWNER: Owner = 2;
+
+/// How long the elements of a list or the values of a set take, which one thread evaluates one after the other.
+pub(crate) struct Pace {
+    /// [`Stats::thunks_forced`] when it was looked at last.
+    forced: u64,
+    offered: bool,
+}
+
+impl Pace {
+    #[inline]
+    pub(crate) fn new(vm: &Vm) -> Pace {
+        Pace { forced: vm.stats.thunks_forced, offered: false }
+    }
+
+    /// Before one of `count` elements is evaluated: whether the others are worth being offered to other threads. It is so
+    /// once at most.
+    #[inline]
+    pub(crate) fn is_slow(&mut self, vm: &Vm, element: usize, count: usize) -> bool {
+        element >= FIRST_ELEMENTS && element.is_power_of_two() && self.measure(vm, element, count)
+    }
+
+    #[inline(never)]
+    fn measure(&mut self, vm: &Vm, element: usize, count: usize) -> bool {
+        let elements = if element == FIRST_ELEMENTS { element } else { element / 2 };
+        let each = (vm.stats.thunks_forced - self.forced) / elements as u64;
+        self.forced = vm.stats.thunks_forced;
+        let left = (count - element) as u64;
+        let running = vm.shared.pool.running.load(Ordering::Relaxed);
+        let slow = each >= LEAST_OF_ELEMENT && left > 1 && (running || each * left >= LEAST_OF_THREADS);
+        let due = slow && !self.offered && vm.has_helpers();
+        self.offered |= due;
+        due
+    }
+}
 
 impl Vm {
     /// Whether values may be offered to other threads.
@@ -68,29 +105,17 @@ impl Vm {
         }
     }
 
-    /// [`Vm::evaluate_ahead`] for the elements of a list that are all needed.
-    #[inline]
+    /// [`Vm::evaluate_ahead`] for those elements of a list that are not evaluated yet.
+    #[cold]
     pub(crate) fn elements_ahead(&mut self, list: List, what: Ahead) {
-        if list.len() >= LEAST && self.has_helpers() {
-            self.all_ahead(list.len(), &mut list.iter(), what);
-        }
+        self.evaluate_ahead(&mut list.iter().filter(|value| value.known().is_none()), what);
     }
 
     /// As [`Vm::elements_ahead`], for the values of a set.
+    #[cold]
     pub(crate) fn values_ahead(&mut self, attrs: Attrs, what: Ahead) {
-        if attrs.len() >= LEAST && self.has_helpers() {
-            self.all_ahead(attrs.len(), &mut attrs.sorted().map(|(_, value)| value), what);
-        }
-    }
-
-    #[inline(never)]
-    fn all_ahead(&mut self, count: usize, values: &mut dyn Iterator<Item = Value>, what: Ahead) {
-        if count < WORTH_HELPERS && !self.shared.pool.running.load(Ordering::Relaxed) {
-            return;
-        }
-        let pending = |value: &Value| value.as_thunk().is_some_and(|thunk| thunk.result().is_none());
-        // The first one is what this thread begins with.
-        self.evaluate_ahead(&mut values.skip(1).filter(pending), what);
+        let values = attrs.sorted().map(|(_, value)| value);
+        self.evaluate_ahead(&mut values.filter(|value| value.known().is_none()), what);
     }
 
     /// [`Vm::evaluate_ahead`] for all attributes of a set, in the order that users see.

@@ -1,5 +1,6 @@
 //! Turning values into strings and paths.
 
+use crate::ahead::Pace;
 use crate::context::{Context, ContextBuilder, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::host::CopySource;
@@ -218,9 +219,12 @@ impl Vm {
                 Ok(())
             }
             Kind::List(list) => {
-                self.elements_ahead(list, Ahead::Derive);
                 let last = list.len().saturating_sub(1);
+                let mut pace = Pace::new(self);
                 for (i, item) in list.iter().enumerate() {
+                    if pace.is_slow(self, i, list.len()) {
+                        self.elements_ahead(list, Ahead::Derive);
+                    }
                     self.coerce_into(
                         item,
                         how,
@@ -405,17 +409,23 @@ impl Vm {
     fn force_inside(&mut self, value: Value, seen: &mut rustc_hash::FxHashSet<Value>) -> EvalResult<()> {
         match value.kind() {
             Kind::Attrs(attrs) if seen.insert(value) => {
-                self.values_ahead(attrs, Ahead::Deep);
                 let shape = attrs.shape();
+                let mut pace = Pace::new(self);
                 for i in 0..shape.len() {
+                    if pace.is_slow(self, i, shape.len()) {
+                        self.values_ahead(attrs, Ahead::Deep);
+                    }
                     let result = self.force_deep_seen(attrs.get(i), seen);
                     result.traced(attrs.position(i), || TraceKind::Attribute(shape.syms()[i]))?;
                 }
                 Ok(())
             }
             Kind::List(list) if seen.insert(value) => {
-                self.elements_ahead(list, Ahead::Deep);
+                let mut pace = Pace::new(self);
                 for (i, item) in list.iter().enumerate() {
+                    if pace.is_slow(self, i, list.len()) {
+                        self.elements_ahead(list, Ahead::Deep);
+                    }
                     self.force_deep_seen(item, seen).traced(Pos::NONE, || {
                         TraceKind::Text(format!("while evaluating list element at index {i}").into())
                     })?;

@@ -1,6 +1,7 @@
 //! Strings.
 
 use super::{Entry, entry};
+use crate::ahead::Pace;
 use crate::coerce::{Coerce, CopyToStore};
 use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -81,11 +82,14 @@ fn concat_strings_sep(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value
     let list = vm.force_list(args[1], pos, what)?;
     let what =
         "while evaluating one element of the list of strings to concat passed to builtins.concatStringsSep";
-    vm.elements_ahead(list, Ahead::Text);
     let mut text = Vec::new();
     let mut context = ContextBuilder::default();
     context.add(separator.context());
+    let mut pace = Pace::new(vm);
     for (i, item) in list.iter().enumerate() {
+        if pace.is_slow(vm, i, list.len()) {
+            vm.elements_ahead(list, Ahead::Text);
+        }
         if i > 0 {
             text.extend_from_slice(separator.as_bytes());
         }

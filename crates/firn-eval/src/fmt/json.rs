@@ -1,5 +1,6 @@
 //! JSON, as `builtins.toJSON` and `--json` print it.
 
+use crate::ahead::Pace;
 use crate::coerce::{Coerce, CopyToStore};
 use crate::context::ContextBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
@@ -119,11 +120,12 @@ fn write(
             if let Some(path) = attrs.find(sym!("outPath")) {
                 return nested(vm, path, copy, out, context, attrs.position_of(sym!("outPath")));
             }
-            if out.force {
-                vm.values_ahead(attrs, Ahead::Json);
-            }
             out.put(b"{");
+            let mut pace = Pace::new(vm);
             for (i, (name, value)) in attrs.sorted().enumerate() {
+                if out.force && pace.is_slow(vm, i, attrs.len()) {
+                    vm.values_ahead(attrs, Ahead::Json);
+                }
                 if i > 0 {
                     out.put(b",");
                 }
@@ -137,11 +139,12 @@ fn write(
             out.put(b"}");
         }
         Kind::List(list) => {
-            if out.force {
-                vm.elements_ahead(list, Ahead::Json);
-            }
             out.put(b"[");
+            let mut pace = Pace::new(vm);
             for (i, item) in list.iter().enumerate() {
+                if out.force && pace.is_slow(vm, i, list.len()) {
+                    vm.elements_ahead(list, Ahead::Json);
+                }
                 if i > 0 {
                     out.put(b",");
                 }
