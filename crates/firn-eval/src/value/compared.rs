@@ -11,8 +11,6 @@ use super::word::Value;
 const DERIVATIONS: usize = 1 << 13;
 /// Places for pairs of sets.
 const PAIRS: usize = 1 << 8;
-/// Of a number that says how many collections there were, and below which addresses begin.
-const EPOCH_BITS: u32 = 16;
 
 /// What an evaluating thread remembers of sets that it has compared.
 #[derive(Default)]
@@ -34,7 +32,7 @@ impl Compared {
 
     #[inline]
     fn out_path(&self, derivation: Attrs) -> Option<Value> {
-        let identity = identity(derivation);
+        let identity = heap::identity(derivation.0);
         let (key, path) = self.derivations.get(place(identity, DERIVATIONS))?;
         (*key == identity).then_some(*path)
     }
@@ -47,13 +45,13 @@ impl Compared {
         if self.derivations.is_empty() {
             self.derivations.resize(DERIVATIONS, (0, Value::NULL));
         }
-        let identity = identity(set);
+        let identity = heap::identity(set.0);
         self.derivations[place(identity, DERIVATIONS)] = (identity, path);
     }
 
     /// Whether two sets are equal, if these two were compared before.
     pub fn pair(&self, a: Attrs, b: Attrs) -> Option<bool> {
-        let pair = (identity(a), identity(b));
+        let pair = (heap::identity(a.0), heap::identity(b.0));
         let (key, equal) = self.pairs.get(place_of_pair(pair))?;
         (*key == pair).then_some(*equal)
     }
@@ -65,17 +63,9 @@ impl Compared {
         if self.pairs.is_empty() {
             self.pairs.resize(PAIRS, ((0, 0), false));
         }
-        let pair = (identity(a), identity(b));
+        let pair = (heap::identity(a.0), heap::identity(b.0));
         self.pairs[place_of_pair(pair)] = (pair, equal);
     }
-}
-
-/// A number that no other set ever has, until collections are no longer counted.
-#[inline]
-fn identity(set: Attrs) -> u64 {
-    const { assert!(LAST_EPOCH >> EPOCH_BITS == 0, "the number of collections fits below the address") }
-    // Addresses have 48 bits, of which the lowest three are 0.
-    (set.0.as_ptr() as u64) << (EPOCH_BITS - 3) | heap::epoch()
 }
 
 /// One of so many places, a power of two.

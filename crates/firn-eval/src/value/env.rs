@@ -20,8 +20,6 @@ unsafe impl Sync for Env {}
 const ADDRESS: u64 = (1 << 48) - 8;
 const CAPTURED: u64 = 1;
 const LONG: u64 = 2;
-/// Bits of [`Env::identity`] that tell one collection from the next.
-const EPOCH_BITS: u32 = 16;
 /// From this many slots on a frame has the long form.
 const LARGE: usize = 1 << 16;
 
@@ -80,9 +78,7 @@ impl Env {
     /// A number that no other frame ever has, of those that last until the next collection.
     #[inline]
     fn identity(self) -> u64 {
-        // Addresses have 48 bits, of which the lowest three are 0.
-        const { assert!(heap::LAST_EPOCH >> EPOCH_BITS == 0, "the number of collections fits below the address") }
-        (self.0.as_ptr() as u64) << (EPOCH_BITS - 3) | heap::epoch()
+        heap::identity(self.0)
     }
 
     /// Whether the frame lasts until the next collection, and whether one will be noticed: it is not given back by

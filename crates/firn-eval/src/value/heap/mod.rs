@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use space::{OutOfMemory, has_room, usage};
 pub(crate) use world::blocking;
-pub(super) use world::{LAST_EPOCH, epoch, keep};
+pub(super) use world::{LAST_EPOCH, epoch, identity, keep};
 pub use world::{code_bytes, evaluating_thread, note_code, set_collector_limits};
 
 /// Whether objects of a block hold values.

@@ -5,6 +5,7 @@ use super::{LOCAL, Local, NONE, space};
 use crate::value::{Value, queue};
 use parking_lot::{Condvar, Mutex};
 use std::cell::Cell;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -146,6 +147,17 @@ pub(in crate::value) const LAST_EPOCH: u64 = 0xffff;
 #[inline]
 pub(in crate::value) fn epoch() -> u64 {
     COLLECTIONS.load(Ordering::Relaxed)
+}
+
+/// A number that no other object ever has, of those that last until the next collection, and until collections are no longer
+/// counted.
+#[inline]
+pub(in crate::value) fn identity(object: NonNull<u64>) -> u64 {
+    /// Bits that tell one collection from the next.
+    const EPOCH_BITS: u32 = LAST_EPOCH.trailing_ones();
+    // Addresses have 48 bits, of which the lowest three are 0.
+    const { assert!(LAST_EPOCH >> EPOCH_BITS == 0 && 48 - 3 + EPOCH_BITS < u64::BITS, "both fit into one number") }
+    (object.as_ptr() as u64) << (EPOCH_BITS - 3) | epoch()
 }
 
 /// Keeps a value for as long as the process lives.
