@@ -1,9 +1,9 @@
 //! Evaluating on several cores.
 //!
 //! One thread does what was asked, in the order that the language gives. Others work ahead of it: they evaluate what
-//! it will surely need (packages of a walk, inputs of derivations, elements that become text), so that it finds that done. Nothing else of what
-//! they do shows: their errors are forgotten, and what would be printed, built or fetched is left to be done in its
-//! turn. Results, errors and their order are therefore those of one thread.
+//! it will surely need (packages of a walk, inputs of derivations, slow elements of what becomes text), so that it
+//! finds that done. Nothing else of what they do shows: their errors are forgotten, and what would be printed, built
+//! or fetched is left to be done in its turn. Results, errors and their order are therefore those of one thread.
 
 use crate::coerce::Coerce;
 use crate::context::ContextBuilder;
