@@ -79,11 +79,12 @@ impl Vm {
         if a.len() != b.len() {
             return Ok(false);
         }
-        if let Some(equal) = self.compared.pair(a, b) {
+        let depth = self.calls.len();
+        if let Some(equal) = self.compared.pair(a, b, depth) {
             return Ok(equal);
         }
         let equal = self.equal_members(a, b, pos)?;
-        self.compared.note_pair(a, b, equal);
+        self.compared.note_pair(a, b, depth, equal);
         Ok(equal)
     }
 

@@ -17,8 +17,8 @@ const PAIRS: usize = 1 << 8;
 pub struct Compared {
     /// By their identity, sets that are derivations, and their output paths.
     derivations: Vec<(u64, Value)>,
-    /// By the identities of two sets, whether they are equal.
-    pairs: Vec<((u64, u64), bool)>,
+    /// By the identities of two sets, how deep the calls were when they were compared, and whether they are equal.
+    pairs: Vec<((u64, u64), usize, bool)>,
 }
 
 impl Compared {
@@ -49,22 +49,23 @@ impl Compared {
         self.derivations[place(identity, DERIVATIONS)] = (identity, path);
     }
 
-    /// Whether two sets are equal, if these two were compared before.
-    pub fn pair(&self, a: Attrs, b: Attrs) -> Option<bool> {
+    /// Whether two sets are equal, if these two were compared before, at `depth` or deeper: higher up it is sure that what
+    /// is in them is not too deep to be compared.
+    pub fn pair(&self, a: Attrs, b: Attrs, depth: usize) -> Option<bool> {
         let pair = (heap::identity(a.0), heap::identity(b.0));
-        let (key, equal) = self.pairs.get(place_of_pair(pair))?;
-        (*key == pair).then_some(*equal)
+        let (key, deepest, equal) = self.pairs.get(place_of_pair(pair))?;
+        (*key == pair && depth <= *deepest).then_some(*equal)
     }
 
-    pub fn note_pair(&mut self, a: Attrs, b: Attrs, equal: bool) {
+    pub fn note_pair(&mut self, a: Attrs, b: Attrs, depth: usize, equal: bool) {
         if heap::epoch() >= LAST_EPOCH {
             return;
         }
         if self.pairs.is_empty() {
-            self.pairs.resize(PAIRS, ((0, 0), false));
+            self.pairs.resize(PAIRS, ((0, 0), 0, false));
         }
         let pair = (heap::identity(a.0), heap::identity(b.0));
-        self.pairs[place_of_pair(pair)] = (pair, equal);
+        self.pairs[place_of_pair(pair)] = (pair, depth, equal);
     }
 }
 
