@@ -209,8 +209,10 @@ impl World {
         };
         let mut settings = format!(
             "Port {port}\nListenAddress {address}\nHostKey {0}/host\nAuthorizedKeysFile {0}/authorized_keys\nStrictModes no\n\
-             UsePAM no\nPermitRootLogin yes\nPidFile none\nSetEnv PATH={programs}:/usr/bin:/bin",
-            dir.display()
+             UsePAM no\nPermitRootLogin yes\nPidFile none\nSetEnv PATH={programs}:/usr/bin:/bin HOME={1}",
+            dir.display(),
+            // Shells read what is in the user's home, and that may do anything, or wait for a minute.
+            self.path("home").display()
         );
         for (name, value) in self.command("nix").get_envs() {
             let name = name.to_string_lossy();
