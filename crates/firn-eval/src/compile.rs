@@ -266,7 +266,11 @@ impl Compiler<'_> {
             })
             .collect();
         let (scopes, found) = (self.slice(scopes), ScopeCache::new());
-        Ok(Expr::WithVar(self.alloc(WithVar { name, pos, scopes, found })))
+        let innermost = match scopes {
+            [first, _, ..] => Some(first.depth),
+            _ => None,
+        };
+        Ok(Expr::WithVar(self.alloc(WithVar { found, innermost, name, pos, scopes })))
     }
 
     /// Whether a name means the global of that name here.
@@ -334,7 +338,7 @@ impl Compiler<'_> {
             Node::LegacyLet(set) => {
                 let base = self.set(ast.set(set), pos)?;
                 let path = self.slice(vec![Step::Static { name: sym!("body"), cache: PlaceCache::new() }]);
-                Expr::Select(self.alloc(Select { base, path, default: None, pos: Pos::NONE }))
+                Expr::Select(self.alloc(Select::new(base, path, None, Pos::NONE)))
             }
             Node::Let { bindings, body } => self.let_in(ast.set(bindings), body, tail)?,
             Node::With { scope, body } => {
@@ -381,7 +385,7 @@ impl Compiler<'_> {
                 let pos = self.place(base);
                 let base = self.expr(base, false)?;
                 let path = self.path(ast.names(path))?;
-                Expr::HasAttr(self.alloc(HasAttr { base, path, pos }))
+                Expr::HasAttr(self.alloc(HasAttr::new(base, path, pos)))
             }
             Node::Not(inner) => {
                 let at = self.place(inner);
@@ -452,10 +456,11 @@ impl Compiler<'_> {
         let base = self.expr(base, false)?;
         let path = self.path(names)?;
         let default = default.map(|d| self.expr(d, false)).transpose()?;
-        let select = self.alloc(Select { base, path, default, pos });
+        let select = self.alloc(Select::new(base, path, default, pos));
+        let expr = if default.is_some() { Expr::SelectOr(select) } else { Expr::Select(select) };
         Ok(match self.context.debugger {
-            true => self.watched(Expr::Select(select), WatchedKind::Select(select), pos),
-            false => Expr::Select(select),
+            true => self.watched(expr, WatchedKind::Select(select), pos),
+            false => expr,
         })
     }
 
@@ -571,13 +576,13 @@ impl Compiler<'_> {
                         })
                     })
                     .collect::<EvalResult<Vec<_>>>()?;
-                formals = Some(FormalArgs {
+                formals = Some(self.alloc(FormalArgs {
                     first,
                     formals: self.slice(compiled),
                     ellipsis: args.ellipsis,
                     at,
                     cache: AtomicU64::new(0),
-                });
+                }));
             }
             let body = self.expr(lambda.body, true)?;
             Ok(match self.context.debugger {
@@ -594,14 +599,15 @@ impl Compiler<'_> {
         let needs = if formals.is_none() { needs::first_argument(&body, params.len() + 1) } else { NO_SLOT };
         let params = self.slice(params);
         Ok(Expr::Lambda(self.alloc(Lambda {
-            name: lambda.name,
-            pos,
-            params,
-            arg,
-            formals,
+            args: params.len() as u32 + 1,
             frame_size,
             needs,
+            pos,
             body,
+            formals,
+            name: lambda.name,
+            arg,
+            params,
         })))
     }
 

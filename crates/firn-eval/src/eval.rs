@@ -26,7 +26,7 @@ impl Vm {
     /// more than a jump.
     pub(crate) fn eval(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
         match *expr {
-            Expr::Select(select) => self.eval_select(select, env),
+            Expr::Select(select) | Expr::SelectOr(select) => self.eval_select(select, env),
             Expr::HasAttr(has) => self.has_attr(has, env),
             Expr::Set(set) => self.eval_set(set, env),
             Expr::List(items) => self.eval_list(items, env),
@@ -38,8 +38,16 @@ impl Vm {
             Expr::Builtin(builtin) => self.eval_builtin(builtin, env),
             Expr::Local { slot, pos } => self.eval_variable(env, slot, pos),
             Expr::Outer { depth, slot, pos } => self.eval_outer(env, depth, slot, pos),
+            Expr::Const(value) => self.force(value),
+            Expr::Shared(value) => Ok(value),
+            Expr::Lambda(lambda) => self.eval_lambda(lambda, env),
             _ => self.eval_calling(expr, env),
         }
+    }
+
+    #[inline(never)]
+    fn eval_lambda(&mut self, lambda: &'static Lambda, env: Env) -> EvalResult<Value> {
+        Ok(Value::closure(lambda, env))
     }
 
     #[inline(never)]
@@ -138,12 +146,10 @@ impl Vm {
                 Expr::Local { slot, pos } => return self.variable(env, slot, pos),
                 Expr::Outer { depth, slot, pos } => return self.variable(env.up(depth), slot, pos),
                 Expr::WithVar(var) => return self.eval_with_variable(var, env),
-                Expr::Select(select) => match &select.default {
-                    None => return self.eval_select(select, env),
-                    Some(default) => match self.select(select, env)? {
-                        Some(value) => return Ok(value),
-                        None => expr = default,
-                    },
+                Expr::Select(select) => return self.eval_select(select, env),
+                Expr::SelectOr(select) => match self.select(select, env)? {
+                    Some(value) => return Ok(value),
+                    None => expr = select.default()?,
                 },
                 Expr::HasAttr(has) => return self.has_attr(has, env),
                 Expr::Set(set) => return self.eval_set(set, env),
@@ -199,10 +205,9 @@ impl Vm {
 
     #[inline(never)]
     fn eval_select(&mut self, select: &'static Select, env: Env) -> EvalResult<Value> {
-        match (self.select(select, env)?, &select.default) {
-            (Some(value), _) => Ok(value),
-            (None, Some(default)) => self.eval(default, env),
-            (None, None) => Err(EvalError::new(ErrorKind::Eval, "attribute missing")),
+        match self.select(select, env)? {
+            Some(value) => Ok(value),
+            None => self.eval(select.default()?, env),
         }
     }
 
@@ -254,7 +259,12 @@ impl Vm {
     /// Where it was found before and is evaluated, this calls nothing, so that it costs no more than looking.
     #[inline(never)]
     fn eval_with_variable(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
-        match var.innermost(env).and_then(|frame| var.found.get(frame)).and_then(Value::known) {
+        match var
+            .innermost
+            .map(|depth| env.up(depth))
+            .and_then(|frame| var.found.get(frame))
+            .and_then(Value::known)
+        {
             Some(value) => Ok(value),
             None => self.look_through_scopes(var, env),
         }
@@ -262,7 +272,7 @@ impl Vm {
 
     #[inline(never)]
     fn look_through_scopes(&mut self, var: &'static WithVar, env: Env) -> EvalResult<Value> {
-        let innermost = var.innermost(env);
+        let innermost = var.innermost.map(|depth| env.up(depth));
         if let Some(value) = innermost.and_then(|frame| var.found.get(frame)) {
             return self.force_at(value, var.pos);
         }

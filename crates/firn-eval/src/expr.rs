@@ -2,7 +2,7 @@
 //! as the process, because values refer to it.
 
 use crate::compile::Deferred;
-use crate::error::EvalResult;
+use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::shape::Shape;
 use crate::source::Pos;
 use crate::value::{PlaceCache, Positions, ScopeCache, UpdateCache, Value};
@@ -31,6 +31,8 @@ pub enum Expr {
     /// A name that only `with` can give.
     WithVar(&'static WithVar),
     Select(&'static Select),
+    /// One that has a default.
+    SelectOr(&'static Select),
     HasAttr(&'static HasAttr),
     Set(&'static SetExpr),
     List(&'static [Expr]),
@@ -72,12 +74,14 @@ pub enum Op {
 }
 
 pub struct WithVar {
+    /// What was found from the innermost one's frame on.
+    pub found: ScopeCache,
+    /// How far out the innermost `with` is, if there are several: one is looked through about as fast as the cache.
+    pub innermost: Option<u32>,
     pub name: Sym,
     pub pos: Pos,
     /// Where the `with` sets around it are, innermost first.
     pub scopes: &'static [WithScope],
-    /// What was found from the innermost one's frame on.
-    pub found: ScopeCache,
 }
 
 pub struct WithScope {
@@ -98,17 +102,56 @@ pub enum Step {
     Dynamic((Expr, Pos)),
 }
 
+/// What is looked at each time comes first: it fits into half a line of a processor's cache.
+#[repr(C)]
 pub struct Select {
     pub base: Expr,
+    pub only: OnlyStep,
+    pub pos: Pos,
     pub path: &'static [Step],
     pub default: Option<Expr>,
-    pub pos: Pos,
 }
 
+impl Select {
+    pub fn new(base: Expr, path: &'static [Step], default: Option<Expr>, pos: Pos) -> Select {
+        Select { base, only: OnlyStep::of(path), pos, path, default }
+    }
+
+    /// What stands for an attribute that is missing.
+    pub fn default(&'static self) -> EvalResult<&'static Expr> {
+        self.default.as_ref().ok_or_else(|| EvalError::new(ErrorKind::Eval, "attribute missing"))
+    }
+}
+
+#[repr(C)]
 pub struct HasAttr {
     pub base: Expr,
-    pub path: &'static [Step],
+    pub only: OnlyStep,
     pub pos: Pos,
+    pub path: &'static [Step],
+}
+
+impl HasAttr {
+    pub fn new(base: Expr, path: &'static [Step], pos: Pos) -> HasAttr {
+        HasAttr { base, only: OnlyStep::of(path), pos, path }
+    }
+}
+
+/// The name, where a path is a single one that is written out, which nearly all are.
+#[repr(C)]
+pub struct OnlyStep {
+    pub cache: PlaceCache,
+    pub name: Option<Sym>,
+}
+
+impl OnlyStep {
+    fn of(path: &[Step]) -> OnlyStep {
+        let name = match path {
+            [Step::Static { name, .. }] => Some(*name),
+            _ => None,
+        };
+        OnlyStep { cache: PlaceCache::new(), name }
+    }
 }
 
 pub struct DynamicAttr {
@@ -180,16 +223,18 @@ pub struct BuiltinCall {
 /// No plan is known yet.
 pub const NO_PLAN: u32 = u32::MAX;
 
+/// What is looked at each time comes first.
+#[repr(C)]
 pub struct BinaryExpr {
     pub left: Expr,
     pub right: Expr,
-    pub pos: Pos,
-    /// Places of the operands, for `//`.
-    pub places: (Pos, Pos),
     /// For `//`: the number of the plan used last.
     pub plan: AtomicU32,
+    pub pos: Pos,
     /// For `//`: the positions of the last time.
     pub positions: UpdateCache,
+    /// Places of the operands, for `//`.
+    pub places: (Pos, Pos),
 }
 
 impl BinaryExpr {
@@ -242,21 +287,24 @@ pub struct Param {
 }
 
 /// A function of one or more arguments: `a: b: { c }: body` is one. The n-th argument lives in slot n, unless it
-/// is the last and a pattern.
+/// is the last and a pattern. What each call looks at comes first.
+#[repr(C)]
 pub struct Lambda {
-    /// Name and place of the innermost function.
-    pub name: Option<Sym>,
-    pub pos: Pos,
-    /// All arguments but the last.
-    pub params: &'static [Param],
-    /// The name of the last argument, if it is a plain one.
-    pub arg: Option<Sym>,
-    /// The last argument, if it is a pattern.
-    pub formals: Option<FormalArgs>,
+    /// How many arguments there are.
+    pub args: u32,
     pub frame_size: u32,
     /// Slot of the plain argument that the body evaluates before anything else, or [`NO_SLOT`].
     pub needs: u32,
+    /// Name (below) and place of the innermost function.
+    pub pos: Pos,
     pub body: Expr,
+    /// The last argument, if it is a pattern.
+    pub formals: Option<&'static FormalArgs>,
+    pub name: Option<Sym>,
+    /// The name of the last argument, if it is a plain one.
+    pub arg: Option<Sym>,
+    /// All arguments but the last.
+    pub params: &'static [Param],
 }
 
 /// None of the slots.
@@ -266,7 +314,7 @@ impl Lambda {
     /// How many arguments there are.
     #[inline]
     pub fn arity(&self) -> usize {
-        self.params.len() + 1
+        self.args as usize
     }
 }
 

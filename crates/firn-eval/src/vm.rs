@@ -511,7 +511,7 @@ impl Vm {
     #[inline]
     pub(crate) fn delay_argument(&mut self, expr: &'static Expr, env: Env) -> Value {
         let known = match *expr {
-            Expr::Select(select) => select.known(env),
+            Expr::Select(select) | Expr::SelectOr(select) => select.known(env),
             Expr::Binary(op, operands) => operands.known(op, env),
             Expr::Concat(concat) => concat.known(env),
             _ => return self.delay(expr, env),

@@ -31,7 +31,7 @@ fn first_variable(body: &Expr) -> Option<u32> {
         expr = match expr {
             Expr::Local { slot, .. } if level == 0 => return Some(*slot),
             Expr::Outer { depth, slot, .. } if *depth == level => return Some(*slot),
-            Expr::Select(select) => &select.base,
+            Expr::Select(select) | Expr::SelectOr(select) => &select.base,
             Expr::HasAttr(has) => &has.base,
             Expr::Let(bindings) => {
                 level += u32::from(bindings.frame.is_some());

@@ -53,7 +53,7 @@ impl Vm {
     #[inline]
     fn call_exactly(&mut self, closure: Closure, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let lambda = closure.lambda;
-        if let Some(formals) = &lambda.formals {
+        if let Some(formals) = lambda.formals {
             return self.call_with_set(closure, formals, call, env);
         }
         self.begin_call(closure, call.pos)?;
@@ -333,7 +333,7 @@ impl Vm {
     #[inline]
     fn enter(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<CallFrame> {
         let lambda = closure.lambda;
-        let owned = match (args.split_last(), &lambda.formals) {
+        let owned = match (args.split_last(), lambda.formals) {
             (Some((last, first)), Some(formals)) => {
                 let owned = self.open_call(closure, first, pos)?;
                 let value = self.force_at(*last, lambda.pos).map_err(|e| call_site(e, pos))?;

@@ -17,25 +17,14 @@ fn operand(expr: &Expr, env: Env) -> Option<Value> {
     word.known()
 }
 
-impl WithVar {
-    /// The frame of the innermost `with`, if there are several: one is looked through about as fast as the cache.
-    #[inline(always)]
-    pub(super) fn innermost(&self, env: Env) -> Option<Env> {
-        match self.scopes {
-            [first, _, ..] => Some(env.up(first.depth)),
-            _ => None,
-        }
-    }
-}
-
 impl Select {
     /// The attribute of an evaluated set, if it is evaluated too. Never a function: functions are compared by
     /// where they came from.
     #[inline]
     pub(crate) fn known(&self, env: Env) -> Option<Value> {
-        let [Step::Static { name, cache }] = self.path else { return None };
+        let name = self.only.name?;
         let attrs = operand(&self.base, env)?.as_attrs()?;
-        let found = attrs.find_cached(*name, cache)?;
+        let found = attrs.find_cached(name, &self.only.cache)?;
         let value = found.known()?;
         (!value.is_fun() && !value.is_unset()).then_some(value)
     }

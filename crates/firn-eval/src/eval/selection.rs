@@ -19,6 +19,23 @@ impl Vm {
     #[inline(always)]
     pub(super) fn select(&mut self, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
         let base = self.eval_inline(&select.base, env)?;
+        let OnlyStep { name: Some(name), cache } = &select.only else {
+            return self.select_along(base, select, env);
+        };
+        if let Some(attrs) = base.as_attrs() {
+            match attrs.find_cached(*name, cache).map(|found| (found, found.known())) {
+                Some((_, Some(known))) => return Ok(Some(known)),
+                Some((found, None)) => return self.select_last(found, select, (attrs, *name), env),
+                None if select.default.is_some() => return Ok(None),
+                None => {}
+            }
+        }
+        self.select_in(base, select, env)
+    }
+
+    /// [`Vm::select`] with several steps, or computed ones.
+    #[inline(never)]
+    fn select_along(&mut self, base: Value, select: &'static Select, env: Env) -> EvalResult<Option<Value>> {
         // Nearly always these are names of sets, which are there and evaluated, but for the last perhaps.
         let mut value = base;
         let mut steps = select.path.iter();
@@ -145,6 +162,11 @@ impl Vm {
     #[inline(never)]
     pub(super) fn has_attr(&mut self, has: &'static HasAttr, env: Env) -> EvalResult<Value> {
         let mut value = self.eval_inline(&has.base, env)?;
+        if let OnlyStep { name: Some(name), cache } = &has.only {
+            let value = self.force_at(value, has.pos)?;
+            let found = value.as_attrs().and_then(|attrs| attrs.find_cached(*name, cache));
+            return Ok(Value::bool(found.is_some()));
+        }
         for step in has.path {
             value = self.force_at(value, has.pos)?;
             let name = match step {

@@ -303,7 +303,7 @@ pub struct Closure {
 impl Closure {
     /// The pattern of the next argument.
     pub fn formals(self) -> Option<&'static FormalArgs> {
-        if self.args.len() < self.lambda.params.len() { None } else { self.lambda.formals.as_ref() }
+        if self.args.len() < self.lambda.params.len() { None } else { self.lambda.formals }
     }
 
     /// Name of the function, place, and name of a plain next argument.
