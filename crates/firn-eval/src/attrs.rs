@@ -54,14 +54,19 @@ impl AttrsBuilder {
         self.keys.is_empty()
     }
 
-    pub fn finish_attrs(mut self) -> Attrs {
+    pub fn finish_attrs(self) -> Attrs {
+        self.finish_at(Pos::NONE)
+    }
+
+    /// The set, which was written at this place.
+    pub fn finish_at(mut self, set: Pos) -> Attrs {
         if !self.sorted {
             self.keys.sort_by_key(|(name, ..)| *name);
             self.keys.dedup_by_key(|(name, ..)| *name);
         }
         let syms: Vec<Sym> = self.keys.iter().map(|k| k.0).collect();
         let positions: Vec<Pos> = self.keys.iter().map(|k| k.1).collect();
-        let attrs = Attrs::unfilled(Shape::intern(&syms), Positions::list(&positions));
+        let attrs = Attrs::unfilled(Shape::intern(&syms), Positions::list(&positions, set));
         let values = self.values.as_slice();
         for (i, (_, _, place)) in self.keys.iter().enumerate() {
             attrs.set(i, values[*place as usize]);

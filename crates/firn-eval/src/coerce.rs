@@ -458,6 +458,18 @@ pub(crate) fn function_place(value: Value) -> Pos {
     }
 }
 
+/// Where a value that is no list comes from, as far as it tells: for a set that stands in the text there, for a function its
+/// own place; nowhere for what was made of other sets, and `otherwise` for anything else.
+pub(crate) fn place_of(value: Value, otherwise: Pos) -> Pos {
+    match value.as_attrs() {
+        Some(attrs) => attrs.positions().set(),
+        None if value.as_fun().is_some_and(|f| matches!(f, crate::value::Fun::Closure(_))) => {
+            function_place(value)
+        }
+        None => otherwise,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

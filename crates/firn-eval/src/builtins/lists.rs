@@ -2,6 +2,7 @@
 
 use super::{Entry, entry};
 use crate::attrs::{AttrsBuilder, Groups};
+use crate::coerce::place_of;
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt};
 use crate::source::Pos;
 use crate::value::{ListBuilder, Thunk, Value, ValueVec, has_room};
@@ -134,7 +135,7 @@ fn concat_map(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     for item in list.iter() {
         let part = vm.call(f, &[item], pos)?;
         if part.as_list().is_none() {
-            vm.force_list(part, crate::coerce::function_place(f), what)?;
+            vm.force_list(part, place_of(part, place_of(f, pos)), what)?;
         }
         parts.push(part);
     }

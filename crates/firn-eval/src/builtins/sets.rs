@@ -195,7 +195,7 @@ fn pick(from: Attrs, names: &Shape) -> Attrs {
             positions.push(set.position(place));
         }
     }
-    let result = Attrs::unfilled(Shape::intern(&syms), Positions::list(&positions));
+    let result = Attrs::unfilled(Shape::intern(&syms), Positions::list(&positions, Pos::NONE));
     for (i, value) in values.as_slice().iter().enumerate() {
         result.set(i, *value);
     }

@@ -95,6 +95,6 @@ impl Vm {
             let value = self.delay_element(&attr.value, env);
             builder.push_at(name, value, attr.pos);
         }
-        Ok(builder.finish())
+        Ok(builder.finish_at(set.positions.set()).value())
     }
 }

@@ -27,7 +27,7 @@ const FIXED: u64 = 1;
 const UPDATE: u64 = 2;
 /// An object: the set's shape, and the shape and positions of the set that the attributes come from.
 const BY_NAME: u64 = 3;
-/// An object: how many and the numbers of the positions.
+/// An object: how many (the lower half of a word) and where the set is (the upper), then the numbers of the positions.
 const LIST: u64 = 4;
 /// A [`FixedUpdate`].
 const FIXED_UPDATE: u64 = 5;
@@ -96,14 +96,16 @@ impl Positions {
         Positions(positions as *const FixedPositions as u64 | FIXED)
     }
 
-    pub fn list(positions: &[Pos]) -> Positions {
-        if positions.iter().all(|pos| pos.is_none()) {
+    /// Those of a set that is made of its attributes, and its own.
+    pub fn list(positions: &[Pos], set: Pos) -> Positions {
+        let Ok(count) = u32::try_from(positions.len()) else { return Positions::NONE };
+        if set.is_none() && positions.iter().all(|pos| pos.is_none()) {
             return Positions::NONE;
         }
         let object = heap::alloc(Class::Opaque, 1 + positions.len().div_ceil(2));
         // SAFETY: fresh words: one for the number and half a one for each position.
         unsafe {
-            object.write(positions.len() as u64);
+            object.write(u64::from(set.number()) << 32 | u64::from(count));
             let numbers = object.add(1).as_ptr().cast::<u32>();
             for (i, pos) in positions.iter().enumerate() {
                 numbers.add(i).write(pos.number());
@@ -179,11 +181,14 @@ impl Positions {
         Positions(word)
     }
 
-    /// Where the set was written, for those that stand in the text as they are.
+    /// Where the set was written, for those that stand in the text.
     pub fn set(self) -> Pos {
-        match NonNull::new((self.0 & !KIND) as *mut u64) {
+        let Some(object) = NonNull::new((self.0 & !KIND) as *mut u64) else { return Pos::NONE };
+        match self.0 & KIND {
             // SAFETY: the tag says what it is, and code lives as long as the process.
-            Some(object) if self.0 & KIND == FIXED => unsafe { object.cast::<FixedPositions>().as_ref() }.set,
+            FIXED => unsafe { object.cast::<FixedPositions>().as_ref() }.set,
+            // SAFETY: the tag says that `list` wrote this word.
+            LIST => Pos::from_number((unsafe { object.read() } >> 32) as u32),
             _ => Pos::NONE,
         }
     }
@@ -223,7 +228,7 @@ impl Positions {
                 _ => {
                     // SAFETY: the tag says that this is a number and so many positions.
                     unsafe {
-                        if place as u64 >= object.read() {
+                        if place >= object.read() as u32 as usize {
                             return Pos::NONE;
                         }
                         return Pos::from_number(object.add(1).as_ptr().cast::<u32>().add(place).read());

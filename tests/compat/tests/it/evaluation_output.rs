@@ -87,3 +87,28 @@ fn values_as_files() {
         assert!(text.contains(message) && text.contains("while evaluating the attribute"), "{text}");
     }
 }
+
+/// Figures are what Nix 2.34.8 says.
+#[test]
+fn what_is_no_list_is_told_by_where_it_stands() {
+    let world = World::new();
+    for (function, columns) in [
+        ("x: { a = 1; }", &["1", "24"][..]),
+        ("x: { ${x} = 1; }", &["1", "24"]),
+        ("x: { b = 2; } // { }", &["1", "24"]),
+        ("x: y: x", &["1", "24"]),
+        ("x: x", &["1", "21"]),
+        // What is made of other sets, or by a builtin, stands nowhere.
+        ("x: { a = 1; } // { b = 1; }", &["1"]),
+        ("x: builtins.listToAttrs [ ]", &["1"]),
+    ] {
+        let expression = format!("builtins.concatMap ({function}) [ \"c\" ]");
+        let run = world.run("nix-instantiate", &["--eval", "-E", &expression]).fails(1);
+        let text = run.stderr_text();
+        let found: Vec<&str> = text
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("at «string»:1:")?.strip_suffix(':'))
+            .collect();
+        assert_eq!(found, columns, "{text}");
+    }
+}
