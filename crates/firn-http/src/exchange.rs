@@ -142,8 +142,10 @@ pub(crate) async fn send(client: &HttpClient, request: &Request, resume: &Resume
             let region = crate::s3::region_and_profile(&request.url);
             client.inner.s3.sign(client, &region, method, &url, &mut headers).await;
         }
+        // A header that was given says more than what is known of the machine.
+        let authorized = headers.contains_key(header::AUTHORIZATION);
         let mut builder = connections.request(reqwest_method(method), url.clone()).headers(headers);
-        if let Some((user, password)) = &login {
+        if let Some((user, password)) = login.as_ref().filter(|_| !authorized) {
             builder = builder.basic_auth(user, Some(password));
         }
         if let Some(body) = request.body.as_ref().filter(|_| matches!(method, Method::Put | Method::Post)) {

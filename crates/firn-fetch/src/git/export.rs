@@ -23,6 +23,13 @@ pub struct Gitlink {
     pub rev: String,
 }
 
+/// What was written of a commit.
+pub struct Exported {
+    pub links: Vec<Gitlink>,
+    /// The files that Git LFS looks after.
+    pub large: Vec<Vec<u8>>,
+}
+
 fn bad(text: String) -> FetchError {
     FetchError::Other(text)
 }
@@ -75,8 +82,9 @@ impl Writer<'_> {
 }
 
 impl Git {
-    /// Writes the files of commit `rev` below `to`, and gives the places of other repositories.
-    pub fn export(&self, rev: &str, to: &Path, export_ignore: bool) -> FetchResult<Vec<Gitlink>> {
+    /// Writes the files of commit `rev` below `to`, and gives the places of other repositories and, if `large` are wanted, those
+    /// of pointers to large files.
+    pub fn export(&self, rev: &str, to: &Path, export_ignore: bool, large: bool) -> FetchResult<Exported> {
         let listing = self.run(&["ls-tree", "-r", "-z", "--full-tree", rev])?;
         let mut entries = Vec::new();
         let mut links = Vec::new();
@@ -88,7 +96,8 @@ impl Git {
                 _ => entries.push(entry),
             }
         }
-        if export_ignore && entries.iter().any(|entry| entry.path.ends_with(b".gitattributes")) {
+        let has_attributes = entries.iter().any(|entry| entry.path.ends_with(b".gitattributes"));
+        if export_ignore && has_attributes {
             let paths: Vec<&[u8]> = entries.iter().map(|entry| &entry.path[..]).collect();
             let ignored = self.ignored(&paths, Some(rev))?;
             entries.retain(|entry| !is_below(&entry.path, &ignored));
@@ -99,7 +108,12 @@ impl Git {
             let place = to.join(checked(&link.path)?);
             std::fs::create_dir_all(&place).map_err(FetchError::io("creating directory", &place))?;
         }
-        Ok(links)
+        let files = entries.iter().filter(|entry| entry.mode.starts_with(b"100"));
+        let large = match large && has_attributes {
+            true => self.with_attribute("filter", b"lfs", files.map(|entry| &entry.path[..]), Some(rev))?,
+            false => Vec::new(),
+        };
+        Ok(Exported { links, large })
     }
 
     fn write_blobs(&self, entries: &[Entry], to: &Path) -> FetchResult<()> {
@@ -140,10 +154,22 @@ impl Git {
                 }
             }
         }
+        let ignored = self.with_attribute("export-ignore", b"set", all, rev)?;
+        Ok(ignored.into_iter().collect())
+    }
+
+    /// Those of `paths` whose attribute has this value; in the working tree if no commit is named.
+    fn with_attribute<'a>(
+        &self,
+        attribute: &str,
+        value: &[u8],
+        paths: impl IntoIterator<Item = &'a [u8]>,
+        rev: Option<&str>,
+    ) -> FetchResult<Vec<Vec<u8>>> {
         let source = rev.map(|rev| format!("--source={rev}"));
         let mut args = vec![OsStr::new("check-attr"), OsStr::new("-z"), OsStr::new("--stdin")];
         args.extend(source.as_deref().map(OsStr::new));
-        args.push(OsStr::new("export-ignore"));
+        args.push(OsStr::new(attribute));
         let mut child = self
             .command(&args)
             .stdin(Stdio::piped())
@@ -151,7 +177,7 @@ impl Git {
             .spawn()
             .map_err(FetchError::io("starting", "git"))?;
         let mut text = Vec::new();
-        for path in all {
+        for path in paths {
             text.extend_from_slice(path);
             text.push(0);
         }
@@ -165,8 +191,8 @@ impl Git {
         }
         // Path, attribute, value.
         let fields: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
-        let set = fields.chunks_exact(3).filter(|fields| fields[2] == b"set");
-        Ok(set.map(|fields| fields[0].to_vec()).collect())
+        let found = fields.chunks_exact(3).filter(|fields| fields[2] == value);
+        Ok(found.map(|fields| fields[0].to_vec()).collect())
     }
 
     /// Where the index has other repositories.

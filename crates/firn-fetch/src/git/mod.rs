@@ -2,6 +2,7 @@
 
 mod command;
 mod export;
+mod lfs;
 mod verify;
 
 use crate::cache::Attrs as Members;
@@ -9,7 +10,7 @@ use crate::error::{FetchError, FetchResult};
 use crate::tree::{Tree, flag, name_of, shown, text};
 use crate::{Dirty, Fetcher};
 use command::Git;
-use export::Gitlink;
+use export::{Exported, Gitlink};
 use firn_core::flake_ref::{Attr, Attrs, Input, Scheme};
 use firn_core::{Hash, HashAlgo, HashFormat};
 use firn_store::activity::Verbosity;
@@ -52,6 +53,8 @@ struct Wanted {
     shallow: bool,
     submodules: bool,
     export_ignore: bool,
+    /// Files instead of pointers to them (Git LFS).
+    lfs: bool,
     all_refs: bool,
 }
 
@@ -59,9 +62,6 @@ impl Wanted {
     fn of(attrs: &Attrs) -> FetchResult<Self> {
         let string = |name: &str| text(attrs, name).map(|text| String::from_utf8_lossy(text).into_owned());
         let Some(url) = string("url") else { return fail("input attribute 'url' is missing") };
-        if flag(attrs, "lfs") {
-            return fail("'lfs' of Git inputs is not supported by this version of firn");
-        }
         let (submodules, export_ignore) = (flag(attrs, "submodules"), flag(attrs, "exportIgnore"));
         if submodules && export_ignore {
             return fail("exportIgnore and submodules are not supported together yet");
@@ -73,6 +73,7 @@ impl Wanted {
             shallow: flag(attrs, "shallow"),
             submodules,
             export_ignore,
+            lfs: flag(attrs, "lfs"),
             all_refs: flag(attrs, "allRefs"),
         })
     }
@@ -162,6 +163,9 @@ impl Fetcher {
             key.insert("rev".into(), json!(String::from_utf8_lossy(rev)));
             key.insert("exportIgnore".into(), json!(flag(&attrs, "exportIgnore")));
             key.insert("submodules".into(), json!(flag(&attrs, "submodules")));
+            if flag(&attrs, "lfs") {
+                key.insert("lfs".into(), json!(true));
+            }
             key.insert("name".into(), json!(name));
             key.insert("store".into(), json!(self.store().store_dir().as_str()));
             key
@@ -290,19 +294,22 @@ impl Fetcher {
             return Ok(());
         }
         let rev = wanted.rev.clone().unwrap_or_default();
-        let links = git.export(&rev, to, wanted.export_ignore)?;
+        let Exported { links, large } = git.export(&rev, to, wanted.export_ignore, wanted.lfs)?;
+        if !wanted.submodules && large.is_empty() {
+            return Ok(());
+        }
+        let origin = match &wanted.location {
+            Location::Remote(url) => Some(url.clone()),
+            Location::Local(_) => git.line(&["config", "--get", "remote.origin.url"])?,
+        };
+        self.write_large(&git, &rev, origin.as_deref(), to, &large)?;
         if !wanted.submodules {
             return Ok(());
         }
+        let origin = origin.unwrap_or_else(|| format!("file://{}", wanted.location.shown()));
         for link in links {
             let path = String::from_utf8_lossy(&link.path).into_owned();
             let Some((url, branch)) = module_of(&git, &rev, &path)? else { continue };
-            let origin = match &wanted.location {
-                Location::Remote(url) => url.clone(),
-                Location::Local(path) => git
-                    .line(&["config", "--get", "remote.origin.url"])?
-                    .unwrap_or_else(|| format!("file://{}", path.display())),
-            };
             let mut module = Attrs::new();
             set(&mut module, "url", resolve_url(&origin, &url));
             set(&mut module, "rev", link.rev.clone());
@@ -328,6 +335,7 @@ impl Fetcher {
         set(&mut module, "type", "git");
         module.insert("submodules".to_owned(), Attr::Bool(true));
         module.insert("shallow".to_owned(), Attr::Bool(wanted.shallow));
+        module.insert("lfs".to_owned(), Attr::Bool(wanted.lfs));
         let prepared = self.prepare(&module)?;
         self.write(&prepared, &to.join(command::os(&link.path)), depth + 1)
     }

@@ -23,6 +23,7 @@ mod generated;
 mod grammar;
 mod json_log;
 mod json_messages;
+mod large_files;
 mod manual;
 mod nix_build_command;
 mod nix_env_queries;
