@@ -2,7 +2,7 @@
 
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
-use crate::repl::{Done, Failure, HELP, Line, Lines, Machine, Tools, whole_text};
+use crate::repl::{Done, Failure, HELP, Line, Lines, Machine, Tools, flake_to_load, whole_text};
 use firn_eval::{
     Attrs, DebugAction, DebugFrame, DebugShell, DebugStop, EvalResult, Place, Pos, Sym, Value, Vm,
     code_excerpt, render_error,
@@ -45,6 +45,7 @@ pub struct Prompt {
     greeted: bool,
     /// Files that were loaded at the prompt, and the names that the last one had.
     files: Vec<Vec<u8>>,
+    flakes: Vec<String>,
     last_loaded: Option<Attrs>,
 }
 
@@ -62,6 +63,7 @@ impl Prompt {
             current_dir,
             greeted: false,
             files: Vec::new(),
+            flakes: Vec::new(),
             last_loaded: None,
         }
     }
@@ -260,6 +262,7 @@ impl<'v> Session<'_, 'v> {
                 self.prompt.files.push(path.clone());
                 self.load(&path)?;
             }
+            ":lf" | ":load-flake" => self.load_flake(arg)?,
             ":ll" | ":last-loaded" => self.tools().show_names(self.prompt.last_loaded)?,
             ":r" | ":reload" => self.reload()?,
             ":e" | ":edit" => {
@@ -323,12 +326,28 @@ impl<'v> Session<'_, 'v> {
         self.add(value)
     }
 
-    /// Loads all files again that were loaded.
+    /// Loads a flake and makes its attributes names.
+    fn load_flake(&mut self, reference: &str) -> Done {
+        let pure = self.machine.with(|vm| vm.settings().pure_eval);
+        let flake = flake_to_load(&self.prompt.context, reference, pure)?;
+        let url = flake.to_url().map_err(|error| CliError::failed(error.message))?;
+        self.prompt.flakes.retain(|known| known != reference);
+        self.prompt.flakes.push(reference.to_owned());
+        let get = self.machine.eval("__getFlake")?;
+        let value = self.machine.with(|vm| vm.call(get, &[Value::str(url.as_bytes())], Pos::NONE))?;
+        self.add(value)
+    }
+
+    /// Loads all files and flakes again that were loaded.
     fn reload(&mut self) -> Done {
         for path in self.prompt.files.clone() {
             let shown = Path::new(std::ffi::OsStr::from_bytes(&path)).display().to_string();
             print(&format!("Loading \"{shown}\"...\n"));
             self.load(&path)?;
+        }
+        for reference in self.prompt.flakes.clone() {
+            print(&format!("Loading flake '{reference}'...\n"));
+            self.load_flake(&reference)?;
         }
         Ok(())
     }

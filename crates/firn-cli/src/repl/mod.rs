@@ -10,5 +10,6 @@ mod tools;
 
 pub use editor::{Line, Lines, whole_text};
 pub use help::HELP;
+pub(crate) use session::flake_to_load;
 pub use session::{Done, Failure, Repl};
 pub use tools::{Machine, Tools};

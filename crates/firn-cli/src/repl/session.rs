@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use crate::installables::InstallableArgs;
+use firn_core::flake_ref::FlakeRef;
 use firn_eval::{Attrs, EvalError, EvalResult, Sym, Value, Vm, render_error};
 use firn_flake::LockFlags;
 use firn_store::activity::Verbosity;
@@ -254,22 +255,12 @@ impl<'a> Repl<'a> {
 
     /// Loads a flake and makes its attributes names.
     pub(super) fn load_flake(&mut self, reference: &str) -> Done {
-        if reference.is_empty() {
-            return Err(CliError::failed("cannot use ':load-flake' without a path specified. (Use '.' for the current working directory.)").into());
-        }
-        let parsed = crate::flakes::parse(self.context, reference.as_bytes(), true)?;
+        let pure = self.vm().vm.settings().pure_eval;
+        let parsed = flake_to_load(self.context, reference, pure)?;
         self.flakes.retain(|known| known != reference);
         self.flakes.push(reference.to_owned());
         let value = {
             let mut evaluation = self.vm();
-            let pure = evaluation.vm.settings().pure_eval;
-            let trust = self.context.settings.trust_tarballs_from_git_forges;
-            if pure && !parsed.input.is_locked(trust) {
-                let message = format!(
-                    "cannot use ':load-flake' on locked flake reference '{reference}' (use --impure to override)"
-                );
-                return Err(CliError::failed(message).into());
-            }
             let flags = LockFlags {
                 update: false,
                 use_registries: Some(!pure),
@@ -361,4 +352,20 @@ fn interrupt_on_signals(context: &Context) -> CliResult<()> {
         }
     });
     Ok(())
+}
+
+/// What `:load-flake` is about.
+pub(crate) fn flake_to_load(context: &Context, reference: &str, pure: bool) -> CliResult<FlakeRef> {
+    if reference.is_empty() {
+        return Err(CliError::failed(
+            "cannot use ':load-flake' without a path specified. (Use '.' for the current working directory.)",
+        ));
+    }
+    let parsed = crate::flakes::parse(context, reference.as_bytes(), true)?;
+    if pure && !parsed.input.is_locked(context.settings.trust_tarballs_from_git_forges) {
+        return Err(CliError::failed(format!(
+            "cannot use ':load-flake' on locked flake reference '{reference}' (use --impure to override)"
+        )));
+    }
+    Ok(parsed)
 }

@@ -170,6 +170,31 @@ fn the_debugger_has_the_commands_of_the_prompt() {
 }
 
 #[test]
+fn the_debugger_loads_flakes() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let text = "{ outputs = { self }: { loaded = 7; twice = x: x * 2; }; }";
+    std::fs::write(dir.path().join("flake.nix"), text).expect("a flake");
+    let reference = format!("path:{}", dir.path().display());
+    let flags = ["--extra-experimental-features", "flakes", "--impure"];
+    let input = format!(":lf {reference}\nloaded + y\ntwice y\n:r\n:lf\n:q\n");
+    let (code, text) = debug(&flags, "let y = 40; in builtins.break y", &input);
+    assert_eq!(code, Some(1), "{text}");
+    contains(
+        &text,
+        &[
+            &format!("nix-repl> :lf {reference}\nAdded 10 variables.\n\n"),
+            "nix-repl> loaded + y\n47\n\n",
+            "nix-repl> twice y\n80\n\n",
+            &format!("nix-repl> :r\nLoading flake '{reference}'...\nAdded 10 variables.\n\n"),
+            "error: cannot use ':load-flake' without a path specified.",
+        ],
+    );
+    // Names of flakes that change are nothing for pure evaluation.
+    let (_, text) = debug(&flags[..2], "builtins.break 1", &format!(":lf {reference}\n:q\n"));
+    contains(&text, &["error: cannot use ':load-flake' on locked flake reference"]);
+}
+
+#[test]
 fn the_debugger_stops_where_it_is_told_to() {
     let (code, text) = debug(&[], "let y = 3; in builtins.break y + 1", "y\n:c\n");
     assert_eq!((code, text.contains("nix-repl> y\n3\n\nnix-repl> :c\n4\n")), (Some(0), true), "{text}");
