@@ -13,6 +13,7 @@ mod lzip;
 mod lzw;
 pub mod method;
 mod tar_headers;
+mod tar_sparse;
 mod tree;
 pub mod unpack;
 

@@ -2,6 +2,7 @@
 //! crate would read these whole, however long they say they are, and does not heed sizes in them.
 
 use crate::error::{ArchiveError, ArchiveResult};
+use crate::tar_sparse::Sparse;
 use std::io::{self, ErrorKind, Read};
 use tar::Header;
 
@@ -15,6 +16,7 @@ pub(crate) struct Overrides {
     pub link: Option<Vec<u8>>,
     /// Files from 8 GiB on do not fit a header's field.
     pub size: Option<u64>,
+    pub sparse: Option<Sparse>,
 }
 
 const BLOCK: usize = 512;
@@ -98,10 +100,11 @@ pub(crate) fn pax(entry: &mut impl Read, size: u64, overrides: &mut Overrides) -
                 let size = std::str::from_utf8(value).ok().and_then(|n| n.parse().ok());
                 overrides.size = Some(size.filter(|n| *n <= MAX_SIZE).ok_or_else(bad)?);
             }
-            key if key.starts_with(b"GNU.sparse.") => {
-                return Err(ArchiveError::Malformed("sparse archive members are not supported".into()));
+            key => {
+                if let Some(key) = key.strip_prefix(b"GNU.sparse.") {
+                    overrides.sparse.get_or_insert_default().record(key, value)?;
+                }
             }
-            _ => {}
         }
         rest = &rest[length..];
     }

@@ -3,6 +3,7 @@
 use crate::decode::decoder_of_any;
 use crate::error::{ArchiveError, ArchiveResult};
 use crate::tar_headers::{self, Overrides};
+use crate::tar_sparse::Sparse;
 use crate::tree::{Tree, disk};
 use std::fs::File;
 use std::io::{BufReader, Read, Seek};
@@ -55,6 +56,9 @@ fn untar(mut input: impl Read, tree: &mut Tree) -> ArchiveResult<Unpacked> {
         // Links and directories have no content, whatever their size says; old programs gave links that of the file.
         let has_none = matches!(kind, EntryType::Directory | EntryType::Symlink | EntryType::Link);
         let size = if has_none { 0 } else { size };
+        if kind == EntryType::GNUSparse {
+            overrides.sparse = Some(Sparse::of_header(&header, &mut input)?);
+        }
         let mut content = (&mut input).take(size);
         match kind {
             EntryType::GNULongName => overrides.name = Some(tar_headers::gnu(&mut content, size)?),
@@ -83,7 +87,9 @@ fn member(
     content: &mut dyn Read,
     tree: &mut Tree,
 ) -> ArchiveResult<()> {
-    let name = said.name.unwrap_or_else(|| header.path_bytes().into_owned());
+    let mut sparse = said.sparse;
+    let name = sparse.as_mut().and_then(|sparse| sparse.name.take()).or(said.name);
+    let name = name.unwrap_or_else(|| header.path_bytes().into_owned());
     let link = || match said.link {
         Some(link) => Ok(link),
         None => header.link_name_bytes().map(|link| link.into_owned()).ok_or_else(|| {
@@ -99,8 +105,16 @@ fn member(
         EntryType::Link => tree.add_hard_link(&name, &link()?),
         // Old archives mark directories by a slash at the end of the name.
         EntryType::Regular if name.ends_with(b"/") => tree.add_directory(&name),
-        EntryType::Regular | EntryType::Continuous => {
+        EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
             let mode = header.mode().unwrap_or(0);
+            let mut expanded;
+            let (size, content): (u64, &mut dyn Read) = match sparse {
+                Some(sparse) => {
+                    expanded = sparse.expand(content)?;
+                    (expanded.size, &mut expanded)
+                }
+                None => (size, content),
+            };
             let written = tree.add_file(&name, mode & 0o100 != 0, content)?;
             match written == size {
                 true => Ok(()),
@@ -146,7 +160,7 @@ mod tests {
     use crate::encode::{EncoderOptions, encoder};
     use crate::method::Method;
     use std::io::Write;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{FileExt, PermissionsExt};
 
     fn header(kind: EntryType, name: &[u8], size: u64) -> tar::Header {
         let mut header = tar::Header::new_gnu();
@@ -257,7 +271,6 @@ mod tests {
         check_refused(&[(Symlink, "l", ".."), (Regular, "l/escaped", "x")], "opening directory");
         check_refused(&[(Symlink, "l", "/tmp"), (Link, "h", "l/x")], "directory");
         check_refused(&[(Char, "dev", "")], "unsupported file type");
-        check_refused(&[(XHeader, "p", "22 GNU.sparse.major=1\n"), (Regular, "x", "")], "sparse");
         check_refused(&[(XHeader, "p", "11 size=-1\n"), (Regular, "x", "")], "malformed pax header");
         check_refused(&[(XHeader, "p", "99 path=x\n"), (Regular, "x", "")], "malformed pax header");
         // An absolute name is one below the target.
@@ -269,6 +282,75 @@ mod tests {
         result.unwrap();
         assert!(!dir.path().join("escaped").exists());
         assert!(run(b"certainly no archive").1.unwrap_err().to_string().contains("not a tar or zip archive"));
+    }
+
+    #[test]
+    fn sparse_members() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("in")).unwrap();
+        let file = |name: &str, size: u64| {
+            let file = File::create(dir.path().join("in").join(name)).unwrap();
+            file.set_len(size).unwrap();
+            file
+        };
+        drop(file("hole", 100_000));
+        let many = file("many", 1 << 20);
+        let mut whole = vec![0; 1 << 20];
+        // More parts than fit into a header, and into the one after it.
+        for part in 0..40 {
+            let at = part * 20_000 + 4096;
+            whole[at..at + 600].fill(part as u8 + 1);
+            many.write_all_at(&whole[at..at + 600], at as u64).unwrap();
+        }
+        std::fs::write(dir.path().join("in/later"), "later").unwrap();
+        for format in
+            ["gnu", "posix --sparse-version=0.0", "posix --sparse-version=0.1", "posix --sparse-version=1.0"]
+        {
+            #[expect(clippy::disallowed_methods, reason = "tests run programs")]
+            let mut tar = std::process::Command::new("tar");
+            tar.args(["-S", "--hole-detection=raw", "-cf", "packed", "--sort=name", "-C", "in"]);
+            tar.args(format!("--format={format}").split(' ')).arg(".").current_dir(dir.path());
+            let Ok(status) = tar.status() else {
+                println!("SKIPPED: there is no GNU tar that makes sparse archives");
+                return;
+            };
+            assert!(status.success());
+            let packed = std::fs::read(dir.path().join("packed")).unwrap();
+            assert!(packed.len() < 300_000, "{} bytes are not sparse", packed.len());
+            let (out, result) = run(&packed);
+            assert_eq!(result.unwrap().members, 4, "{format}");
+            let read = |name: &str| std::fs::read(out.path().join("out").join(name)).unwrap();
+            assert!(
+                read("many") == whole && read("hole") == vec![0; 100_000] && read("later") == b"later",
+                "{format}"
+            );
+        }
+    }
+
+    #[test]
+    fn bad_sparse_members() {
+        use EntryType::*;
+        let record = |key: &str, value: &str| {
+            let rest = format!(" GNU.sparse.{key}={value}\n");
+            let length = rest.len() + if rest.len() + 2 > 99 { 3 } else { 2 };
+            format!("{length}{rest}")
+        };
+        let size = record("size", "00000000009");
+        for (records, data, message) in [
+            (record("map", "0,2,1,2"), "abcd", "parts on each other"),
+            (record("map", "18446744073709551615,2"), "ab", "parts on each other"),
+            (size.clone() + &record("map", "8,2"), "ab", "beyond its end"),
+            (size.clone() + &record("map", "0,2,4"), "ab", "no length"),
+            (size.clone() + &record("map", "0,x"), "ab", "in place of a number"),
+            (size.clone() + &record("map", "0,4"), "ab", "ends after 2 of 9 bytes"),
+            (record("numbytes", "1"), "ab", "nowhere"),
+            (record("major", "2"), "ab", "unknown version"),
+            (record("major", "1"), "2\n0\n", "failed to fill"),
+            (record("major", "1"), "1\n0\n99999999999999999999999999\n", "in place of a number"),
+        ] {
+            check_refused(&[(XHeader, "p", &records), (Regular, "x", data)], message);
+        }
+        check_refused(&[(GNUSparse, "x", "ab")], "in place of a number");
     }
 
     #[test]
