@@ -166,12 +166,16 @@ impl Git {
         paths: impl IntoIterator<Item = &'a [u8]>,
         rev: Option<&str>,
     ) -> FetchResult<Vec<Vec<u8>>> {
-        let source = rev.map(|rev| format!("--source={rev}"));
-        let mut args = vec![OsStr::new("check-attr"), OsStr::new("-z"), OsStr::new("--stdin")];
-        args.extend(source.as_deref().map(OsStr::new));
-        args.push(OsStr::new(attribute));
-        let mut child = self
-            .command(&args)
+        let index = rev.map(|rev| self.index_of(rev)).transpose()?;
+        let mut args = vec!["check-attr", "-z", "--stdin"];
+        args.extend(index.is_some().then_some("--cached"));
+        args.push(attribute);
+        let args: Vec<&OsStr> = args.into_iter().map(OsStr::new).collect();
+        let mut command = self.command(&args);
+        if let Some(index) = &index {
+            command.env("GIT_INDEX_FILE", index.path().join("index"));
+        }
+        let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -193,6 +197,26 @@ impl Git {
         let fields: Vec<&[u8]> = output.stdout.split(|byte| *byte == 0).collect();
         let found = fields.chunks_exact(3).filter(|fields| fields[2] == value);
         Ok(found.map(|fields| fields[0].to_vec()).collect())
+    }
+
+    /// A folder with an `index` of a commit. Attributes of a commit can be asked for since version 2.40 of Git only, those of an
+    /// index always.
+    fn index_of(&self, rev: &str) -> FetchResult<tempfile::TempDir> {
+        let folder = tempfile::TempDir::new()
+            .map_err(FetchError::io("creating temporary directory in", std::env::temp_dir()))?;
+        // Nothing is to be written into the repository.
+        let args = ["-c", "core.splitIndex=false", "read-tree", rev].map(OsStr::new);
+        let mut command = self.command(&args);
+        command.env("GIT_INDEX_FILE", folder.path().join("index"));
+        let output = command.output().map_err(FetchError::io("starting", "git"))?;
+        match output.status.success() {
+            true => Ok(folder),
+            false => Err(bad(format!(
+                "'git read-tree {rev}' in '{}' failed: {}",
+                self.dir.display(),
+                String::from_utf8_lossy(&output.stderr).trim()
+            ))),
+        }
     }
 
     /// Where the index has other repositories.

@@ -113,6 +113,28 @@ fn commits_and_working_trees() {
 }
 
 #[test]
+fn files_that_are_not_exported() {
+    let repository = Repository::new();
+    repository.world.write("repo/.gitattributes", "dir export-ignore\n");
+    repository.git(&["config", "core.splitIndex", "true"]);
+    repository.git(&["add", "."]);
+    repository.git(&["commit", "-qm", "two"]);
+    repository.git(&["clone", "-q", "--bare", ".", "../bare.git"]);
+    let rev = repository.git(&["rev-parse", "HEAD"]);
+    let before: Vec<_> = std::fs::read_dir(repository.dir().join(".git")).unwrap().collect();
+    let bare = format!("\"file://{}/bare.git\"", repository.world.work_dir().display());
+    for url in ["./repo", &bare] {
+        let tree = |more: &str| {
+            let call = format!("builtins.fetchGit {{ url = {url}; rev = \"{rev}\"; {more} }}");
+            std::path::PathBuf::from(repository.get(&call, "outPath"))
+        };
+        assert!(tree("").join("file").exists() && !tree("").join("dir").exists());
+        assert!(tree("exportIgnore = false;").join("dir/script").exists());
+    }
+    assert_eq!(std::fs::read_dir(repository.dir().join(".git")).unwrap().count(), before.len());
+}
+
+#[test]
 fn nix_makes_the_same_trees() {
     if !has_reference() {
         println!("SKIPPED: there is no Nix to compare with");
