@@ -17,7 +17,7 @@ use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
 use crate::shape::Shape;
 use crate::source::{self, Origin, Pos};
-use crate::value::{Attrs, FixedPositions, PlaceCache, Positions, ScopeCache, Value, ValueVec};
+use crate::value::{Attrs, FixedPositions, FrameSize, PlaceCache, Positions, ScopeCache, Value, ValueVec};
 use crate::watch::WatchedKind;
 use bumpalo::Bump;
 use firn_syntax::ast::{self, Ast, AttrKind, AttrName, BinOp, InterpKind, Node, NodeId};
@@ -600,7 +600,7 @@ impl Compiler<'_> {
         let params = self.slice(params);
         Ok(Expr::Lambda(self.alloc(Lambda {
             args: params.len() as u32 + 1,
-            frame_size,
+            frame: FrameSize::new(frame_size),
             needs,
             pos,
             body,

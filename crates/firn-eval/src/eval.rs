@@ -60,7 +60,13 @@ impl Vm {
         self.variable(env.up(depth), slot, pos)
     }
 
+    #[inline(never)]
     fn eval_calling(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
+        if let Expr::Call(call) = *expr {
+            if let Some(primop) = Vm::known_primop(call, env) {
+                return self.call_primop_directly(primop, call, env);
+            }
+        }
         let base = self.calls.len();
         self.run_expr(expr, env, None, base)
     }
@@ -177,17 +183,27 @@ impl Vm {
                     expr = &assert.body;
                 }
                 Expr::Not(not) => return self.eval_not(not, env),
-                Expr::Call(call) => match self.eval_call(call, env)? {
-                    Next::Value(value) => return Ok(value),
-                    Next::Body(body, frame) => {
-                        expr = body;
-                        env = frame.env();
-                        // The arguments are evaluated or suspended: a tail call ends the caller's frame.
-                        if let Some(caller) = own.replace(frame) {
-                            caller.release();
+                Expr::Call(call) => {
+                    let function = self.eval_inline(&call.function, env)?;
+                    let frame;
+                    (expr, frame) = match (function.as_whole_closure(), function.as_primop()) {
+                        (Some((lambda, scope)), _) if lambda.arity() == call.args.len() => {
+                            (&lambda.body, self.call_whole(lambda, scope, call, env)?)
                         }
+                        (_, Some(primop)) if takes_all(primop, call) => {
+                            return self.call_primop_directly(primop, call, env);
+                        }
+                        _ => match self.call_otherwise(function, call, env)? {
+                            Next::Value(value) => return Ok(value),
+                            Next::Body(body, frame) => (body, frame),
+                        },
+                    };
+                    env = frame.env();
+                    // The arguments are evaluated or suspended: a tail call ends the caller's frame.
+                    if let Some(caller) = own.replace(frame) {
+                        caller.release();
                     }
-                },
+                }
                 Expr::Builtin(builtin) => return self.eval_builtin(builtin, env),
                 Expr::Binary(op, operands) => {
                     return match op {

@@ -5,7 +5,7 @@ use crate::compile::Deferred;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::shape::Shape;
 use crate::source::Pos;
-use crate::value::{PlaceCache, Positions, ScopeCache, UpdateCache, Value};
+use crate::value::{FrameSize, PlaceCache, Positions, ScopeCache, UpdateCache, Value};
 use crate::vm::Vm;
 use crate::watch::Watched;
 use firn_syntax::Sym;
@@ -292,7 +292,7 @@ pub struct Param {
 pub struct Lambda {
     /// How many arguments there are.
     pub args: u32,
-    pub frame_size: u32,
+    pub frame: FrameSize,
     /// Slot of the plain argument that the body evaluates before anything else, or [`NO_SLOT`].
     pub needs: u32,
     /// Name (below) and place of the innermost function.

@@ -360,6 +360,24 @@ impl Vm {
     #[inline(never)]
     fn force_thunk(&mut self, thunk: Thunk, pos: Pos) -> EvalResult<Value> {
         self.check_stack(pos)?;
+        let Some((expr, env)) = thunk.claim_code(self.owner) else { return self.force_otherwise(thunk, pos) };
+        if self.ahead && self.shared.pool.is_stopping() {
+            thunk.restore(Suspended::Code(expr, env));
+            return Err(self.not_in_turn());
+        }
+        self.stats.thunks_forced += 1;
+        match self.eval(expr, env) {
+            Ok(value) => {
+                thunk.finish(value);
+                Ok(value)
+            }
+            Err(error) => self.force_failed(thunk, Suspended::Code(expr, env), error),
+        }
+    }
+
+    /// [`Vm::force_thunk`] for what is no suspended code.
+    #[inline(never)]
+    fn force_otherwise(&mut self, thunk: Thunk, pos: Pos) -> EvalResult<Value> {
         let Some(work) = thunk.claim(self.owner) else { return self.force_claimed(thunk, pos) };
         if self.ahead && self.shared.pool.is_stopping() {
             thunk.restore(work);
@@ -379,19 +397,23 @@ impl Vm {
                 }
                 Ok(value)
             }
-            Err(error) => {
-                if error.kind() == ErrorKind::Interrupted {
-                    // It says nothing of the value.
-                    thunk.restore(work);
-                } else if self.ahead {
-                    // What an error says depends on the way to it: it is found again on the way that was asked for.
-                    thunk.restore(work);
-                } else {
-                    thunk.fail(error.clone());
-                }
-                Err(error)
-            }
+            Err(error) => self.force_failed(thunk, work, error),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn force_failed(&mut self, thunk: Thunk, work: Suspended, error: EvalError) -> EvalResult<Value> {
+        if error.kind() == ErrorKind::Interrupted {
+            // It says nothing of the value.
+            thunk.restore(work);
+        } else if self.ahead {
+            // What an error says depends on the way to it: it is found again on the way that was asked for.
+            thunk.restore(work);
+        } else {
+            thunk.fail(error.clone());
+        }
+        Err(error)
     }
 
     /// A thunk that is or was computed by somebody: its result, when there is one.

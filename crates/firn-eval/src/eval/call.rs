@@ -24,24 +24,33 @@ pub(crate) fn takes_all(primop: &PrimOp, call: &CallExpr) -> bool {
 }
 
 impl Vm {
+    /// The function of a call, where it is a builtin that gets all of its arguments and is found without evaluating
+    /// anything.
     #[inline(always)]
-    pub(super) fn eval_call(&mut self, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
-        let function = self.eval_inline(&call.function, env)?;
+    pub(super) fn known_primop(call: &'static CallExpr, env: Env) -> Option<&'static PrimOp> {
+        let function = match call.function {
+            Expr::Local { slot, .. } => env.get(slot),
+            Expr::Outer { depth, slot, .. } => env.up(depth).get(slot),
+            Expr::WithVar(var) => var.found.get(env.up(var.innermost?))?,
+            _ => return None,
+        };
+        function.known()?.as_primop().filter(|primop| takes_all(primop, call))
+    }
+
+    /// Calls that are not of a function or builtin that has none of its arguments and gets all of them: with more or
+    /// fewer, and of what is called like a function.
+    #[inline(never)]
+    pub(super) fn call_otherwise(
+        &mut self,
+        function: Value,
+        call: &'static CallExpr,
+        env: Env,
+    ) -> EvalResult<Next> {
         if let Some(closure) = function.as_closure() {
             if closure.args.len() + call.args.len() == closure.lambda.arity() {
                 return self.call_exactly(closure, call, env);
             }
-        } else if let Some(Fun::PrimOp(primop)) = function.as_fun() {
-            if takes_all(primop, call) {
-                return self.call_primop_directly(primop, call, env).map(Next::Value);
-            }
         }
-        self.call_otherwise(function, call, env)
-    }
-
-    /// Calls with more or fewer arguments than the function takes, and what is called like a function.
-    #[inline(never)]
-    fn call_otherwise(&mut self, function: Value, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let mut args = Args::new();
         for arg in call.args {
             args.push(self.delay_argument(arg, env));
@@ -49,28 +58,56 @@ impl Vm {
         self.apply(function, args.as_slice(), call.pos)
     }
 
-    /// Calls a closure with as many arguments as it still needs, which go straight into its frame.
-    #[inline]
+    /// Calls a closure with as many arguments as it still needs.
     fn call_exactly(&mut self, closure: Closure, call: &'static CallExpr, env: Env) -> EvalResult<Next> {
         let lambda = closure.lambda;
-        if let Some(formals) = lambda.formals {
-            return self.call_with_set(closure, formals, call, env);
+        let frame = match lambda.formals {
+            Some(formals) => self.call_with_set(closure, formals, call, env)?,
+            None => self.call_with_args(lambda, closure.env, closure.args, call, env)?,
+        };
+        Ok(Next::Body(&lambda.body, frame))
+    }
+
+    /// Calls a closure that has none of its arguments yet with all of them.
+    #[inline(always)]
+    pub(super) fn call_whole(
+        &mut self,
+        lambda: &'static Lambda,
+        scope: Env,
+        call: &'static CallExpr,
+        env: Env,
+    ) -> EvalResult<CallFrame> {
+        match lambda.formals {
+            Some(formals) => {
+                self.call_with_set(Closure { lambda, env: scope, args: &[] }, formals, call, env)
+            }
+            None => self.call_with_args(lambda, scope, &[], call, env),
         }
-        self.begin_call(closure, call.pos)?;
+    }
+
+    /// The frame of a call whose arguments, after those that the closure has already, go straight into it.
+    #[inline(always)]
+    fn call_with_args(
+        &mut self,
+        lambda: &'static Lambda,
+        scope: Env,
+        before: &[Value],
+        call: &'static CallExpr,
+        env: Env,
+    ) -> EvalResult<CallFrame> {
+        self.begin_call(call.args.len(), call.pos)?;
         self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
-        let (args, needs) = (call.args, (lambda.needs as usize).wrapping_sub(closure.args.len()));
+        let (args, needs) = (call.args, (lambda.needs as usize).wrapping_sub(before.len()));
         let needed = match args.get(needs) {
             Some(arg) => self.needed_argument(arg, env)?,
             None => Value::UNSET,
         };
-        let slots = lambda.frame_size as usize;
-        let frame = CallFrame::filled(closure.env, slots, closure.args, args.len(), |i| {
+        Ok(CallFrame::filled(scope, lambda.frame, before, args.len(), |i| {
             if i == needs { needed } else { self.delay_argument(&args[i], env) }
-        });
-        Ok(Next::Body(&lambda.body, frame))
+        }))
     }
 
-    /// [`Vm::call_exactly`] where the last argument is a set whose attributes are the function's variables.
+    /// The frame of a call whose last argument is a set, the attributes of which are the function's variables.
     #[inline(never)]
     fn call_with_set(
         &mut self,
@@ -78,19 +115,18 @@ impl Vm {
         formals: &'static FormalArgs,
         call: &'static CallExpr,
         env: Env,
-    ) -> EvalResult<Next> {
+    ) -> EvalResult<CallFrame> {
         let lambda = closure.lambda;
-        self.begin_call(closure, call.pos)?;
+        self.begin_call(call.args.len(), call.pos)?;
         let Some((last, first)) = call.args.split_last() else { unreachable!("a call has arguments") };
-        let slots = lambda.frame_size as usize;
-        let owned = CallFrame::filled(closure.env, slots, closure.args, first.len(), |i| {
+        let owned = CallFrame::filled(closure.env, lambda.frame, closure.args, first.len(), |i| {
             self.delay_argument(&first[i], env)
         });
         // It is needed at once.
         let value = self.eval(last, env).map_err(|e| call_site(e, call.pos))?;
         self.bind_formals(lambda, formals, value, owned.env(), call.pos)?;
         self.calls.push(Call { lambda: Some(lambda), pos: call.pos });
-        Ok(Next::Body(&lambda.body, owned))
+        Ok(owned)
     }
 
     /// The argument that the function whose call was recorded last looks at first.
@@ -185,7 +221,7 @@ impl Vm {
 
     /// Calls a builtin with all of its arguments.
     #[inline(never)]
-    fn call_primop_directly(
+    pub(super) fn call_primop_directly(
         &mut self,
         primop: &'static PrimOp,
         call: &'static CallExpr,
@@ -312,10 +348,10 @@ impl Vm {
         self.call_as(&Callee::Other, method, args, pos)
     }
 
-    /// Counts a call, and looks whether there may be another one.
+    /// Counts a call with so many arguments, and looks whether there may be another one.
     #[inline(always)]
-    fn begin_call(&mut self, closure: Closure, pos: Pos) -> EvalResult<()> {
-        self.stats.function_calls += (closure.lambda.arity() - closure.args.len()) as u64;
+    fn begin_call(&mut self, args: usize, pos: Pos) -> EvalResult<()> {
+        self.stats.function_calls += args as u64;
         if self.calls.len() > self.settings.max_call_depth {
             return Err(self.stack_overflow(pos));
         }
@@ -325,8 +361,8 @@ impl Vm {
     /// The frame of a call with the arguments that the closure has already, and others.
     #[inline(always)]
     fn open_call(&mut self, closure: Closure, args: &[Value], pos: Pos) -> EvalResult<CallFrame> {
-        self.begin_call(closure, pos)?;
-        Ok(CallFrame::new(closure.env, closure.lambda.frame_size as usize, closure.args, args))
+        self.begin_call(closure.lambda.arity() - closure.args.len(), pos)?;
+        Ok(CallFrame::new(closure.env, closure.lambda.frame, closure.args, args))
     }
 
     /// The frame of a call with all arguments that are missing, recorded as running.

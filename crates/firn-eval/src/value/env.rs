@@ -1,6 +1,6 @@
 //! Frames of variables.
 
-use super::heap::{self, Class};
+use super::heap::{self, Class, Kind};
 use super::word::Value;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -199,6 +199,25 @@ impl ScopeCache {
     }
 }
 
+/// How many slots the frames of a function have, and how they are made.
+#[derive(Clone, Copy)]
+pub struct FrameSize {
+    slots: u32,
+    /// None of many slots.
+    kind: Option<Kind>,
+}
+
+impl FrameSize {
+    pub fn new(slots: u32) -> FrameSize {
+        FrameSize { slots, kind: Kind::of(Class::Traced, slots as usize + 1) }
+    }
+
+    #[inline]
+    pub fn slots(self) -> usize {
+        self.slots as usize
+    }
+}
+
 /// The frame of a call, which whoever runs the call's body gives back when that has ended. Most frames are needed no
 /// longer then, and the memory of the last one is still in the processor's caches for the next.
 #[must_use]
@@ -207,8 +226,8 @@ pub struct CallFrame(Env);
 impl CallFrame {
     /// A frame whose first slots hold the values of both slices; the others are [`Value::UNSET`].
     #[inline(always)]
-    pub fn new(parent: Env, slots: usize, first: &[Value], then: &[Value]) -> CallFrame {
-        CallFrame::filled(parent, slots, first, then.len(), |i| then[i])
+    pub fn new(parent: Env, size: FrameSize, first: &[Value], then: &[Value]) -> CallFrame {
+        CallFrame::filled(parent, size, first, then.len(), |i| then[i])
     }
 
     /// As [`CallFrame::new`], with what `value` gives for each of the `count` slots after the first ones. Only the collector
@@ -216,18 +235,19 @@ impl CallFrame {
     #[inline(always)]
     pub fn filled(
         parent: Env,
-        slots: usize,
+        size: FrameSize,
         first: &[Value],
         count: usize,
         mut value: impl FnMut(usize) -> Value,
     ) -> CallFrame {
+        let slots = size.slots();
         assert!(first.len() + count <= slots, "more arguments than slots");
-        if slots >= LARGE {
+        let Some(kind) = size.kind else {
             let frame = CallFrame::new_large(parent, slots, first);
             frame.0.set_each(first.len() as u32, count, value);
             return frame;
-        }
-        let object = heap::alloc(Class::Traced, slots + 1);
+        };
+        let object = heap::alloc_kind(kind);
         // SAFETY: `slots + 1` fresh words, of which no more than `slots` are given. The collector takes any word.
         unsafe {
             object.write((parent.captured() & ADDRESS) | ((slots as u64) << 48));

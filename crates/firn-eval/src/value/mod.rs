@@ -26,7 +26,7 @@ mod word;
 
 pub use attrs::{Attrs, PlaceCache};
 pub use compared::Compared;
-pub use env::{CallFrame, Env, ScopeCache};
+pub use env::{CallFrame, Env, FrameSize, ScopeCache};
 pub(crate) use heap::blocking;
 pub use heap::{
     OutOfMemory, code_bytes, evaluating_thread, has_room, note_code, set_collector_limits, usage,

@@ -379,6 +379,36 @@ impl Value {
         }
     }
 
+    /// A closure that has none of its arguments, as nearly all are: its function and where it was made.
+    #[inline(always)]
+    pub fn as_whole_closure(self) -> Option<(&'static Lambda, Env)> {
+        if self.tag() != FUN {
+            return None;
+        }
+        // SAFETY: the tag says that the object is a function, the first word what kind and with how many arguments, and the
+        // words are what `closure` wrote.
+        unsafe {
+            let object = self.object();
+            let head = object.read();
+            (head & !ADDRESS == FUN_CLOSURE).then(|| {
+                (&*(head as *const Lambda), Env(NonNull::new_unchecked(object.add(1).read() as *mut u64)))
+            })
+        }
+    }
+
+    /// The builtin, where it has none of its arguments.
+    #[inline(always)]
+    pub fn as_primop(self) -> Option<&'static PrimOp> {
+        if self.tag() != FUN {
+            return None;
+        }
+        // SAFETY: the tag says that the object is a function, and the first word what kind.
+        unsafe {
+            let object = self.object();
+            (object.read() & 3 == FUN_PRIMOP).then(|| &*(object.add(1).read() as *const PrimOp))
+        }
+    }
+
     /// A closure with some of its arguments.
     pub fn partial_closure(closure: Closure, more: &[Value]) -> Value {
         let count = closure.args.len() + more.len();

@@ -223,6 +223,24 @@ impl Thunk {
         }
     }
 
+    /// [`Thunk::claim`] for suspended code; `None` for anything else.
+    #[inline(always)]
+    pub fn claim_code(self, owner: Owner) -> Option<(&'static Expr, Env)> {
+        let head = self.head().load(Ordering::Acquire);
+        if head & STATE != CODE {
+            return None;
+        }
+        let body = self.body().load(Ordering::Relaxed);
+        let claimed = owner << OWNER_SHIFT | CLAIMED;
+        if !waiting::several_threads() {
+            self.head().store(claimed, Ordering::Relaxed);
+        } else if self.head().compare_exchange(head, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            return None;
+        }
+        // SAFETY: suspended code is a frame, whose address is the head as `CODE` is 0, and an expression, as `new` wrote them.
+        unsafe { Some((&*(body as *const Expr), Env(NonNull::new_unchecked(head as *mut u64)))) }
+    }
+
     /// Takes the computation, so that nobody else starts it; `None` when it is not (or no longer) suspended.
     #[inline]
     pub fn claim(self, owner: Owner) -> Option<Suspended> {

@@ -109,6 +109,46 @@ pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
     unsafe { NonNull::new_unchecked(start as *mut u64) }
 }
 
+/// A kind of objects, found once for all objects of some piece of code.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    number: u16,
+    bytes: u16,
+}
+
+impl Kind {
+    /// That of objects of so many words, if they are small.
+    pub(super) fn of(class: Class, words: usize) -> Option<Kind> {
+        let of_size = *SIZE_CLASS.get(words)? as u16;
+        Some(Kind { number: of_size * 2 + class as u16, bytes: SIZES[of_size as usize] * 8 })
+    }
+}
+
+/// As [`alloc`], for a kind that is known.
+#[inline(always)]
+pub(super) fn alloc_kind(kind: Kind) -> NonNull<u64> {
+    let (number, bytes) = (kind.number as usize, kind.bytes as usize);
+    let local = LOCAL.with(|local| local as *const Local);
+    // SAFETY: as in `alloc`: `Kind::of` gives numbers of kinds only.
+    let (cell, fresh) = unsafe {
+        let local = &*local;
+        (local.free.get_unchecked(number), local.fresh.get_unchecked(number))
+    };
+    if let Some(object) = NonNull::new(cell.get()) {
+        // SAFETY: a free object's first word is the inverted address of the next one.
+        cell.set(!unsafe { object.read() } as *mut u64);
+        return object;
+    }
+    let (start, end) = fresh.get();
+    let next = start + bytes;
+    if next > end {
+        return refill(number);
+    }
+    fresh.set((next, end));
+    // SAFETY: without a block both are 0, and objects have a size.
+    unsafe { NonNull::new_unchecked(start as *mut u64) }
+}
+
 /// Writes the same to so many words. One after the other: objects are short, and the compiler would make vectors of them,
 /// which take longer to set up.
 ///
