@@ -62,22 +62,27 @@ impl Vm {
 
     #[inline(never)]
     fn eval_calling(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
+        let mut function = None;
         if let Expr::Call(call) = *expr {
-            if let Some(primop) = Vm::known_primop(call, env) {
-                return self.call_primop_directly(primop, call, env);
+            function = Vm::known_function(call, env);
+            if let Some(primop) = function.and_then(Value::as_primop) {
+                if takes_all(primop, call) {
+                    return self.call_primop_directly(primop, call, env);
+                }
             }
         }
         let base = self.calls.len();
-        self.run_expr(expr, env, None, base)
+        self.run_expr(expr, env, None, base, function)
     }
 
     /// Runs the body of a function whose call has been recorded.
     pub(crate) fn eval_body(&mut self, body: &'static Expr, frame: CallFrame) -> EvalResult<Value> {
         let base = self.calls.len() - 1;
-        self.run_expr(body, frame.env(), Some(frame), base)
+        self.run_expr(body, frame.env(), Some(frame), base, None)
     }
 
     /// Runs an expression in a frame, which may be its own to end, and forgets the calls that were recorded after `base`.
+    /// Of a call the function may be known.
     #[inline(never)]
     fn run_expr(
         &mut self,
@@ -85,9 +90,10 @@ impl Vm {
         env: Env,
         frame: Option<CallFrame>,
         base: usize,
+        function: Option<Value>,
     ) -> EvalResult<Value> {
         let mut frame = frame;
-        let result = self.eval_loop(expr, env, &mut frame);
+        let result = self.eval_loop(expr, env, &mut frame, function);
         if self.calls.len() != base { self.leave_calls(base, frame, result) } else { result }
     }
 
@@ -144,6 +150,7 @@ impl Vm {
         mut expr: &'static Expr,
         mut env: Env,
         own: &mut Option<CallFrame>,
+        mut function: Option<Value>,
     ) -> EvalResult<Value> {
         loop {
             match *expr {
@@ -184,7 +191,10 @@ impl Vm {
                 }
                 Expr::Not(not) => return self.eval_not(not, env),
                 Expr::Call(call) => {
-                    let function = self.eval_inline(&call.function, env)?;
+                    let function = match function.take() {
+                        Some(known) => known,
+                        None => self.eval_inline(&call.function, env)?,
+                    };
                     let frame;
                     (expr, frame) = match (function.as_whole_closure(), function.as_primop()) {
                         (Some((lambda, scope)), _) if lambda.arity() == call.args.len() => {

@@ -45,6 +45,7 @@ pub struct Vm {
     /// Profilers and the debugger, where there are any.
     pub(crate) watch: Option<Box<Watch>>,
     pub(crate) compared: Compared,
+    pub(crate) removals: builtins::Removals,
 }
 
 /// What a machine for another thread is made of.
@@ -254,6 +255,7 @@ impl Vm {
             stats: Stats::default(),
             watch: None,
             compared: Compared::default(),
+            removals: builtins::Removals::default(),
         };
         builtins::install(&mut vm);
         vm
@@ -274,6 +276,7 @@ impl Vm {
             stats: Stats::default(),
             watch: None,
             compared: Compared::default(),
+            removals: builtins::Removals::default(),
         }
     }
 

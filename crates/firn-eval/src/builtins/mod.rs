@@ -266,3 +266,4 @@ fn constant(vm: &mut Vm, builtins: &mut AttrsBuilder, name: &'static str, value:
 }
 
 pub(crate) use path_import::parse_hash_or_empty as path_hash;
+pub(crate) use sets::Removals;

@@ -87,9 +87,11 @@ fn unsafe_get_attr_pos(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Valu
     })
 }
 
-/// The set without some of its attributes.
-fn keep(attrs: Attrs, mut keeps: impl FnMut(usize) -> bool) -> Attrs {
-    let shape = attrs.shape();
+/// What is left of sets of a shape without some of their attributes: its shape, and where it is in the sets.
+fn kept(
+    shape: &'static Shape,
+    mut keeps: impl FnMut(usize) -> bool,
+) -> (&'static Shape, SmallVec<[u32; 32]>) {
     let mut places: SmallVec<[u32; 32]> = SmallVec::new();
     let mut syms: SmallVec<[Sym; 32]> = SmallVec::new();
     for (place, name) in shape.syms().iter().enumerate() {
@@ -98,12 +100,17 @@ fn keep(attrs: Attrs, mut keeps: impl FnMut(usize) -> bool) -> Attrs {
             syms.push(*name);
         }
     }
-    if places.len() == shape.len() {
+    let kept = if places.len() == shape.len() { shape } else { Shape::intern(&syms) };
+    (kept, places)
+}
+
+/// The set without some of its attributes.
+fn keep(attrs: Attrs, keeps: impl FnMut(usize) -> bool) -> Attrs {
+    let (kept, places) = kept(attrs.shape(), keeps);
+    if places.len() == attrs.len() {
         return attrs;
     }
-    let kept = Shape::intern(&syms);
-    let positions = Positions::by_name(kept, attrs);
-    Attrs::filled(kept, positions, |to| attrs.get(places[to] as usize))
+    attrs.gathered(kept, Positions::by_name(kept, attrs), &places)
 }
 
 fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
@@ -112,6 +119,12 @@ fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let names =
         vm.force_list(args[1], pos, "while evaluating the second argument passed to builtins.removeAttrs")?;
     let what = "while evaluating the values of the second argument passed to builtins.removeAttrs";
+    let shape = attrs.shape();
+    // The list nearly always stands in the text, without anything in it that is computed.
+    let key = vm.force(args[1])?.list_identity().map(|list| (shape.id, list));
+    if let Some(removal) = key.and_then(|key| vm.removals.get(key)) {
+        return Ok(removal.keep(attrs).value());
+    }
     let mut removed: SmallVec<[Sym; 8]> = SmallVec::new();
     for name in names.iter() {
         removed.push(vm.string_no_context(name, pos, what)?.sym());
@@ -121,14 +134,70 @@ fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     }
     removed.sort_unstable();
     let mut removed = removed.iter().peekable();
-    let shape = attrs.shape();
     // A set's names are sorted too.
     let keeps = |i: usize| {
         let name = &shape.syms()[i];
         while removed.next_if(|removed| *removed < name).is_some() {}
         removed.peek() != Some(&name)
     };
-    Ok(keep(attrs, keeps).value())
+    let (kept, places) = kept(shape, keeps);
+    let removal = Removal { kept, places: places.as_slice().into() };
+    let result = removal.keep(attrs);
+    if let Some(key) = key {
+        vm.removals.note(key, removal);
+    }
+    Ok(result.value())
+}
+
+/// What is left of sets of a shape.
+struct Removal {
+    kept: &'static Shape,
+    /// Of what is left, in the sets.
+    places: Box<[u32]>,
+}
+
+impl Removal {
+    fn keep(&self, attrs: Attrs) -> Attrs {
+        if self.places.len() == attrs.len() {
+            return attrs;
+        }
+        let positions = Positions::by_name(self.kept, attrs);
+        attrs.gathered(self.kept, positions, &self.places)
+    }
+}
+
+/// A shape, and the identity of a list of names that are removed.
+type RemovalKey = (u32, u64);
+
+/// What came of `removeAttrs` last, each in one of so many places.
+#[derive(Default)]
+pub(crate) struct Removals(Vec<Option<(RemovalKey, Removal)>>);
+
+impl Removals {
+    const PLACES: usize = 256;
+    /// What is left of larger sets is not remembered.
+    const LARGEST: usize = 256;
+
+    fn place(key: RemovalKey) -> usize {
+        let mixed = (key.1 ^ u64::from(key.0) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (mixed >> (64 - Self::PLACES.trailing_zeros())) as usize
+    }
+
+    #[inline]
+    fn get(&self, key: RemovalKey) -> Option<&Removal> {
+        let (known, removal) = self.0.get(Self::place(key))?.as_ref()?;
+        (*known == key).then_some(removal)
+    }
+
+    fn note(&mut self, key: RemovalKey, removal: Removal) {
+        if removal.places.len() > Self::LARGEST {
+            return;
+        }
+        if self.0.is_empty() {
+            self.0.resize_with(Self::PLACES, || None);
+        }
+        self.0[Self::place(key)] = Some((key, removal));
+    }
 }
 
 fn list_to_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {

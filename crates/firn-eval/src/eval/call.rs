@@ -24,17 +24,16 @@ pub(crate) fn takes_all(primop: &PrimOp, call: &CallExpr) -> bool {
 }
 
 impl Vm {
-    /// The function of a call, where it is a builtin that gets all of its arguments and is found without evaluating
-    /// anything.
+    /// The function of a call, where it is found without evaluating anything.
     #[inline(always)]
-    pub(super) fn known_primop(call: &'static CallExpr, env: Env) -> Option<&'static PrimOp> {
+    pub(super) fn known_function(call: &'static CallExpr, env: Env) -> Option<Value> {
         let function = match call.function {
             Expr::Local { slot, .. } => env.get(slot),
             Expr::Outer { depth, slot, .. } => env.up(depth).get(slot),
             Expr::WithVar(var) => var.found.get(env.up(var.innermost?))?,
             _ => return None,
         };
-        function.known()?.as_primop().filter(|primop| takes_all(primop, call))
+        function.known().filter(|function| function.is_fun())
     }
 
     /// Calls that are not of a function or builtin that has none of its arguments and gets all of them: with more or

@@ -137,21 +137,31 @@ impl Attrs {
     /// As [`Attrs::find`], trying first where the name was the last time.
     #[inline]
     pub fn find_cached(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
+        match self.find_as_before(cache) {
+            Some(found) => found,
+            None => self.find_slowly(name, cache),
+        }
+    }
+
+    /// What a cache's name is in the set, or that there is none, where it was looked for in a set of the same shape the last
+    /// time.
+    #[inline(always)]
+    pub fn find_as_before(self, cache: &PlaceCache) -> Option<Option<Value>> {
         // The address of the shape, unless the set is layers; no cache holds an address like that.
         let shape = self.head().load(Ordering::Relaxed);
         let known = cache.0.load(Ordering::Relaxed);
         if known >> 16 != shape {
-            return self.find_slowly(name, cache);
+            return None;
         }
         let place = known as usize & ABSENT;
         if place == ABSENT {
-            return None;
+            return Some(None);
         }
         // SAFETY: a cache holds places of the shape whose address it holds, and this is a set of that shape.
         unsafe {
-            Some(Value::from_word(
+            Some(Some(Value::from_word(
                 AtomicU64::from_ptr(self.0.as_ptr().add(HEAD + place)).load(Ordering::Acquire),
-            ))
+            )))
         }
     }
 
@@ -240,6 +250,22 @@ impl Attrs {
             }
         }
         Attrs(object)
+    }
+
+    /// A set of a shape with the values at so many places of this one.
+    pub fn gathered(self, shape: &'static Shape, positions: Positions, places: &[u32]) -> Attrs {
+        let flat = self.flat();
+        let len = flat.len();
+        Attrs::filled(shape, positions, |i| {
+            let place = places[i] as usize;
+            assert!(place < len, "set index out of range");
+            // SAFETY: in range of a flat set, whose values are words of values.
+            unsafe {
+                Value::from_word(
+                    AtomicU64::from_ptr(flat.0.as_ptr().add(HEAD + place)).load(Ordering::Acquire),
+                )
+            }
+        })
     }
 
     /// Where the attributes were written.

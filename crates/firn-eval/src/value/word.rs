@@ -136,6 +136,13 @@ impl Value {
         self
     }
 
+    /// A number that no other list ever has, of those that last until the next collection, as long as these are counted.
+    pub fn list_identity(self) -> Option<u64> {
+        // SAFETY: the tag says that there is an object.
+        (self.tag() == LIST && heap::epoch() < heap::LAST_EPOCH)
+            .then(|| heap::identity(unsafe { self.object() }))
+    }
+
     pub fn float(f: f64) -> Value {
         boxed(BOX_FLOAT, f.to_bits())
     }
