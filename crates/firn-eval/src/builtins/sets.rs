@@ -303,11 +303,11 @@ fn map_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let attrs =
         vm.force_attrs(args[1], pos, "while evaluating the second argument passed to builtins.mapAttrs")?;
     let shape = attrs.shape();
-    let out = Attrs::unfilled(shape, Positions::NONE);
-    for i in 0..shape.len() {
+    let values = attrs.values();
+    let out = Attrs::filled(shape, Positions::NONE, |i| {
         let name = Value::name(shape.syms()[i]);
-        out.set(i, Thunk::native(Native::Apply, &[args[0], name, attrs.get(i)]).value());
-    }
+        Thunk::native(Native::Apply, &[args[0], name, values.get(i)]).value()
+    });
     Ok(out.value())
 }
 

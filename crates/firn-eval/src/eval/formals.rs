@@ -45,11 +45,11 @@ impl Vm {
             Some(plan) => plan,
             None => self.plan_formals(lambda, formals, shape).map_err(|e| call_site(e, pos))?,
         };
-        for (slot, place) in (formals.first..).zip(&plan.places) {
-            if *place != ABSENT {
-                env.set(slot, attrs.get(*place as usize));
-            }
-        }
+        let values = attrs.values();
+        env.set_each(formals.first, plan.places.len(), |n| match plan.places[n] {
+            ABSENT => Value::UNSET,
+            place => values.get(place as usize),
+        });
         if !plan.complete {
             for (n, place) in plan.places.iter().enumerate() {
                 if let (ABSENT, Some(default)) = (*place, &formals.formals[n].default) {

@@ -34,6 +34,18 @@ unsafe impl Send for Attrs {}
 // SAFETY: as above.
 unsafe impl Sync for Attrs {}
 
+/// The values of a set in the order of its shape.
+#[derive(Clone, Copy)]
+pub struct AttrValues(&'static [AtomicU64]);
+
+impl AttrValues {
+    #[inline]
+    pub fn get(self, place: usize) -> Value {
+        // SAFETY: sets hold words of values.
+        unsafe { Value::from_word(self.0[place].load(Ordering::Acquire)) }
+    }
+}
+
 impl Attrs {
     /// # Safety
     /// `object` must be a set of the heap.
@@ -254,18 +266,16 @@ impl Attrs {
 
     /// A set of a shape with the values at so many places of this one.
     pub fn gathered(self, shape: &'static Shape, positions: Positions, places: &[u32]) -> Attrs {
+        let values = self.values();
+        Attrs::filled(shape, positions, |i| values.get(places[i] as usize))
+    }
+
+    /// The values by their places, for whoever looks at many of them.
+    #[inline]
+    pub fn values(self) -> AttrValues {
         let flat = self.flat();
-        let len = flat.len();
-        Attrs::filled(shape, positions, |i| {
-            let place = places[i] as usize;
-            assert!(place < len, "set index out of range");
-            // SAFETY: in range of a flat set, whose values are words of values.
-            unsafe {
-                Value::from_word(
-                    AtomicU64::from_ptr(flat.0.as_ptr().add(HEAD + place)).load(Ordering::Acquire),
-                )
-            }
-        })
+        // SAFETY: sets have that many values after the first words, and live for ever.
+        AttrValues(unsafe { std::slice::from_raw_parts(flat.0.as_ptr().add(HEAD).cast(), flat.len()) })
     }
 
     /// Where the attributes were written.
