@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use firn_store::{StoreError, StoreResult};
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::any::Any;
 use std::io::ErrorKind;
@@ -18,6 +19,8 @@ use tokio::net::UnixStream;
 pub struct Transport {
     pub input: Box<dyn AsyncRead + Send + Unpin>,
     pub output: Box<dyn AsyncWrite + Send + Unpin>,
+    /// What the other side says on its standard error, where it is listened to.
+    pub said: Option<Said>,
     /// What must live as long, such as the ssh process.
     pub keep: Option<Box<dyn Any + Send>>,
     /// Set when the other side holds roots for us, so that closing waits until it let go of them.
@@ -51,6 +54,30 @@ impl Drop for Farewell {
                     Ok(_) => {}
                 },
             }
+        }
+    }
+}
+
+/// What a program at the other end of a connection writes to its standard error.
+pub struct Said {
+    /// The first lines of it.
+    pub(crate) lines: Arc<Mutex<Vec<u8>>>,
+    /// Ends with it.
+    pub(crate) reader: tokio::task::JoinHandle<()>,
+}
+
+impl Said {
+    /// What was said, after a colon, for the error of a connection that has failed; nothing if that is nothing. The program
+    /// is ending then, and what it said may come a little later.
+    pub async fn why(said: Option<Said>) -> String {
+        /// Somebody else may hold the other end.
+        const PATIENCE: Duration = Duration::from_millis(300);
+        let Some(Said { lines, reader }) = said else { return String::new() };
+        let _ = tokio::time::timeout(PATIENCE, reader).await;
+        let lines = lines.lock();
+        match String::from_utf8_lossy(&lines).trim() {
+            "" => String::new(),
+            text => format!(": {text}"),
         }
     }
 }
@@ -100,7 +127,13 @@ impl UnixConnector {
         let (input, output) = UnixStream::from_std(stream)?.into_split();
         // Closing this half would end the connection before the farewell.
         let keep: Box<dyn Any + Send> = Box::new(farewell);
-        Ok(Transport { input: Box::new(input), output: Box::new(output), keep: Some(keep), holds_roots })
+        Ok(Transport {
+            input: Box::new(input),
+            output: Box::new(output),
+            said: None,
+            keep: Some(keep),
+            holds_roots,
+        })
     }
 
     /// Paths that are too long for a socket's address are reached through their folder's descriptor.

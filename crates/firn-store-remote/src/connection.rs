@@ -1,6 +1,6 @@
 //! One connection in the worker protocol.
 
-use crate::connect::Transport;
+use crate::connect::{Said, Transport};
 use crate::error::{Failure, Outcome};
 use firn_store::activity::{ActivityStart, ActivityType, Field as LogField, Logger, ResultType, Verbosity};
 use firn_store::{NarSource, StoreError, StoreResult};
@@ -56,7 +56,10 @@ impl Connection {
                 return Err(fail(format!("error: protocol mismatch, got '{}'", text.trim_end())));
             }
             Err(e) if e.is_disconnect() => {
-                return Err(fail("error: Nix daemon disconnected unexpectedly (maybe it crashed?)".into()));
+                let why = Said::why(transport.said).await;
+                return Err(fail(format!(
+                    "error: Nix daemon disconnected unexpectedly (maybe it crashed?){why}"
+                )));
             }
             Err(e) => return Err(fail(format!("error: {e}"))),
         };

@@ -1,7 +1,7 @@
 //! A store in the serve protocol: `nix-store --serve --write` at the other end of ssh.
 
 use crate::addition::Addition;
-use crate::connect::Connector;
+use crate::connect::{Connector, Said};
 use crate::convert::{from_wire_result, status};
 use crate::error::{Failure, Outcome};
 use crate::store::query::{file_of_archive, parse_derivation};
@@ -139,7 +139,8 @@ impl Shared {
                 return Err(StoreError::Other(format!("{message}{got}")).into());
             }
             Err(e) if e.is_disconnect() => {
-                return Err(StoreError::ConnectionLost(format!("cannot connect to '{host}'")).into());
+                let why = Said::why(transport.said).await;
+                return Err(StoreError::ConnectionLost(format!("cannot connect to '{host}'{why}")).into());
             }
             Err(e) => return Err(e.into()),
         };

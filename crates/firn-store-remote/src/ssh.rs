@@ -1,6 +1,6 @@
 //! Connections through `ssh`.
 
-use crate::connect::{Connector, Transport};
+use crate::connect::{Connector, Said, Transport};
 use crate::ssh_master::MasterSlot;
 use async_trait::async_trait;
 use firn_core::base::base64_decode;
@@ -133,10 +133,10 @@ impl Connector for SshConnector {
             let why = text.split(" (os error").next().unwrap_or(&text);
             StoreError::Other(format!("unable to execute '{program}': {why}"))
         })?;
-        let said = Arc::new(Mutex::new(Vec::new()));
-        if let (Some(log), Some(stderr)) = (&self.log, child.stderr.take()) {
-            tokio::spawn(pass_lines(stderr, Arc::clone(log), Arc::clone(&said)));
-        }
+        let said = match (&self.log, child.stderr.take()) {
+            (Some(log), Some(stderr)) => Some(pass_lines(stderr, Arc::clone(log))),
+            _ => None,
+        };
         let (Some(input), Some(mut output)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(StoreError::Other("ssh has no standard streams".into()));
         };
@@ -148,18 +148,17 @@ impl Connector for SshConnector {
             if line != b"started" {
                 let text = String::from_utf8_lossy(&line).into_owned();
                 self.logger.log(Verbosity::Talkative, format!("SSH stdout first line: {text}").as_bytes());
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-                let said = String::from_utf8_lossy(&said.lock()).trim().to_owned();
-                let said = if said.is_empty() { said } else { format!(": {said}") };
                 return Err(StoreError::ConnectionLost(format!(
-                    "failed to start SSH connection to '{}'{said}",
-                    target.host
+                    "failed to start SSH connection to '{}'{}",
+                    target.host,
+                    Said::why(said).await
                 )));
             }
         }
         Ok(Transport {
             input: Box::new(output),
             output: Box::new(input),
+            said,
             keep: Some(Box::new(Process { _child: child, _host_key: host_key_file })),
             holds_roots: Arc::default(),
         })
@@ -257,7 +256,13 @@ pub(crate) async fn first_line(output: &mut (impl tokio::io::AsyncRead + Unpin))
 }
 
 /// Hands lines on; keeps the first ones for the error of a connection that fails.
-pub(crate) async fn pass_lines(
+pub(crate) fn pass_lines(stderr: tokio::process::ChildStderr, log: LineSink) -> Said {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let reader = tokio::spawn(pass_lines_until_the_end(stderr, log, Arc::clone(&lines)));
+    Said { lines, reader }
+}
+
+async fn pass_lines_until_the_end(
     stderr: tokio::process::ChildStderr,
     log: LineSink,
     said: Arc<Mutex<Vec<u8>>>,

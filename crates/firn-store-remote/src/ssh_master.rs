@@ -1,9 +1,9 @@
 //! One ssh connection that several others go through (`ControlMaster`): one login, one key exchange.
 
+use crate::connect::Said;
 use crate::ssh::{SshConnector, first_line, pass_lines};
 use firn_store::activity::Verbosity;
 use firn_store::{StoreError, StoreResult};
-use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -58,10 +58,10 @@ impl SshConnector {
         command.stderr(if self.log.is_some() { Stdio::piped() } else { Stdio::inherit() });
         let mut child =
             command.spawn().map_err(|e| StoreError::Other(format!("unable to execute 'ssh': {e}")))?;
-        let said = Arc::new(Mutex::new(Vec::new()));
-        if let (Some(log), Some(stderr)) = (&self.log, child.stderr.take()) {
-            tokio::spawn(pass_lines(stderr, Arc::clone(log), Arc::clone(&said)));
-        }
+        let said = match (&self.log, child.stderr.take()) {
+            (Some(log), Some(stderr)) => Some(pass_lines(stderr, Arc::clone(log))),
+            _ => None,
+        };
         let Some(mut output) = child.stdout.take() else {
             return Err(StoreError::Other("ssh has no standard streams".into()));
         };
@@ -70,8 +70,9 @@ impl SshConnector {
         self.logger.resume();
         if line != b"started" {
             return Err(StoreError::ConnectionLost(format!(
-                "failed to start SSH master connection to '{}'",
-                self.command.target.host
+                "failed to start SSH master connection to '{}'{}",
+                self.command.target.host,
+                Said::why(said).await
             )));
         }
         Ok(SshMaster { child, folder, _host_key: host_key })

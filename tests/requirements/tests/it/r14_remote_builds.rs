@@ -61,6 +61,10 @@ impl Farm {
 
     #[track_caller]
     fn check(&self, here: Make, there: Make, scheme: &str, forced: Option<&str>, name: &str) {
+        if there == Make::Reference {
+            // Two of its programs that make the same store at the same time get in each other's way.
+            self.there.command_of(there, "nix-store").arg("--init").output().expect("it runs");
+        }
         let sshd = self.there.start_sshd(there, forced);
         let options = World::ssh_options(&self.there, &sshd);
         let (good, path, said) = self.build(here, &format!("{scheme}://root@127.0.0.1"), &options, name);
@@ -95,6 +99,19 @@ fn with_the_reference_at_one_end() {
     }
     farm.check(Make::Firn, Make::Reference, "ssh", Some(SERVE), "ours-theirs");
     farm.check(Make::Firn, Make::Reference, "ssh-ng", None, "ours-theirs-ng");
+}
+
+#[test]
+fn what_a_machine_says_that_does_not_serve_is_told() {
+    let Some(farm) = Farm::new() else { return };
+    let sshd = farm.there.start_sshd(Make::Firn, Some("echo no room on this machine >&2; exit 1"));
+    let options = World::ssh_options(&farm.there, &sshd);
+    for scheme in ["ssh", "ssh-ng"] {
+        let (good, _, said) = farm.build(Make::Firn, &format!("{scheme}://root@127.0.0.1"), &options, scheme);
+        assert!(!good, "{said}");
+        let told = said.lines().find(|line| line.starts_with("error: cannot build on")).unwrap_or_default();
+        assert!(told.ends_with(": no room on this machine"), "{said}");
+    }
 }
 
 #[test]
