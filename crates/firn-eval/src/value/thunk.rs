@@ -223,6 +223,17 @@ impl Thunk {
         }
     }
 
+    /// Claims a thunk with that head; whether nobody else was faster.
+    #[inline(always)]
+    fn take(self, head: u64, owner: Owner) -> bool {
+        let claimed = owner << OWNER_SHIFT | CLAIMED;
+        if !waiting::several_threads() {
+            self.head().store(claimed, Ordering::Relaxed);
+            return true;
+        }
+        self.head().compare_exchange(head, claimed, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// [`Thunk::claim`] for suspended code; `None` for anything else.
     #[inline(always)]
     pub fn claim_code(self, owner: Owner) -> Option<(&'static Expr, Env)> {
@@ -231,10 +242,7 @@ impl Thunk {
             return None;
         }
         let body = self.body().load(Ordering::Relaxed);
-        let claimed = owner << OWNER_SHIFT | CLAIMED;
-        if !waiting::several_threads() {
-            self.head().store(claimed, Ordering::Relaxed);
-        } else if self.head().compare_exchange(head, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if !self.take(head, owner) {
             return None;
         }
         // SAFETY: suspended code is a frame, whose address is the head as `CODE` is 0, and an expression, as `new` wrote them.
@@ -249,10 +257,7 @@ impl Thunk {
             return None;
         }
         let body = self.body().load(Ordering::Relaxed);
-        let claimed = owner << OWNER_SHIFT | CLAIMED;
-        if !waiting::several_threads() {
-            self.head().store(claimed, Ordering::Relaxed);
-        } else if self.head().compare_exchange(head, claimed, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+        if !self.take(head, owner) {
             return None;
         }
         if head & STATE == APPLY {

@@ -85,28 +85,10 @@ pub(super) fn alloc(class: Class, words: usize) -> NonNull<u64> {
     if words > LARGEST_SMALL {
         return large(class, words);
     }
-    let class_of_size = SIZE_CLASS[words] as usize;
-    let kind = class_of_size * 2 + class as usize;
-    let local = LOCAL.with(|local| local as *const Local);
-    // SAFETY: this thread's own, which lives as long as the thread; nothing is kept of it. The tables have an entry for
-    // each kind, and `SIZE_CLASS` holds no other number than those of the sizes.
-    let (cell, fresh, size) = unsafe {
-        let local = &*local;
-        (local.free.get_unchecked(kind), local.fresh.get_unchecked(kind), *SIZES.get_unchecked(class_of_size))
-    };
-    if let Some(object) = NonNull::new(cell.get()) {
-        // SAFETY: a free object's first word is the inverted address of the next one.
-        cell.set(!unsafe { object.read() } as *mut u64);
-        return object;
-    }
-    let (start, end) = fresh.get();
-    let next = start + size as usize * 8;
-    if next > end {
-        return refill(kind);
-    }
-    fresh.set((next, end));
-    // SAFETY: without a block both are 0, and objects have a size.
-    unsafe { NonNull::new_unchecked(start as *mut u64) }
+    let of_size = SIZE_CLASS[words] as usize;
+    // SAFETY: `SIZE_CLASS` holds no other number than those of the sizes.
+    let bytes = unsafe { *SIZES.get_unchecked(of_size) } * 8;
+    alloc_kind(Kind { number: (of_size * 2 + class as usize) as u16, bytes })
 }
 
 /// A kind of objects, found once for all objects of some piece of code.
@@ -129,7 +111,8 @@ impl Kind {
 pub(super) fn alloc_kind(kind: Kind) -> NonNull<u64> {
     let (number, bytes) = (kind.number as usize, kind.bytes as usize);
     let local = LOCAL.with(|local| local as *const Local);
-    // SAFETY: as in `alloc`: `Kind::of` gives numbers of kinds only.
+    // SAFETY: this thread's own, which lives as long as the thread; nothing is kept of it. The tables have an entry for
+    // each kind.
     let (cell, fresh) = unsafe {
         let local = &*local;
         (local.free.get_unchecked(number), local.fresh.get_unchecked(number))
