@@ -60,6 +60,7 @@ impl Vm {
         self.variable(env.up(depth), slot, pos)
     }
 
+    /// What may call functions. A builtin that is found at once needs no loop, and a function need not be looked for again.
     #[inline(never)]
     fn eval_calling(&mut self, expr: &'static Expr, env: Env) -> EvalResult<Value> {
         let mut function = None;

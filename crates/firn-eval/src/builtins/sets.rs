@@ -107,10 +107,15 @@ fn kept(
 /// The set without some of its attributes.
 fn keep(attrs: Attrs, keeps: impl FnMut(usize) -> bool) -> Attrs {
     let (kept, places) = kept(attrs.shape(), keeps);
+    take(attrs, kept, &places)
+}
+
+/// The set with no more than what is at some places, whose names are a shape.
+fn take(attrs: Attrs, kept: &'static Shape, places: &[u32]) -> Attrs {
     if places.len() == attrs.len() {
         return attrs;
     }
-    attrs.gathered(kept, Positions::by_name(kept, attrs), &places)
+    attrs.gathered(kept, Positions::by_name(kept, attrs), places)
 }
 
 fn remove_attrs(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
@@ -158,11 +163,7 @@ struct Removal {
 
 impl Removal {
     fn keep(&self, attrs: Attrs) -> Attrs {
-        if self.places.len() == attrs.len() {
-            return attrs;
-        }
-        let positions = Positions::by_name(self.kept, attrs);
-        attrs.gathered(self.kept, positions, &self.places)
+        take(attrs, self.kept, &self.places)
     }
 }
 
