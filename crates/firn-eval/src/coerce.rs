@@ -148,6 +148,18 @@ impl Vm {
         Ok((text, context.finish()))
     }
 
+    /// Evaluates what becomes a string, which is a level of its own for the depth limit.
+    #[inline]
+    pub(crate) fn force_text(&mut self, value: Value, pos: Pos) -> EvalResult<Value> {
+        match value.known() {
+            Some(value) => {
+                self.check_depth(pos)?;
+                Ok(value)
+            }
+            None => self.nested(pos, |vm| vm.force_at(value, pos)),
+        }
+    }
+
     /// Appends a value's text to `text`, and its context to `context`.
     pub(crate) fn coerce_into(
         &mut self,
@@ -158,7 +170,7 @@ impl Vm {
         pos: Pos,
         what: &'static str,
     ) -> EvalResult<()> {
-        let value = self.force_at(value, pos)?;
+        let value = self.force_text(value, pos)?;
         match value.kind() {
             Kind::Str(s) => {
                 text.extend_from_slice(s.as_bytes());

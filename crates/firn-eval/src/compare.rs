@@ -10,14 +10,24 @@ use std::cmp::Ordering;
 impl Vm {
     /// Equality of elements of lists and sets: the same element is equal to itself, even when it is a function.
     pub(crate) fn equal(&mut self, a: Value, b: Value, pos: Pos) -> EvalResult<bool> {
+        self.check_depth(pos)?;
         if a == b {
             // The reference forces before it looks whether both are one.
-            self.force_at(a, pos)?;
+            self.force_element(a, pos)?;
             return Ok(true);
         }
-        let a = self.force_at(a, pos)?;
-        let b = self.force_at(b, pos)?;
+        let a = self.force_element(a, pos)?;
+        let b = self.force_element(b, pos)?;
         self.equal_forced(a, b, pos)
+    }
+
+    /// Evaluates an element to compare, which is a level of its own for the depth limit.
+    #[inline]
+    fn force_element(&mut self, value: Value, pos: Pos) -> EvalResult<Value> {
+        match value.known() {
+            Some(value) => Ok(value),
+            None => self.nested(pos, |vm| vm.force_at(value, pos)),
+        }
     }
 
     /// Equality of two values that are not elements.

@@ -376,7 +376,10 @@ impl Compiler<'_> {
             }
             Node::Lambda(index) => self.lambda(index, pos)?,
             Node::Call { function, args } => {
-                let function = self.expr(function, false)?;
+                let function = match self.builtin_of(function) {
+                    Some(builtin) => Expr::Const(builtin),
+                    None => self.expr(function, false)?,
+                };
                 let args = self.exprs(ast.list(args))?;
                 self.call(CallExpr { function, args, pos })
             }
@@ -433,6 +436,18 @@ impl Compiler<'_> {
         Ok(self.slice(steps))
     }
 
+    /// `builtins.x`, where a function is called: it is known now, unless somebody rebinds `builtins`. Anywhere else it
+    /// is suspended like other selections, which shows: functions are compared by where they stand.
+    fn builtin_of(&self, function: NodeId) -> Option<Value> {
+        let Node::Select { base, path, default: None } = self.ast.node(function) else { return None };
+        let Node::Var(base) = self.ast.node(base) else { return None };
+        let [AttrName::Static(name)] = self.ast.names(path) else { return None };
+        if base.as_bytes() != b"builtins" || !self.is_global(base) {
+            return None;
+        }
+        self.context.globals.builtins?.find(*name).filter(|value| !value.is_thunk())
+    }
+
     fn select(
         &mut self,
         base: NodeId,
@@ -441,18 +456,6 @@ impl Compiler<'_> {
         pos: Pos,
     ) -> EvalResult<Expr> {
         let names = self.ast.names(path);
-        // `builtins.x` is known now, unless somebody rebinds `builtins`.
-        if let (Node::Var(base_name), [AttrName::Static(name)], Some(builtins)) =
-            (self.ast.node(base), names, self.context.globals.builtins)
-        {
-            if base_name.as_bytes() == b"builtins" && self.is_global(base_name) {
-                if let Some(value) = builtins.find(*name) {
-                    if !value.is_thunk() {
-                        return Ok(Expr::Const(value));
-                    }
-                }
-            }
-        }
         let base = self.expr(base, false)?;
         let path = self.path(names)?;
         let default = default.map(|d| self.expr(d, false)).transpose()?;

@@ -336,4 +336,6 @@ pub struct PrimOp {
     /// The arguments that it evaluates before anything else, in that order, so that nothing need be suspended
     /// for them.
     pub eager: &'static [u8],
+    /// Whether the only argument becomes a string and is evaluated for that.
+    pub coerces: bool,
 }

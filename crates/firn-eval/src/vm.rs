@@ -482,13 +482,20 @@ impl Vm {
         }
     }
 
+    /// Fails where a call would be one too many.
+    #[inline(always)]
+    pub(crate) fn check_depth(&self, pos: Pos) -> EvalResult<()> {
+        if self.calls.len() > self.settings.max_call_depth {
+            return Err(self.stack_overflow(pos));
+        }
+        Ok(())
+    }
+
     /// Counts a level of recursion that is no call of the language's (comparing, printing) against the depth
     /// limit. Undone by [`Vm::ascend`]; an error needs no undoing, because the call around it cuts the count back.
     #[inline]
     pub(crate) fn descend(&mut self, pos: Pos) -> EvalResult<()> {
-        if self.calls.len() > self.settings.max_call_depth {
-            return Err(self.stack_overflow(pos));
-        }
+        self.check_depth(pos)?;
         self.check_stack(pos)?;
         self.calls.push(Call { lambda: None, pos });
         Ok(())

@@ -423,20 +423,23 @@ impl EvalHost for StoreHost {
     }
 
     fn warn_from_expression(&self, message: &[u8]) {
-        if message.is_empty() {
+        let shown = message.trim_ascii_end();
+        if shown.is_empty() {
             self.parts.logger.log(Verbosity::Warn, b"");
             return;
         }
-        // Further lines stand below the first.
-        let mut text = b"\x1b[35;1mevaluation warning:\x1b[0m ".to_vec();
-        for (index, line) in message.split(|c| *c == b'\n').enumerate() {
+        // Further lines stand below the first, and none ends in spaces.
+        let mut text = b"\x1b[35;1mevaluation warning:\x1b[0m".to_vec();
+        for (index, line) in shown.split(|c| *c == b'\n').enumerate() {
+            let line = line.trim_ascii_end();
             if index > 0 {
                 text.push(b'\n');
-                if !line.is_empty() {
-                    text.extend_from_slice(&[b' '; "evaluation warning: ".len()]);
-                }
             }
-            text.extend_from_slice(line);
+            if !line.is_empty() {
+                let indent = if index > 0 { "evaluation warning: ".len() } else { 1 };
+                text.extend(std::iter::repeat_n(b' ', indent));
+                text.extend_from_slice(line);
+            }
         }
         self.parts.logger.report(&Report {
             level: Verbosity::Warn,

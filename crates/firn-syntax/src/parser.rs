@@ -608,6 +608,12 @@ impl<'a> Parser<'a> {
                     let text = self.add_text(&text);
                     return Ok(self.add(Node::Str(text), tok.start()));
                 }
+                // A string in another one is that string.
+                if let [(_, Piece::Expr(node))] = pieces[..] {
+                    if matches!(self.ast.node(node), Node::Str(_)) {
+                        return Ok(node);
+                    }
+                }
                 let parts = pieces
                     .into_iter()
                     .map(|(pos, piece)| match piece {

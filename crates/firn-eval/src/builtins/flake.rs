@@ -20,7 +20,8 @@ const CALL: &str = include_str!("call-flake.nix");
 /// What the expression is called in messages.
 const CALL_NAME: &str = "«flakes-internal»/call-flake.nix";
 
-static FETCH_LOCKED: PrimOp = PrimOp { name: "fetchFinalTree", arity: 1, run: fetch_locked, eager: &[] };
+static FETCH_LOCKED: PrimOp =
+    PrimOp { name: "fetchFinalTree", arity: 1, run: fetch_locked, eager: &[], coerces: false };
 
 fn get_flake(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the argument passed to builtins.getFlake";

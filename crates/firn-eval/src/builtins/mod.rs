@@ -49,6 +49,9 @@ const fn experimental(name: &'static str, arity: usize, run: PrimOpFn, feature: 
     Entry { name, arity, run, feature: Some(feature) }
 }
 
+/// Builtins whose only argument becomes a string and is evaluated for that.
+const COERCING: &[&str] = &["toString", "stringLength", "unsafeDiscardStringContext", "baseNameOf", "dirOf"];
+
 /// The arguments that a builtin evaluates before anything else, in that order.
 fn eager(name: &str) -> &'static [u8] {
     match name {
@@ -181,7 +184,8 @@ pub(crate) fn names() -> Vec<&'static str> {
 }
 
 /// The function behind `currentTime` where that is only looked up when it is needed.
-static CURRENT_TIME: PrimOp = PrimOp { name: "currentTime", arity: 1, run: current_time, eager: &[] };
+static CURRENT_TIME: PrimOp =
+    PrimOp { name: "currentTime", arity: 1, run: current_time, eager: &[], coerces: false };
 
 fn current_time(vm: &mut Vm, _: &[Value], _: Pos) -> EvalResult<Value> {
     Ok(Value::int(vm.host.current_time()))
@@ -201,6 +205,7 @@ pub(crate) fn install(vm: &mut Vm) {
             arity: entry.arity,
             run: entry.run,
             eager: eager(entry.name),
+            coerces: COERCING.contains(&entry.name),
         }));
         define(vm, &mut builtins, entry.name, Value::primop(primop));
     }

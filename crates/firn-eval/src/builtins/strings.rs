@@ -21,7 +21,7 @@ pub(super) const TABLE: &[Entry] = &[
 const INTERPOLATE: Coerce = Coerce { more: false, copy: CopyToStore::Yes };
 
 fn to_string(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
-    let value = vm.force_at(args[0], pos)?;
+    let value = vm.force_text(args[0], pos)?;
     if value.as_str().is_some() {
         return Ok(value);
     }
@@ -40,13 +40,13 @@ fn substring(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the second argument (the substring length) passed to builtins.substring";
     let len = vm.force_int(args[1], pos, what)?;
     if len == 0 {
-        let value = vm.force_at(args[2], pos)?;
+        let value = vm.force_text(args[2], pos)?;
         if let Some(text) = value.as_str() {
             return Ok(Value::str_with(b"", text.context()));
         }
     }
     let what = "while evaluating the third argument (the string) passed to builtins.substring";
-    let value = vm.force_at(args[2], pos)?;
+    let value = vm.force_text(args[2], pos)?;
     let cut = |text: &[u8]| -> (usize, usize) {
         let start = start.min(text.len());
         let end = usize::try_from(len).map_or(text.len(), |len| start.saturating_add(len).min(text.len()));
@@ -66,7 +66,7 @@ fn substring(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
 
 fn string_length(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let what = "while evaluating the argument passed to builtins.stringLength";
-    let value = vm.force_at(args[0], pos)?;
+    let value = vm.force_text(args[0], pos)?;
     if let Some(text) = value.as_str() {
         return Ok(Value::int(text.len() as i64));
     }

@@ -226,14 +226,13 @@ impl Vm {
         call: &'static CallExpr,
         env: Env,
     ) -> EvalResult<Value> {
-        if self.calls.len() > self.settings.max_call_depth {
-            return Err(self.stack_overflow(call.pos));
-        }
+        self.check_depth(call.pos)?;
         self.calls.push(Call { lambda: None, pos: call.pos });
         match call.args {
             [arg] => {
                 let value = match primop.eager {
                     [] => self.delay_argument(arg, env),
+                    _ if primop.coerces => self.eager_text(arg, env, call.pos),
                     _ => self.eager_argument(arg, env),
                 };
                 self.run_primop(primop, &[value], call.pos)
@@ -286,16 +285,33 @@ impl Vm {
     /// says what it wanted.
     #[inline]
     fn eager_argument(&mut self, arg: &'static Expr, env: Env) -> Value {
-        match self.eval_inline(arg, env) {
+        match self.eval_argument(arg, env) {
+            Ok(value) => value,
+            Err(error) => Thunk::failed(error).value(),
+        }
+    }
+
+    /// A variable has no place here: the builtin is handed what it stands for, and evaluates that.
+    #[inline(always)]
+    fn eval_argument(&mut self, arg: &'static Expr, env: Env) -> EvalResult<Value> {
+        match *arg {
+            Expr::Local { slot, .. } => self.variable(env, slot, Pos::NONE),
+            Expr::Outer { depth, slot, .. } => self.variable(env.up(depth), slot, Pos::NONE),
+            _ => self.eval_inline(arg, env),
+        }
+    }
+
+    /// [`Vm::eager_argument`] for one that becomes a string, which is a level of its own.
+    #[inline(never)]
+    fn eager_text(&mut self, arg: &'static Expr, env: Env, pos: Pos) -> Value {
+        match self.nested(pos, |vm| vm.eval_argument(arg, env)) {
             Ok(value) => value,
             Err(error) => Thunk::failed(error).value(),
         }
     }
 
     fn call_primop(&mut self, primop: &'static PrimOp, args: &[Value], pos: Pos) -> EvalResult<Value> {
-        if self.calls.len() > self.settings.max_call_depth {
-            return Err(self.stack_overflow(pos));
-        }
+        self.check_depth(pos)?;
         self.calls.push(Call { lambda: None, pos });
         self.run_primop(primop, args, pos)
     }
@@ -321,11 +337,14 @@ impl Vm {
         match functor {
             Some((attrs, place)) => {
                 let at = attrs.position(place);
-                self.call_method(attrs.get(place), &[function, arg], at).traced(pos, || {
-                    TraceKind::Static(
-                        "while calling a functor (an attribute set with a '__functor' attribute)",
-                    )
-                })
+                self.nested(pos, |vm| {
+                    // Whether there may be such a call at all is not its matter.
+                    Ok(vm.call_method(attrs.get(place), &[function, arg], at).traced(pos, || {
+                        TraceKind::Static(
+                            "while calling a functor (an attribute set with a '__functor' attribute)",
+                        )
+                    }))
+                })?
             }
             None => {
                 let shown = self.show_for_error(function);
@@ -351,9 +370,7 @@ impl Vm {
     #[inline(always)]
     fn begin_call(&mut self, args: usize, pos: Pos) -> EvalResult<()> {
         self.stats.function_calls += args as u64;
-        if self.calls.len() > self.settings.max_call_depth {
-            return Err(self.stack_overflow(pos));
-        }
+        self.check_depth(pos)?;
         self.check_stack(pos)
     }
 

@@ -80,6 +80,10 @@ impl Vm {
                 Some((value, _)) if i == 0 => value,
                 _ => self.eval_inline(part, env)?,
             };
+            if i == 0 {
+                // Each part is, and all at the same depth.
+                self.check_depth(*pos)?;
+            }
             if let Some(text) = value.as_str() {
                 context.add(text.context());
                 parts.push(value);

@@ -4,7 +4,7 @@ use crate::error::{EvalError, EvalResult, TraceKind};
 use crate::expr::*;
 use crate::source::Pos;
 use crate::value::{Attrs, Env, Value};
-use crate::vm::Vm;
+use crate::vm::{Call, Vm};
 
 impl Vm {
     /// `&&`, `||` and `->`: the right operand only where the left one does not decide.
@@ -57,9 +57,18 @@ impl Vm {
 
     #[inline(never)]
     fn eval_arithmetic(&mut self, op: Op, operands: &'static BinaryExpr, env: Env) -> EvalResult<Value> {
+        // These operators are calls of builtins in the reference, which shows in how deep they go.
+        if let Err(error) = self.check_depth(operands.pos) {
+            return Err(negated(error, op, operands.pos));
+        }
         match operands.known(op, env) {
             Some(value) => Ok(value),
-            None => self.arithmetic(op, operands, env),
+            None => {
+                self.calls.push(Call { lambda: None, pos: operands.pos });
+                let result = self.arithmetic(op, operands, env);
+                self.calls.pop();
+                result
+            }
         }
     }
 
@@ -74,6 +83,7 @@ impl Vm {
                 _ => self.equal_forced(left, right, operands.pos)?,
             },
         };
+        self.check_depth(operands.pos)?;
         Ok(Value::bool(equal == (op == Op::Eq)))
     }
 
@@ -207,9 +217,13 @@ fn operator_trace(error: EvalError, op: Op, pos: Pos) -> EvalError {
         Op::Div => "div",
         _ => "lessThan",
     };
-    let error = error.trace(pos, TraceKind::Builtin(name));
+    negated(error.trace(pos, TraceKind::Builtin(name)), op, pos)
+}
+
+/// What fails below `<=` and `>=`, which are the negation of a call.
+#[cold]
+fn negated(error: EvalError, op: Op, pos: Pos) -> EvalError {
     match op {
-        // They are the negation of a call.
         Op::LessEq | Op::GreaterEq => error.context(pos, "in the argument of the not operator"),
         _ => error,
     }

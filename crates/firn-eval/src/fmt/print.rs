@@ -244,9 +244,14 @@ impl Printer<'_> {
     fn set(&mut self, attrs: Attrs, depth: usize) -> EvalResult<()> {
         self.put("{");
         let total = attrs.len();
-        let lines = self.takes_lines(total, attrs.sorted().next().map(|(_, value)| value))?;
+        let mut entries: Vec<_> = attrs.sorted().collect();
+        if self.options.max_attrs != usize::MAX {
+            // What a set is stands first where not all of it is shown.
+            entries.sort_by_key(|(name, _)| !matches!(name.as_bytes(), b"type" | b"_type"));
+        }
+        let lines = self.takes_lines(total, entries.first().map(|(_, value)| *value))?;
         self.indent += self.options.indent;
-        for (i, (name, value)) in attrs.sorted().enumerate() {
+        for (i, (name, value)) in entries.into_iter().enumerate() {
             self.space(lines);
             if self.attrs >= self.options.max_attrs {
                 self.elided(total - i, "attribute", "attributes");

@@ -53,8 +53,13 @@ fn applications_of_functions_are_suspended_again() {
     }
 }
 
-static NOTHING: crate::expr::PrimOp =
-    crate::expr::PrimOp { name: "nothing", arity: 1, run: |_, args, _| Ok(args[0]), eager: &[] };
+static NOTHING: crate::expr::PrimOp = crate::expr::PrimOp {
+    name: "nothing",
+    arity: 1,
+    run: |_, args, _| Ok(args[0]),
+    eager: &[],
+    coerces: false,
+};
 
 #[test]
 fn single_characters_are_made_once() {

@@ -44,6 +44,44 @@ fn warnings_of_expressions() {
     let expression = "builtins.warn \"one\\n  two\" 1";
     let run = world.run("nix-instantiate", &["--eval", "-E", expression]).success();
     assert_eq!(run.stderr_text(), "evaluation warning: one\n                      two\n");
+    // No line ends in spaces, and there are none of these alone at the end.
+    let expression = "builtins.warn \"\\none \\n\\n two \\n \\n\" 1";
+    let run = world.run("nix-instantiate", &["--eval", "-E", expression]).success();
+    assert_eq!(
+        run.stderr_text(),
+        "evaluation warning:\n                    one\n\n                     two\n"
+    );
+}
+
+/// What is a level of `max-call-depth`: calls, operators that the reference has as builtins, comparing, becoming a
+/// string, and calling `__functor`. It shows in where the level stands that is one too many.
+#[test]
+fn levels_of_recursion() {
+    let world = World::new();
+    for (expression, last) in [
+        ("let f = n: n + f (n + 1); in f 0", [16, 16]),
+        ("let f = n: n - f (n + 1); in f 0", [14, 16]),
+        ("let f = n: n < f (n + 1); in f 0", [14, 16]),
+        ("let f = n: -(f (n + 1)); in f 0", [12, 14]),
+        ("let f = n: if n < 0 then 0 else f (n + 1); in f 0", [17, 17]),
+        ("let f = n: toString (f (n + 1)); in f 0", [22, 12]),
+        ("let f = n: builtins.elem n [ (f (n + 1)) ]; in f 0", [31, 12]),
+        ("let s = { __functor = self: n: self (n + 1); }; in s 0", [11, 32]),
+    ] {
+        for (depth, column) in ["20", "21"].iter().zip(last) {
+            let flags = ["--eval", "--option", "max-call-depth", depth, "-E", expression];
+            let text = world.run("nix-instantiate", &flags).fails(1).stderr_text();
+            let end =
+                format!("error: stack overflow; max-call-depth exceeded\n       at «string»:1:{column}:");
+            assert!(text.contains(&end), "{expression} with {depth}: {text}");
+        }
+    }
+    // Comparing has no place, so the last one is where its value is used.
+    let expression = "let f = n: if n == -1 then 0 else f (n + 1); in f 0";
+    let flags = ["--eval", "--option", "max-call-depth", "20", "-E", expression];
+    let text = world.run("nix-instantiate", &flags).fails(1).stderr_text();
+    let (_, end) = text.split_once("while evaluating a branch condition").expect("the condition's note");
+    assert!(end.contains("error: stack overflow; max-call-depth exceeded"), "{text}");
 }
 
 #[test]
