@@ -3,7 +3,7 @@
 use crate::error::{ErrorKind, EvalError, EvalResult, TraceKind};
 use crate::expr::*;
 use crate::source::Pos;
-use crate::value::{Attrs, Env, ThunkState, Value};
+use crate::value::{Attrs, Env, Value};
 use crate::vm::Vm;
 use firn_syntax::Sym;
 
@@ -60,8 +60,9 @@ impl Vm {
         last: (Attrs, Sym),
         env: Env,
     ) -> EvalResult<Option<Value>> {
-        let claimed = value.as_thunk().is_some_and(|t| matches!(t.state(), ThunkState::Claimed(_)));
-        let pos = if claimed { select_place(select, Some(last)) } else { Pos::NONE };
+        // Applications are called from here, and what is being computed needs itself here.
+        let code = value.as_thunk().is_some_and(|thunk| thunk.is_code());
+        let pos = if code { Pos::NONE } else { select_place(select, Some(last)) };
         match self.force_at(value, pos) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(self.select_trace(error, select, Some(last), env)),
@@ -186,8 +187,7 @@ impl Vm {
     }
 }
 
-/// Where a selection that needs itself is reported.
-#[cold]
+/// Where a selection evaluates its last attribute.
 fn select_place(select: &Select, last: Option<(Attrs, Sym)>) -> Pos {
     let pos = last.map_or(Pos::NONE, |(attrs, name)| attrs.position_of(name));
     if pos.is_none() { select.pos } else { pos }

@@ -291,9 +291,11 @@ impl Attrs {
     }
 
     /// Where an attribute was written.
-    #[cold]
     pub fn position_of(self, name: Sym) -> Pos {
-        self.shape().find(name).map_or(Pos::NONE, |place| self.position(place))
+        if !self.is_layered() && self.positions() == Positions::NONE {
+            return Pos::NONE;
+        }
+        self.locate(name).map_or(Pos::NONE, |(layer, place)| layer.position(place))
     }
 
     #[inline]

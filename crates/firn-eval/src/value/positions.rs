@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Positions of all attributes of a set, by their places in its shape.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Positions(u64);
 
 /// Positions of the attributes of a set in the text, which live as long as the code.

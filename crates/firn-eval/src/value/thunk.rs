@@ -190,6 +190,12 @@ impl Thunk {
         }
     }
 
+    /// Whether it is suspended code, which finds its places itself.
+    #[inline]
+    pub fn is_code(self) -> bool {
+        self.head().load(Ordering::Relaxed) & STATE == CODE
+    }
+
     pub fn state(self) -> ThunkState {
         match self.head().load(Ordering::Acquire) & STATE {
             // SAFETY: the body of a finished thunk is a value's word.
