@@ -446,6 +446,8 @@ mod tests {
         check(r#""a\n$${b}${c}$""#, r#"("a\n$\${b}" + c + "$")"#);
         check("''\n  a\n    b\n  ''", r#""a\n  b\n""#);
         check("''\n  a ${b}\n   c''", r#"("a " + b + "\n c")"#);
+        check(r#"''${"b"}''"#, r#""b""#);
+        check(r#""${"b"}""#, r#"("b")"#);
         check("''a''$b'''c''\\n''", r#"("a" + "$" + "b" + "''" + "c" + "\n")"#);
         check("\"a\r\nb\"", r#""a\nb""#);
         check("\"abc", "error: syntax error, unexpected end of file, expecting '\"'");

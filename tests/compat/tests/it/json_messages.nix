@@ -17,4 +17,5 @@ in
     + builtins.length [ (import ./never.nix) ];
   inner = import ./throws.nix;
   derived = (derivation { name = "x"; system = throw "nowhere"; builder = "/bin/sh"; }).drvPath;
+  mapped = (builtins.mapAttrs (name: value: throw name) { a = 1; }).a;
 }
