@@ -1,6 +1,7 @@
 //! Decoders. Each reads to the end of the last of however many compressed streams follow each other.
 
 use crate::error::{ArchiveError, ArchiveResult};
+use crate::foreign::ForeignReader;
 use crate::lzw::LzwReader;
 use crate::method::Method;
 use liblzma::stream::{CONCATENATED, MtStreamBuilder, Stream};
@@ -34,6 +35,11 @@ pub fn decoder<'a, R: BufRead + Send + 'a>(
         Method::Lz4 => Box::new(Lz4Frames { frame: lz4_flex::frame::FrameDecoder::new(input) }),
         Method::Lzip => {
             Box::new(XzDecoder::new_stream(input, lzma(Stream::new_lzip_decoder(LZMA_MEMORY, CONCATENATED))?))
+        }
+        Method::Grzip | Method::Lrzip | Method::Lzop => {
+            let args = ["-d"].into_iter().chain((method == Method::Lrzip).then_some("-q"));
+            let args: Vec<String> = args.map(str::to_owned).collect();
+            Box::new(ForeignReader::new(method.name(), &args, input)?)
         }
         Method::Lzma => Box::new(XzDecoder::new_stream(input, lzma(Stream::new_lzma_decoder(LZMA_MEMORY))?)),
         Method::Xz => Box::new(XzStreams { decoder: Some(xz(input)?) }),

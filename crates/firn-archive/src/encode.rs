@@ -2,6 +2,7 @@
 
 use crate::BzipWriter;
 use crate::error::{ArchiveError, ArchiveResult};
+use crate::foreign::ForeignWriter;
 use crate::lzip::LzipWriter;
 use crate::lzw::LzwWriter;
 use crate::method::Method;
@@ -72,6 +73,26 @@ pub fn encoder<'a, W: Write + Send + 'a>(
             }))
         }
         Method::Lzip => Box::new(Finish(LzipWriter::new(out, level(0..=9, 6)? as u32)?, LzipWriter::finish)),
+        Method::Grzip => {
+            if let Some(level) = options.level {
+                return Err(ArchiveError::Level { method: method.name(), level });
+            }
+            Box::new(ForeignWriter::new(method.name(), &[], out)?)
+        }
+        Method::Lrzip => {
+            let mut args = vec!["-q".to_owned()];
+            if options.level.is_some() {
+                args.extend(["-L".to_owned(), level(1..=9, 7)?.to_string()]);
+            }
+            Box::new(ForeignWriter::new(method.name(), &args, out)?)
+        }
+        Method::Lzop => {
+            let args = match options.level {
+                None => Vec::new(),
+                Some(_) => vec![format!("-{}", level(1..=9, 3)?)],
+            };
+            Box::new(ForeignWriter::new(method.name(), &args, out)?)
+        }
         Method::Lzma => {
             let options = LzmaOptions::new_preset(level(0..=9, 6)? as u32).map_err(broken)?;
             let stream = Stream::new_lzma_encoder(&options).map_err(broken)?;
@@ -162,6 +183,11 @@ mod tests {
         out
     }
 
+    fn on_path(program: &str) -> bool {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).any(|dir| dir.join(program).exists())
+    }
+
     fn sample() -> Vec<u8> {
         (0..200_000u32).flat_map(|n| (n.wrapping_mul(n) % 1013).to_le_bytes()).collect()
     }
@@ -177,7 +203,7 @@ mod tests {
             assert_eq!(Method::sniff(&packed), method);
             // Two streams behind each other are one file.
             let twice = [packed.clone(), packed.clone()].concat();
-            if !matches!(method, Method::Lzma | Method::Compress) {
+            if !matches!(method, Method::Lzma | Method::Compress) && !method.is_foreign() {
                 got.clear();
                 decoder_of_any(&twice[..]).unwrap().read_to_end(&mut got).unwrap();
                 assert_eq!(got.len(), data.len() * 2, "{method:?}");
@@ -193,11 +219,18 @@ mod tests {
     #[test]
     fn round_trips() {
         for method in Method::ALL {
+            if method.is_foreign() && !on_path(method.name()) {
+                eprintln!("NOT TESTED: there is no program '{}'", method.name());
+                continue;
+            }
             let level = if method == Method::Brotli { Some(4) } else { None };
             check(method, EncoderOptions { level, threads: 1 });
         }
         check(Method::Xz, EncoderOptions { level: Some(1), threads: 2 });
         check(Method::Zstd, EncoderOptions { level: Some(9), threads: 2 });
+        if on_path("lzop") {
+            check(Method::Lzop, EncoderOptions { level: Some(9), threads: 1 });
+        }
     }
 
     #[test]
@@ -213,7 +246,7 @@ mod tests {
     #[test]
     fn names() {
         assert_eq!(Method::parse("br").unwrap(), Method::Brotli);
-        assert!(Method::parse("lrzip").unwrap_err().to_string().contains("not supported"));
+        assert_eq!(Method::parse("lrzip").unwrap(), Method::Lrzip);
         assert_eq!(Method::parse("x").unwrap_err().to_string(), "unknown compression method 'x'");
     }
 }

@@ -11,8 +11,9 @@ pub type ArchiveResult<T> = Result<T, ArchiveError>;
 pub enum ArchiveError {
     #[error("unknown compression method '{0}'")]
     UnknownMethod(String),
-    #[error("compression method '{0}' is not supported by this version of firn")]
-    Unsupported(&'static str),
+    /// The program that does a method could not be started.
+    #[error("cannot run program '{name}', which does this compression: {source}")]
+    Program { name: &'static str, source: io::Error },
     #[error("compression level {level} is not one of method '{method}'")]
     Level { method: &'static str, level: i32 },
     /// The archive says something that cannot be; the text says what and in which member.

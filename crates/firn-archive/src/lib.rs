@@ -9,6 +9,7 @@ mod bzip;
 pub mod decode;
 pub mod encode;
 pub mod error;
+mod foreign;
 mod lzip;
 mod lzw;
 pub mod method;

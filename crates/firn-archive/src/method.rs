@@ -9,27 +9,30 @@ pub enum Method {
     Brotli,
     Bzip2,
     Compress,
+    Grzip,
     Gzip,
+    Lrzip,
     Lz4,
     Lzip,
     Lzma,
+    Lzop,
     Xz,
     Zstd,
 }
 
-/// Methods that libarchive does with programs of the same name, and this crate does not.
-const FOREIGN: &[&str] = &["grzip", "lrzip", "lzop"];
-
 impl Method {
-    pub const ALL: [Method; 10] = [
+    pub const ALL: [Method; 13] = [
         Method::None,
         Method::Brotli,
         Method::Bzip2,
         Method::Compress,
+        Method::Grzip,
         Method::Gzip,
+        Method::Lrzip,
         Method::Lz4,
         Method::Lzip,
         Method::Lzma,
+        Method::Lzop,
         Method::Xz,
         Method::Zstd,
     ];
@@ -41,24 +44,27 @@ impl Method {
             Method::Brotli => "br",
             Method::Bzip2 => "bzip2",
             Method::Compress => "compress",
+            Method::Grzip => "grzip",
             Method::Gzip => "gzip",
+            Method::Lrzip => "lrzip",
             Method::Lz4 => "lz4",
             Method::Lzip => "lzip",
             Method::Lzma => "lzma",
+            Method::Lzop => "lzop",
             Method::Xz => "xz",
             Method::Zstd => "zstd",
         }
     }
 
-    /// Parses a name. Names that exist and that this crate cannot do have an error of their own.
+    /// Parses a name.
     pub fn parse(name: &str) -> ArchiveResult<Method> {
-        if let Some(method) = Method::ALL.into_iter().find(|method| method.name() == name) {
-            return Ok(method);
-        }
-        match FOREIGN.iter().find(|foreign| **foreign == name) {
-            Some(foreign) => Err(ArchiveError::Unsupported(foreign)),
-            None => Err(ArchiveError::UnknownMethod(name.to_owned())),
-        }
+        let found = Method::ALL.into_iter().find(|method| method.name() == name);
+        found.ok_or_else(|| ArchiveError::UnknownMethod(name.to_owned()))
+    }
+
+    /// Whether a program of the same name does it.
+    pub const fn is_foreign(self) -> bool {
+        matches!(self, Method::Grzip | Method::Lrzip | Method::Lzop)
     }
 
     /// Parses the value of `Content-Encoding`; `None` for one that nobody knows.
@@ -87,7 +93,13 @@ impl Method {
             Method::Lzip => ".lzip",
             Method::Xz => ".xz",
             Method::Zstd => ".zst",
-            Method::None | Method::Compress | Method::Gzip | Method::Lzma => "",
+            Method::None
+            | Method::Compress
+            | Method::Grzip
+            | Method::Gzip
+            | Method::Lrzip
+            | Method::Lzma
+            | Method::Lzop => "",
         }
     }
 
@@ -101,6 +113,9 @@ impl Method {
             (b"\x28\xb5\x2f\xfd", Method::Zstd),
             (b"\x04\x22\x4d\x18", Method::Lz4),
             (b"LZIP", Method::Lzip),
+            (b"LRZI", Method::Lrzip),
+            (b"\x89LZO\0\r\n\x1a\n", Method::Lzop),
+            (b"GRZipII\0\x02\x04:)", Method::Grzip),
             (b"\x5d\0\0", Method::Lzma),
         ];
         MARKS.iter().find(|(mark, _)| start.starts_with(mark)).map_or(Method::None, |(_, method)| *method)
