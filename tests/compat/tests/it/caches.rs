@@ -83,6 +83,43 @@ fn caches_of_the_reference_and_ours() {
     }
 }
 
+/// Nix 2.34 refuses to write these.
+#[test]
+fn caches_that_programs_compress() {
+    let (world, path) = filled();
+    let content = hash(&world, &path);
+    for program in ["lzop", "lrzip"] {
+        if !has_program(program) {
+            continue;
+        }
+        let cache = world.path(&format!("cache-{program}"));
+        let uri = format!("file://{}?compression={program}", cache.display());
+        world.run("nix", &["copy", "--to", &uri, &path]).success();
+        let info = fs::read_dir(&cache).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let info = info.filter(|file| file.extension().is_some_and(|e| e == "narinfo"));
+        let info: Vec<String> = info.map(|file| fs::read_to_string(file).expect("a text")).collect();
+        assert!(info.iter().all(|text| text.contains(&format!("\nCompression: {program}\n"))), "{info:?}");
+        forget(&world, &path);
+        world.run("nix", &["copy", "--no-check-sigs", "--from", &uri, &path]).success();
+        assert_eq!(hash(&world, &path), content, "{program}");
+        // Half of an archive is none.
+        let archives = fs::read_dir(cache.join("nar")).expect("a folder");
+        for archive in archives.map(|entry| entry.expect("an entry").path()) {
+            let whole = fs::read(&archive).expect("the archive");
+            fs::write(&archive, &whole[..whole.len() / 2]).expect("written");
+        }
+        let copy = world.path("copy").display().to_string();
+        let args = ["copy", "--no-check-sigs", "--from", &uri, "--to", &copy, &path];
+        let text = world.run("nix", &args).fails(1).stderr_text();
+        assert!(text.contains("-folder"), "{text}");
+    }
+    let uri = format!("file://{}?compression=grzip", world.path("cache-grzip").display());
+    if !has_program("grzip") {
+        let text = world.run("nix", &["copy", "--to", &uri, &path]).fails(1).stderr_text();
+        assert!(text.contains("cannot run program 'grzip', which does this compression"), "{text}");
+    }
+}
+
 #[test]
 fn behind_nginx_with_a_password_and_a_proxy() {
     if !has_program("nginx") || !has_program("tinyproxy") {
