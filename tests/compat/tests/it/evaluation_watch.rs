@@ -242,7 +242,10 @@ fn errors_inside_are_printed() {
 fn files_that_were_used_are_told_of() {
     let world = World::new();
     world.write("one.nix", "import ./two.nix");
-    world.write("two.nix", "derivation { name = \"x\"; system = \"y\"; builder = ./three; args = [ ./three ]; }");
+    world.write(
+        "two.nix",
+        "derivation { name = \"x\"; system = \"y\"; builder = ./three; args = [ ./three ]; }",
+    );
     world.write("three", "");
     let run = world.run("nix-instantiate", &["-vv", "one.nix"]).success();
     let (told, derivation) = (run.stderr_text(), run.stdout_text());
