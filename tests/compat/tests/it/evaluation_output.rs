@@ -112,3 +112,35 @@ fn what_is_no_list_is_told_by_where_it_stands() {
         assert_eq!(found, columns, "{text}");
     }
 }
+
+/// Language servers limit the memory of programs that they start, and look for this line.
+#[test]
+fn memory_runs_out() {
+    let world = World::new().wrapped(&["sh", "-c", "ulimit -d 300000; exec \"$@\"", "sh"]);
+    let run = |expression: &str| world.run("nix-instantiate", &["--eval", "-E", expression]);
+    assert_eq!(run("1 + 1").success().stdout_text(), "2\n");
+    let much = "builtins.length (builtins.deepSeq (map (x: [ x x x x ]) (builtins.genList (x: { a = [ x ]; }) 10000000)) [ ])";
+    let said = run(much).fails(1).stderr_text();
+    assert_eq!(said.lines().next(), Some("error: out of memory"), "{said}");
+}
+
+#[test]
+fn channels_stand_behind_every_search_path() {
+    let world = World::new().env("NIX_PATH", "a=/b");
+    let channels = world.path("var/nix/profiles/per-user/root/channels");
+    std::fs::create_dir_all(&channels).expect("a folder");
+    let entry = |path: &str, prefix: &str| format!("{{ path = \"{path}\"; prefix = \"{prefix}\"; }}");
+    let last = entry(&channels.display().to_string(), "");
+    let shown = |flags: &[&str]| {
+        let args = [&["--eval", "--strict"], flags, &["-E", "builtins.nixPath"]].concat();
+        world.run("nix-instantiate", &args).success().stdout_text()
+    };
+    assert_eq!(shown(&[]), format!("[ {} {last} ]\n", entry("/b", "a")));
+    assert_eq!(shown(&["--nix-path", ""]), format!("[ {last} ]\n"));
+    assert_eq!(shown(&["-I", "x=/y"]), format!("[ {} {} {last} ]\n", entry("/y", "x"), entry("/b", "a")));
+    assert_eq!(shown(&["--restrict-eval"]), format!("[ {} ]\n", entry("/b", "a")));
+    assert_eq!(shown(&["--pure-eval"]), "[ ]\n");
+    let setting =
+        world.run("nix", &["--extra-experimental-features", "nix-command", "config", "show", "nix-path"]);
+    assert_eq!(setting.success().stdout_text(), "a=/b\n");
+}
