@@ -368,7 +368,9 @@ settings! {
 }
 
 fn search_path(env: Environment<'_>) -> Vec<PathBuf> {
-    env("NIX_PATH").map(|text| parse_nix_path(text.as_bytes())).unwrap_or_default()
+    let entries = env("NIX_PATH").map(|text| parse_nix_path(text.as_bytes())).unwrap_or_default();
+    // As when the setting is written: between two colons there is nothing.
+    entries.into_iter().filter(|entry| !entry.as_os_str().is_empty()).collect()
 }
 
 fn host_builders(env: Environment<'_>, dirs: &Dirs) -> String {

@@ -144,3 +144,22 @@ fn channels_stand_behind_every_search_path() {
         world.run("nix", &["--extra-experimental-features", "nix-command", "config", "show", "nix-path"]);
     assert_eq!(setting.success().stdout_text(), "a=/b\n");
 }
+
+#[test]
+fn arguments_that_a_file_lacks() {
+    let world = World::new();
+    let said = |text: &str| {
+        world.write("file.nix", text);
+        world.run("nix-instantiate", &["file.nix"]).fails(1).stderr_text()
+    };
+    // Where the argument is named.
+    let all = said("{\n  first ? 1,\n  second,\n}:\nsecond");
+    assert!(all.contains("an argument without a value ('second')") && all.contains("file.nix:3:3:"), "{all}");
+    // What takes more than it names is called, and fails then.
+    let some = said("{ first, ... }: first");
+    assert!(
+        some.contains("error: function 'anonymous lambda' called without required argument 'first'"),
+        "{some}"
+    );
+    assert!(some.contains("… from call site\n"), "{some}");
+}
