@@ -113,17 +113,6 @@ fn what_is_no_list_is_told_by_where_it_stands() {
     }
 }
 
-/// Language servers limit the memory of programs that they start, and look for this line.
-#[test]
-fn memory_runs_out() {
-    let world = World::new().wrapped(&["sh", "-c", "ulimit -d 300000; exec \"$@\"", "sh"]);
-    let run = |expression: &str| world.run("nix-instantiate", &["--eval", "-E", expression]);
-    assert_eq!(run("1 + 1").success().stdout_text(), "2\n");
-    let much = "builtins.length (builtins.deepSeq (map (x: [ x x x x ]) (builtins.genList (x: { a = [ x ]; }) 10000000)) [ ])";
-    let said = run(much).fails(1).stderr_text();
-    assert_eq!(said.lines().next(), Some("error: out of memory"), "{said}");
-}
-
 #[test]
 fn channels_stand_behind_every_search_path() {
     let world = World::new().env("NIX_PATH", "a=/b");
