@@ -17,7 +17,7 @@ use firn_flake::{LockFlags, LockedFlake};
 use firn_host::{
     Access, AccessHost, FunctionTrace, HostParts, Observations, ObservingHost, Profiler, StoreHost,
 };
-use firn_settings::EvalProfiler;
+use firn_settings::{EvalProfiler, default_nix_path};
 use firn_store::activity::{Logger, ReportPlace};
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -94,12 +94,13 @@ impl Evaluation {
         let mut search_path = Vec::new();
         let pure = settings.pure_eval && !args.impure;
         let entries = args.search_path.iter().map(|e| e.as_bytes());
-        // Channels are nothing that restricted evaluation was told of.
-        let default = settings.restrict_eval
-            && !settings.is_overridden("nix-path")
-            && std::env::var_os("NIX_PATH").is_none();
-        let given: &[std::path::PathBuf] = if default { &[] } else { &settings.nix_path };
-        let entries = entries.chain(given.iter().map(|p| p.as_os_str().as_bytes()));
+        // Channels come last, whatever is set, but are nothing that restricted evaluation was told of.
+        let channels = match settings.restrict_eval {
+            true => Vec::new(),
+            false => default_nix_path(&settings.dirs),
+        };
+        let given = settings.nix_path.iter().chain(&channels);
+        let entries = entries.chain(given.map(|p| p.as_os_str().as_bytes()));
         for entry in entries {
             let mut entry = SearchPathEntry::parse(entry);
             entry.target = absolute(&entry.target);

@@ -51,9 +51,10 @@ fn report_what_ends_evaluation() {
     std::panic::set_hook(Box::new(move |info| {
         if let Some(lack) = info.payload().downcast_ref::<firn_eval::OutOfMemory>() {
             let bytes = lack.bytes;
+            // Language servers that limit memory look for the first line.
             let _ = writeln!(
                 std::io::stderr(),
-                "error: out of memory: there is no room for {bytes} more bytes of values"
+                "error: out of memory\n       there is no room for {bytes} more bytes of values"
             );
             firn_sandbox::leave(1);
         }

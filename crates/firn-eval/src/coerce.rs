@@ -283,6 +283,7 @@ impl Vm {
             filter: None,
         };
         let copied = self.host.clone().copy_to_store(source)?;
+        self.host.copied_path(path, &copied);
         Ok(self.shared.copied.insert(path.to_vec(), copied))
     }
 

@@ -401,6 +401,7 @@ impl Maker {
             let references = self.drv.references();
             vm.host.write_derivation(&path, aterm, aterm_hash, references).map_err(host_error)?;
         }
+        vm.host.instantiated(&path);
         vm.shared.derivation_hashes.insert(path.clone(), hash);
         let mut out = AttrsBuilder::with_capacity(self.drv.outputs.len() + 1);
         let text = dir.display(&path);

@@ -189,6 +189,15 @@ pub trait EvalHost: Send + Sync {
     fn evaluating_file(&self, path: &[u8]) {
         let _ = path;
     }
+    /// A path of the language was copied to the store because a string is made of it. Scripts watch what they are told
+    /// of here.
+    fn copied_path(&self, path: &[u8], copy: &StorePath) {
+        let _ = (path, copy);
+    }
+    /// A derivation was made.
+    fn instantiated(&self, path: &StorePath) {
+        let _ = path;
+    }
     /// Prints the text of `builtins.trace`.
     fn trace(&self, message: &str);
 

@@ -38,6 +38,7 @@ mod watch;
 
 pub use attrs::AttrsBuilder;
 pub use builtins::docs::{BUILTINS, BuiltinDoc};
+pub use builtins::feature_of as feature_of_builtin;
 pub use builtins::versions::{compare as compare_versions, split_name as split_package_name};
 pub use coerce::{Coerce, CopyToStore, canonical as canonical_path, type_phrase};
 pub use context::{Context, ContextBuilder, ContextElem};

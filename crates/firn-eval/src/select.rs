@@ -69,11 +69,12 @@ impl Vm {
             match args.find(formal.name) {
                 Some(_) if formals.ellipsis => {}
                 Some(value) => given.push(formal.name, value),
-                None if formal.default.is_some() => {}
+                // A function of more than it names is called with what there is.
+                None if formal.default.is_some() || formals.ellipsis => {}
                 None => {
                     return Err(EvalError::at(
                         ErrorKind::MissingArgument,
-                        closure.lambda.pos,
+                        formal.pos,
                         format!(
                             "cannot evaluate a function that has an argument without a value ('{}')\n\
                              Nix attempted to evaluate a function as a top level expression; in\n\
@@ -87,7 +88,7 @@ impl Vm {
             }
         }
         let given = given.finish();
-        self.call(function, &[given], Pos::NONE)
+        self.call(function, &[given], closure.lambda.pos)
     }
 
     /// Whether `value` is a function that names `argument` among its formal arguments.

@@ -388,6 +388,14 @@ impl EvalHost for AccessHost {
         self.inner.evaluating_file(path);
     }
 
+    fn copied_path(&self, path: &[u8], copy: &StorePath) {
+        self.inner.copied_path(path, copy);
+    }
+
+    fn instantiated(&self, path: &StorePath) {
+        self.inner.instantiated(path);
+    }
+
     fn trace(&self, message: &str) {
         self.inner.trace(message);
     }

@@ -31,7 +31,7 @@ use firn_eval::{
     FileStamp, FlakeSources, HostError, HostResult, ParsedFiles,
 };
 use firn_fetch::Fetcher;
-use firn_store::activity::{Logger, Report, ReportPlace, Verbosity};
+use firn_store::activity::{Activity, ActivityType, Logger, Report, ReportPlace, Verbosity};
 use firn_store::copy::{CopyOptions, copy_paths};
 use firn_store::{
     AddSource, BuildMode, BuildStore, ClosureOptions, Store, StoreError, TextToAdd, compute_fs_closure,
@@ -116,6 +116,17 @@ impl StoreHost {
         if let Some(parsed) = &self.parsed {
             parsed.finish();
         }
+    }
+
+    /// Tells that a path goes to the store, or that its place there is computed.
+    fn copying(&self, path: &[u8]) -> Activity {
+        let shown = self.shown_path(path);
+        let shown = String::from_utf8_lossy(shown.as_deref().unwrap_or(path));
+        let text = match self.parts.read_only {
+            true => format!("hashing '{shown}'"),
+            false => format!("copying '{shown}' to the store"),
+        };
+        Activity::start(&self.parts.logger, Verbosity::Chatty, ActivityType::Unknown, &text, &[], 0)
     }
 
     fn block_on<F: Future>(&self, future: F) -> HostResult<F::Output> {
@@ -245,6 +256,7 @@ impl EvalHost for StoreHost {
                 format!("path '{shown}' does not exist"),
             ));
         }
+        let _activity = self.copying(source.path);
         let keep = match source.filter {
             Some(filter) => Some(Arc::new(self.select(source.path, filter)?)),
             None => None,
@@ -459,6 +471,24 @@ impl EvalHost for StoreHost {
         let shown = self.shown_path(path);
         let text = [b"evaluating file '", shown.as_deref().unwrap_or(path), b"'"].concat();
         self.parts.logger.log(Verbosity::Talkative, &text);
+    }
+
+    fn copied_path(&self, path: &[u8], copy: &StorePath) {
+        if self.parts.logger.verbosity() < Verbosity::Chatty {
+            return;
+        }
+        let shown = self.shown_path(path);
+        let copy = self.store_dir().display(copy).to_string();
+        let text = [b"copied source '", shown.as_deref().unwrap_or(path), b"' -> '", copy.as_bytes(), b"'"];
+        self.parts.logger.log(Verbosity::Chatty, &text.concat());
+    }
+
+    fn instantiated(&self, path: &StorePath) {
+        if self.parts.logger.verbosity() >= Verbosity::Chatty {
+            let name = path.name().strip_suffix(".drv").unwrap_or(path.name());
+            let text = format!("instantiated '{name}' -> '{}'", self.store_dir().display(path));
+            self.parts.logger.log(Verbosity::Chatty, text.as_bytes());
+        }
     }
 
     fn trace(&self, message: &str) {

@@ -270,6 +270,14 @@ impl EvalHost for ObservingHost {
         self.inner.evaluating_file(path);
     }
 
+    fn copied_path(&self, path: &[u8], copy: &StorePath) {
+        self.inner.copied_path(path, copy);
+    }
+
+    fn instantiated(&self, path: &StorePath) {
+        self.inner.instantiated(path);
+    }
+
     fn trace(&self, message: &str) {
         self.spoil();
         self.inner.trace(message);

@@ -24,7 +24,7 @@ pub use dirs::Dirs;
 pub use error::SettingsError;
 pub use features::{ExperimentalFeature, FeatureSet};
 pub use load::{Environment, load};
-pub use nix_path::parse_nix_path;
+pub use nix_path::{default_nix_path, parse_nix_path};
 pub use table::{SETTINGS, Setting, SettingFlag, Settings, find_flag, find_setting, names};
 pub use value::{
     BuildJobs, Diagnose, EvalProfiler, ExternalBuilder, SandboxMode, SandboxPath, SandboxPaths, SettingValue,

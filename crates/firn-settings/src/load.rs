@@ -118,7 +118,7 @@ mod tests {
     fn search_path_variable_wins() {
         let base = [("NIX_CONF_DIR", "/no-such-folder"), ("NIX_USER_CONF_FILES", "")];
         let settings =
-            load_with(&[base[0], base[1], ("NIX_PATH", "a=/b"), ("NIX_CONFIG", "nix-path = c=/d")])
+            load_with(&[base[0], base[1], ("NIX_PATH", ":a=/b::"), ("NIX_CONFIG", "nix-path = c=/d")])
                 .expect("loads");
         assert_eq!(settings.nix_path, [std::path::PathBuf::from("a=/b")]);
     }

@@ -46,8 +46,8 @@ pub fn parse_nix_path(text: &[u8]) -> Vec<PathBuf> {
     entries
 }
 
-/// What is searched where nothing is set: the user's and root's channels, so far as they exist.
-pub(crate) fn default_nix_path(dirs: &Dirs) -> Vec<PathBuf> {
+/// What is searched after everything that is set: the user's and root's channels, so far as they exist.
+pub fn default_nix_path(dirs: &Dirs) -> Vec<PathBuf> {
     let root_channels = dirs.state.join("profiles/per-user/root/channels");
     let mut entries = Vec::new();
     let user_channels = dirs.home.as_ref().map(|home| home.join(".nix-defexpr/channels"));

@@ -6,7 +6,7 @@ use crate::error::SettingsError;
 use crate::features::{ExperimentalFeature, FeatureSet};
 use crate::host;
 use crate::load::Environment;
-use crate::nix_path::{default_nix_path, parse_nix_path};
+use crate::nix_path::parse_nix_path;
 use crate::value::*;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -268,7 +268,7 @@ settings! {
     /// Credentials for downloads.
     netrc_file: PathBuf = dirs.conf.join("netrc"); "netrc-file";
     /// The search path of `<name>` expressions.
-    nix_path: Vec<PathBuf> = search_path(env, &dirs); "nix-path";
+    nix_path: Vec<PathBuf> = search_path(env); "nix-path";
     /// Let nix-shell look for shell.nix in folders given to it.
     nix_shell_always_looks_for_shell_nix: bool = true; "nix-shell-always-looks-for-shell-nix";
     /// Resolve file names in nix-shell shebangs from the script's folder.
@@ -367,11 +367,10 @@ settings! {
     warn_short_path_literals: bool = false; "warn-short-path-literals";
 }
 
-fn search_path(env: Environment<'_>, dirs: &Dirs) -> Vec<PathBuf> {
-    match env("NIX_PATH") {
-        Some(text) => parse_nix_path(text.as_bytes()),
-        None => default_nix_path(dirs),
-    }
+fn search_path(env: Environment<'_>) -> Vec<PathBuf> {
+    let entries = env("NIX_PATH").map(|text| parse_nix_path(text.as_bytes())).unwrap_or_default();
+    // As when the setting is written: between two colons there is nothing.
+    entries.into_iter().filter(|entry| !entry.as_os_str().is_empty()).collect()
 }
 
 fn host_builders(env: Environment<'_>, dirs: &Dirs) -> String {

@@ -1,9 +1,10 @@
-//! `nix __dump-cli`: all commands, their arguments and flags as one JSON object, in the layout of the reference, for
-//! scripts that go through them.
+//! `nix __dump-cli`: all commands, their arguments and flags as one JSON object; and `nix __dump-language`: all builtins,
+//! their arguments and documentation. In the layout of the reference, for editors and scripts that go through them.
 
 use super::flags::{COMMON, Flag};
 use super::groups_of;
 use super::render::Row;
+use firn_eval::{BUILTINS, BuiltinDoc, feature_of_builtin};
 use firn_settings::{SETTINGS, Setting, Shape};
 use serde_json::{Map, Value, json};
 
@@ -24,6 +25,38 @@ pub fn dump(rows: &[(Row<'_>, Option<&'static str>)]) -> Value {
             "flags": flags,
         }
     })
+}
+
+/// All builtins, by name.
+pub fn dump_language() -> Value {
+    let entry = |doc: &BuiltinDoc| {
+        let mut entry = Map::from_iter([("doc".to_owned(), json!(doc.text))]);
+        if doc.args.is_empty() {
+            entry.insert("type".to_owned(), json!(type_of_constant(doc.name)));
+        } else {
+            entry.insert("args".to_owned(), json!(doc.args));
+        }
+        if let "currentSystem" | "currentTime" = doc.name {
+            entry.insert("impure-only".to_owned(), json!(true));
+        }
+        if let Some(feature) = feature_of_builtin(doc.name) {
+            entry.insert("experimental-feature".to_owned(), json!(feature));
+        }
+        (doc.name.to_owned(), Value::Object(entry))
+    };
+    Value::Object(BUILTINS.iter().map(entry).collect())
+}
+
+/// How the reference's manual names the type of a constant.
+fn type_of_constant(name: &str) -> &'static str {
+    match name {
+        "builtins" => "set",
+        "currentTime" | "langVersion" => "integer",
+        "false" | "true" => "Boolean",
+        "nixPath" => "list",
+        "null" => "null",
+        _ => "string",
+    }
 }
 
 /// The commands whose first `depth` words are alike.

@@ -10,7 +10,7 @@ mod render;
 mod shells;
 mod table;
 
-pub use dump::dump;
+pub use dump::{dump, dump_language};
 pub use man::{pages, write_pages};
 pub use render::{help, note_without_man};
 pub use shells::script;

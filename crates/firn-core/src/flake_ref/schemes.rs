@@ -50,6 +50,14 @@ impl Scheme {
         }
     }
 
+    /// Whether inputs of this kind are only there with the experimental feature `flakes`.
+    fn needs_flakes(self) -> bool {
+        match self {
+            Scheme::GitHub | Scheme::GitLab | Scheme::Indirect | Scheme::Path | Scheme::SourceHut => true,
+            Scheme::File | Scheme::Git | Scheme::Mercurial | Scheme::Tarball => false,
+        }
+    }
+
     /// The attributes that inputs of this kind may have, besides `type`.
     pub fn attributes(self) -> &'static [&'static str] {
         match self {
@@ -144,7 +152,7 @@ impl Input {
     pub fn from_url(url: &Url, tree: bool, context: &mut ParseContext<'_>) -> FlakeRefResult<Input> {
         for scheme in SCHEMES {
             if let Some(attrs) = attrs_of_url(scheme, url, tree, context)? {
-                if scheme == Scheme::Indirect {
+                if scheme.needs_flakes() {
                     context.require("flakes")?;
                 }
                 return Input { attrs, scheme: Some(scheme) }.checked();
@@ -167,7 +175,7 @@ impl Input {
         let Some(scheme) = SCHEMES.into_iter().find(|scheme| scheme.name().as_bytes() == name) else {
             return Input { attrs, scheme: None }.checked();
         };
-        if scheme == Scheme::Indirect {
+        if scheme.needs_flakes() {
             context.require("flakes")?;
         }
         for name in attrs.keys() {

@@ -1,6 +1,6 @@
 //! `fetchTree` and `fetchGit`: arguments become an input, which the host fetches; what it knows then becomes a set.
 
-use super::{Entry, entry, flakeref};
+use super::{Entry, entry, experimental, flakeref};
 use crate::attrs::AttrsBuilder;
 use crate::coerce::{Coerce, CopyToStore, type_phrase};
 use crate::context::ContextBuilder;
@@ -13,7 +13,8 @@ use firn_core::StorePath;
 use firn_core::flake_ref::{Attr, Attrs, FlakeRef, Input};
 use firn_syntax::{Sym, sym};
 
-pub(super) const TABLE: &[Entry] = &[entry("fetchGit", 1, fetch_git), entry("fetchTree", 1, fetch_tree)];
+pub(super) const TABLE: &[Entry] =
+    &[entry("fetchGit", 1, fetch_git), experimental("fetchTree", 1, fetch_tree, "fetch-tree")];
 
 /// The builtin that is called.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! Flakes: `getFlake`, and the call of a flake's outputs with its inputs.
 
 use super::fetch_tree::{Commit, fetch_locked, tree_value};
-use super::{Entry, experimental, flakeref};
+use super::{Entry, flakeref, of_flakes};
 use crate::attrs::AttrsBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::PrimOp;
@@ -12,7 +12,7 @@ use crate::vm::Vm;
 use firn_core::flake_ref::FlakeRef;
 use firn_syntax::Sym;
 
-pub(super) const TABLE: &[Entry] = &[experimental("getFlake", 1, get_flake, "flakes")];
+pub(super) const TABLE: &[Entry] = &[of_flakes("getFlake", 1, get_flake)];
 
 /// How outputs are called, lazily for each node of the lock file.
 const CALL: &str = include_str!("call-flake.nix");
@@ -36,6 +36,7 @@ fn get_flake(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         );
         return Err(EvalError::new(ErrorKind::Eval, message));
     }
+    flakeref::with_context(vm, |context| context.require("flakes"))?;
     vm.in_turn()?;
     let sources = vm.host.clone().lock_flake(&reference, pure)?;
     vm.call_flake(&sources)

@@ -1,6 +1,6 @@
 //! Flake references as text and as sets.
 
-use super::{Entry, experimental};
+use super::{Entry, of_flakes};
 use crate::attrs::AttrsBuilder;
 use crate::coerce::type_phrase;
 use crate::error::{ErrorKind, EvalError, EvalResult};
@@ -10,10 +10,8 @@ use crate::vm::Vm;
 use firn_core::flake_ref::{Attr, Attrs, FlakeRef, FlakeRefError, ParseContext};
 use firn_syntax::Sym;
 
-pub(super) const TABLE: &[Entry] = &[
-    experimental("parseFlakeRef", 1, parse, "flakes"),
-    experimental("flakeRefToString", 1, render, "flakes"),
-];
+pub(super) const TABLE: &[Entry] =
+    &[of_flakes("parseFlakeRef", 1, parse), of_flakes("flakeRefToString", 1, render)];
 
 /// Runs `f` with what the settings say.
 pub(super) fn with_context<T>(

@@ -39,14 +39,21 @@ struct Entry {
     arity: usize,
     run: PrimOpFn,
     feature: Option<&'static str>,
+    /// Whether it is there without the feature, and fails when it is called.
+    stays: bool,
 }
 
 const fn entry(name: &'static str, arity: usize, run: PrimOpFn) -> Entry {
-    Entry { name, arity, run, feature: None }
+    Entry { name, arity, run, feature: None, stays: true }
 }
 
 const fn experimental(name: &'static str, arity: usize, run: PrimOpFn, feature: &'static str) -> Entry {
-    Entry { name, arity, run, feature: Some(feature) }
+    Entry { name, arity, run, feature: Some(feature), stays: false }
+}
+
+/// A builtin about flakes: it sees for itself whether they are on.
+const fn of_flakes(name: &'static str, arity: usize, run: PrimOpFn) -> Entry {
+    Entry { name, arity, run, feature: Some("flakes"), stays: true }
 }
 
 /// Builtins whose only argument becomes a string and is evaluated for that.
@@ -176,11 +183,21 @@ fn tables() -> [&'static [Entry]; 15] {
     ]
 }
 
+/// All builtin functions, also experimental ones.
+fn entries() -> impl Iterator<Item = &'static Entry> {
+    let more = [strings::TABLE, store::TABLE, versions::TABLE, path_import::TABLE];
+    tables().into_iter().chain(more).flatten()
+}
+
+/// The experimental feature without which a builtin is not there.
+pub fn feature_of(name: &str) -> Option<&'static str> {
+    entries().find(|entry| entry.name == name)?.feature
+}
+
 /// The names of all builtin functions, also of experimental ones.
 #[cfg(test)]
 pub(crate) fn names() -> Vec<&'static str> {
-    let more = [strings::TABLE, store::TABLE, versions::TABLE, path_import::TABLE];
-    tables().into_iter().chain(more).flatten().map(|entry| entry.name).collect()
+    entries().map(|entry| entry.name).collect()
 }
 
 /// The function behind `currentTime` where that is only looked up when it is needed.
@@ -195,9 +212,8 @@ fn current_time(vm: &mut Vm, _: &[Value], _: Pos) -> EvalResult<Value> {
 pub(crate) fn install(vm: &mut Vm) {
     names::intern();
     let mut builtins = AttrsBuilder::with_capacity(160);
-    let more = [strings::TABLE, store::TABLE, versions::TABLE, path_import::TABLE];
-    for entry in tables().into_iter().chain(more).flatten() {
-        if entry.feature.is_some_and(|f| !vm.settings.has_feature(f)) {
+    for entry in entries() {
+        if !entry.stays && entry.feature.is_some_and(|f| !vm.settings.has_feature(f)) {
             continue;
         }
         let primop: &'static PrimOp = Box::leak(Box::new(PrimOp {

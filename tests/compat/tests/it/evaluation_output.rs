@@ -150,3 +150,43 @@ fn what_is_no_list_is_told_by_where_it_stands() {
         assert_eq!(found, columns, "{text}");
     }
 }
+
+#[test]
+fn channels_stand_behind_every_search_path() {
+    let world = World::new().env("NIX_PATH", "a=/b");
+    let channels = world.path("var/nix/profiles/per-user/root/channels");
+    std::fs::create_dir_all(&channels).expect("a folder");
+    let entry = |path: &str, prefix: &str| format!("{{ path = \"{path}\"; prefix = \"{prefix}\"; }}");
+    let last = entry(&channels.display().to_string(), "");
+    let shown = |flags: &[&str]| {
+        let args = [&["--eval", "--strict"], flags, &["-E", "builtins.nixPath"]].concat();
+        world.run("nix-instantiate", &args).success().stdout_text()
+    };
+    assert_eq!(shown(&[]), format!("[ {} {last} ]\n", entry("/b", "a")));
+    assert_eq!(shown(&["--nix-path", ""]), format!("[ {last} ]\n"));
+    assert_eq!(shown(&["-I", "x=/y"]), format!("[ {} {} {last} ]\n", entry("/y", "x"), entry("/b", "a")));
+    assert_eq!(shown(&["--restrict-eval"]), format!("[ {} ]\n", entry("/b", "a")));
+    assert_eq!(shown(&["--pure-eval"]), "[ ]\n");
+    let setting =
+        world.run("nix", &["--extra-experimental-features", "nix-command", "config", "show", "nix-path"]);
+    assert_eq!(setting.success().stdout_text(), "a=/b\n");
+}
+
+#[test]
+fn arguments_that_a_file_lacks() {
+    let world = World::new();
+    let said = |text: &str| {
+        world.write("file.nix", text);
+        world.run("nix-instantiate", &["file.nix"]).fails(1).stderr_text()
+    };
+    // Where the argument is named.
+    let all = said("{\n  first ? 1,\n  second,\n}:\nsecond");
+    assert!(all.contains("an argument without a value ('second')") && all.contains("file.nix:3:3:"), "{all}");
+    // What takes more than it names is called, and fails then.
+    let some = said("{ first, ... }: first");
+    assert!(
+        some.contains("error: function 'anonymous lambda' called without required argument 'first'"),
+        "{some}"
+    );
+    assert!(some.contains("… from call site\n"), "{some}");
+}

@@ -1,4 +1,4 @@
-//! Profilers, statistics and the debugger.
+//! Profilers, statistics, the debugger, and what programs that watch an evaluation's files read.
 
 use firn_testkit::World;
 use std::io::Write;
@@ -235,4 +235,32 @@ fn errors_inside_are_printed() {
     let y = "evaluation aborted with the following error message: 'y'";
     assert_eq!(run.stdout_text(), format!("{{ a = «error: x»; b = [ «error: {y}» ]; }}\n"));
     world.run("nix", &["eval", "--expr", "throw \"x\""]).fails(1);
+}
+
+/// Programs that evaluate again when a file changes learn from these lines which ones were used.
+#[test]
+fn files_that_were_used_are_told_of() {
+    let world = World::new();
+    world.write("one.nix", "import ./two.nix");
+    world.write(
+        "two.nix",
+        "derivation { name = \"x\"; system = \"y\"; builder = ./three; args = [ ./three ]; }",
+    );
+    world.write("three", "");
+    let run = world.run("nix-instantiate", &["-vv", "one.nix"]).success();
+    let (told, derivation) = (run.stderr_text(), run.stdout_text());
+    let dir = world.work_dir().display().to_string();
+    let copied = format!("copied source '{dir}/three' -> '{}/", world.path("store").display());
+    let lines = [
+        format!("evaluating file '{dir}/two.nix'"),
+        format!("copying '{dir}/three' to the store..."),
+        format!("instantiated 'x' -> '{}'", derivation.trim()),
+    ];
+    for line in lines {
+        assert!(told.lines().any(|other| other == line), "{line}: {told}");
+    }
+    // Once, however often it is used.
+    assert_eq!(told.lines().filter(|line| line.starts_with(&copied)).count(), 1, "{told}");
+    let told = world.run("nix-instantiate", &["-v", "one.nix"]).success().stderr_text();
+    assert!(!told.contains("copied source") && !told.contains("instantiated"), "{told}");
 }

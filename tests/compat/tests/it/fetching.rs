@@ -200,3 +200,27 @@ fn repositories_cannot_write_elsewhere() {
         assert!(!repository.world.work_dir().join("harm").exists());
     }
 }
+
+/// What expressions that work with and without flakes look for.
+#[test]
+fn builtins_of_features_that_are_off() {
+    let world = World::new();
+    let text = |features: &str, expression: &str| {
+        let run =
+            world.run("nix-instantiate", &["--experimental-features", features, "--eval", "-E", expression]);
+        format!("{}{}", run.stdout_text(), run.stderr_text().lines().last().unwrap_or_default())
+    };
+    assert_eq!(text("", "builtins ? fetchTree"), "false\n");
+    assert_eq!(text("fetch-tree", "builtins ? fetchTree"), "true\n");
+    assert_eq!(text("flakes", "builtins ? fetchTree"), "true\n");
+    // Those about flakes are there, and say what they lack when they are called.
+    let off = "       error: experimental Nix feature 'flakes' is disabled; add '--extra-experimental-features flakes' to enable it";
+    assert_eq!(text("", "builtins ? getFlake && builtins ? parseFlakeRef"), "true\n");
+    assert_eq!(text("", "builtins.getFlake \"git+file:///none\""), off);
+    assert_eq!(text("", "builtins.parseFlakeRef \"github:a/b\""), off);
+    assert_eq!(text("", "(builtins.parseFlakeRef \"git+file:///none\").type"), "\"git\"\n");
+    // As are inputs whose attributes may still change.
+    for input in ["type = \"path\"; path = \"/none\"", "type = \"github\"; owner = \"a\"; repo = \"b\""] {
+        assert_eq!(text("fetch-tree", &format!("builtins.fetchTree {{ {input}; }}")), off, "{input}");
+    }
+}

@@ -127,3 +127,22 @@ fn the_command_line_as_json() {
     assert_eq!(flags["extra-substituters"]["labels"], serde_json::json!(["value"]));
     assert_eq!(flags["http-connections"]["hiddenCategory"], true);
 }
+
+/// What language servers are built from.
+#[test]
+fn the_language_as_json() {
+    let world = World::new();
+    let text = world.run("nix", &["__dump-language"]).success().stdout_text();
+    let dump: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let of = |name: &str| {
+        let mut entry = dump[name].clone();
+        let doc = entry.as_object_mut().and_then(|entry| entry.remove("doc"));
+        assert!(doc.is_some_and(|doc| doc.as_str().is_some_and(|doc| !doc.is_empty())), "{name}");
+        entry
+    };
+    assert_eq!(of("map"), serde_json::json!({ "args": ["f", "list"] }));
+    assert_eq!(of("null"), serde_json::json!({ "type": "null" }));
+    assert_eq!(of("currentSystem"), serde_json::json!({ "type": "string", "impure-only": true }));
+    let flake = serde_json::json!({ "args": ["args"], "experimental-feature": "flakes" });
+    assert_eq!(of("getFlake"), flake);
+}

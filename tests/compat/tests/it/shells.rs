@@ -11,7 +11,10 @@ let
   setup = builtins.toFile "setup" ''
     export FROM_SETUP=yes
     for package in $buildInputs; do export PATH=$PATH:$package/bin; done
-    declare -a list=(1 '2 3')
+    declare -a list=(1 '2 3') later
+    declare -A table
+    declare -i number=3
+    export unset_yet
     function runHook() { if [ "$(type -t $1)" = function ]; then $1; else eval "''${!1}"; fi; }
     buildPhase() { echo built with $flag; }
   '';
@@ -183,7 +186,19 @@ fn develop_and_print_dev_env() {
     assert!(script.contains(&format!("out='{}'", outputs.display())), "{script}");
     let json = world.run("nix", &[&print[..], &["--json"]].concat()).success().stdout_text();
     assert!(json.contains(r#""flag":{"type":"exported","value":"value"}"#), "{json}");
-    assert!(json.contains(r#""bashFunctions":{"buildPhase":"#), "{json}");
+    // Bodies of functions are what stands between their braces.
+    assert!(json.contains(r#""bashFunctions":{"buildPhase":" \n    echo built"#), "{json}");
+    // What is declared stays declared, also without a value; numbers and the shell's own numbers do not pass for text.
+    for variable in [
+        r#""later":{"type":"array","value":[]}"#,
+        r#""table":{"type":"associative","value":{}}"#,
+        r#""unset_yet":{"type":"exported","value":""}"#,
+    ] {
+        assert!(json.contains(variable), "{variable}: {json}");
+    }
+    for name in ["number", "BASHPID", "OPTIND"] {
+        assert!(!json.contains(&format!("\"{name}\":")), "{name}: {json}");
+    }
     let redirect = [&print[..], &["--redirect", "tool", "elsewhere"]].concat();
     let script = world.run("nix", &redirect).success().stdout_text();
     assert!(script.contains(&format!("buildInputs='{}/elsewhere'", world.work_dir().display())), "{script}");

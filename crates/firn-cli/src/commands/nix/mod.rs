@@ -91,6 +91,9 @@ const ALIASES: &[(&str, &[&str])] = &[
 /// What prints the whole command line as JSON.
 const DUMP: &str = "__dump-cli";
 
+/// What prints all builtins as JSON.
+const DUMP_LANGUAGE: &str = "__dump-language";
+
 /// Commands that are found before older names, when the program is called `firn`.
 const OURS: &[&str] = &["doctor"];
 
@@ -157,6 +160,12 @@ impl FlagSink for Line {
     }
 }
 
+fn print_dump(dump: &serde_json::Value) -> u8 {
+    // Who reads only a part of it is content with that.
+    let _ = writeln!(std::io::stdout(), "{}", json_text(dump, Some(false)));
+    0
+}
+
 pub fn main(start: Start) -> CliResult<u8> {
     if start.args.first().is_some_and(|word| word == build_remote::WORD) {
         return build_remote::main(start);
@@ -170,10 +179,10 @@ pub fn main(start: Start) -> CliResult<u8> {
                 ((entry.path, entry.usage, entry.summary), feature)
             })
             .collect();
-        let text = json_text(&manual::dump(&rows), Some(false));
-        // Who reads only a part of it is content with that.
-        let _ = writeln!(std::io::stdout(), "{text}");
-        return Ok(0);
+        return Ok(print_dump(&manual::dump(&rows)));
+    }
+    if start.args.len() == 1 && start.args[0] == DUMP_LANGUAGE {
+        return Ok(print_dump(&manual::dump_language()));
     }
     if let Some(index) = std::env::var("NIX_GET_COMPLETIONS").ok().and_then(|index| index.parse().ok()) {
         let paths: Vec<&[&str]> = COMMANDS.iter().map(|entry| entry.path).collect();

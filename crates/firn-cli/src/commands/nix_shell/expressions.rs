@@ -107,7 +107,7 @@ fn roots(
 /// The expression for `-p`.
 fn packages(flags: &Flags) -> Vec<u8> {
     let mut text =
-        b"{ ... }@args: with import <nixpkgs> args; (pkgs.runCommandCC or pkgs.runCommand) \"shell\" \
+        b"{...}@args: with import <nixpkgs> args; (pkgs.runCommandCC or pkgs.runCommand) \"shell\" \
                      { buildInputs = [ "
             .to_vec();
     for arg in &flags.args {

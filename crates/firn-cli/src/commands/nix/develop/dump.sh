@@ -31,12 +31,13 @@ __firn_variable() {
     local __firn_name="$1" __firn_kind="$2" __firn_item __firn_separator=
     __firn_string "$__firn_name"
     case "$__firn_kind" in
-        *n* | *r*)
+        # References, constants and numbers cannot be set again as they were.
+        *n* | *r* | *i*)
             printf ': {"type": "unknown"}'
             ;;
         *A*)
             printf ': {"type": "associative", "value": {'
-            eval "set -- \"\${!$__firn_name[@]}\""
+            eval "set -- \${$__firn_name[@]+\"\${!$__firn_name[@]}\"}"
             for __firn_item in "$@"; do
                 printf '%s' "$__firn_separator"
                 __firn_string "$__firn_item"
@@ -48,7 +49,7 @@ __firn_variable() {
             ;;
         *a*)
             printf ': {"type": "array", "value": ['
-            eval "set -- \"\${$__firn_name[@]}\""
+            eval "set -- \${$__firn_name[@]+\"\${$__firn_name[@]}\"}"
             for __firn_item in "$@"; do
                 printf '%s' "$__firn_separator"
                 __firn_string "$__firn_item"
@@ -61,14 +62,14 @@ __firn_variable() {
                 *x*) printf ': {"type": "exported", "value": ' ;;
                 *) printf ': {"type": "var", "value": ' ;;
             esac
-            __firn_string "${!__firn_name}"
+            __firn_string "${!__firn_name-}"
             printf '}'
             ;;
     esac
 }
 
 __firn_dump() {
-    local __firn_names __firn_letter __firn_variable_name __firn_line __firn_comma= LC_ALL=C
+    local __firn_variable_name __firn_line __firn_comma= __firn_seen=' ' LC_ALL=C
     printf '{"bashFunctions": {'
     while read -r __firn_line; do
         __firn_variable_name="${__firn_line##* }"
@@ -80,28 +81,29 @@ __firn_dump() {
         printf '%s' "$__firn_comma"
         __firn_string "$__firn_variable_name"
         printf ': '
-        # The blank behind the brace is no part of the body.
-        __firn_string "${__firn_line# }"
+        __firn_string "$__firn_line"
         __firn_comma=$',\n'
     done < <(declare -F)
     printf '},\n"variables": {'
     __firn_comma=
-    for __firn_letter in _ {a..z} {A..Z}; do
-        eval "__firn_names=\"\${!$__firn_letter*}\""
-        for __firn_variable_name in $__firn_names; do
-            case "$__firn_variable_name" in
-                # The shell's own.
-                __firn_* | BASH_* | COMP_* | _ | DIRSTACK | EPOCHREALTIME | EPOCHSECONDS | EUID | FUNCNAME | GROUPS) continue ;;
-                HISTCMD | HOSTNAME | LC_ALL | LINENO | PIPESTATUS | PWD | RANDOM | SECONDS | SHLVL | SRANDOM) continue ;;
-            esac
-            # Fails for variables that are set nowhere.
-            __firn_line="$(declare -p "$__firn_variable_name" 2>/dev/null)" || continue
-            __firn_line="${__firn_line#declare -}"
-            printf '%s' "$__firn_comma"
-            __firn_variable "$__firn_variable_name" "${__firn_line%% *}"
-            __firn_comma=$',\n'
-        done
-    done
+    # Also those that are declared and have no value yet: a table that is not declared takes keys for arithmetic. A line
+    # of a value may look like a declaration.
+    while read -r __firn_line; do
+        [[ $__firn_line =~ ^declare\ -[^\ ]+\ ([A-Za-z_][A-Za-z0-9_]*)(=|$) ]] || continue
+        __firn_variable_name="${BASH_REMATCH[1]}"
+        case "$__firn_variable_name" in
+            # The shell's own.
+            __firn_* | BASH_* | COMP_* | _ | DIRSTACK | EPOCHREALTIME | EPOCHSECONDS | EUID | FUNCNAME | GROUPS) continue ;;
+            HISTCMD | HOSTNAME | LC_ALL | LINENO | PIPESTATUS | PWD | RANDOM | SECONDS | SHLVL | SRANDOM) continue ;;
+        esac
+        case "$__firn_seen" in *" $__firn_variable_name "*) continue ;; esac
+        __firn_seen="$__firn_seen$__firn_variable_name "
+        __firn_line="$(declare -p "$__firn_variable_name" 2>/dev/null)" || continue
+        __firn_line="${__firn_line#declare -}"
+        printf '%s' "$__firn_comma"
+        __firn_variable "$__firn_variable_name" "${__firn_line%% *}"
+        __firn_comma=$',\n'
+    done < <(declare -p)
     printf '}'
     if [ -e "$NIX_ATTRS_SH_FILE" ]; then
         printf ',\n"structuredAttrs": {".attrs.sh": '

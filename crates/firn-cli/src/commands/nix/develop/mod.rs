@@ -61,7 +61,8 @@ impl Common {
     /// The environment, which is made unless it was before and nothing has changed.
     fn environment(&mut self, context: &Context, wants_bash: bool) -> CliResult<Ready> {
         let mut one = self.what.open(context, ".")?;
-        let memory = one.memory(context, &self.what, "nix develop");
+        // The environment is what the builder makes of the derivation.
+        let memory = one.memory(context, &self.what, &format!("nix develop with {DUMP}"));
         let known = match &memory {
             Some(memory) => memory.recall(context, &one.evaluation)?,
             None => None,
@@ -354,7 +355,7 @@ impl NixCommand for PrintDevEnv {
             Some(_) => temporary_folder()?,
             None => PathBuf::new(),
         };
-        context.print(self.common.script(context, &environment, &folder)?.as_bytes())?;
+        context.print_line(self.common.script(context, &environment, &folder)?)?;
         Ok(0)
     }
 }
