@@ -156,8 +156,17 @@ const STACK_SIZE: usize = 1 << 30;
 /// What is left to the functions below the check.
 const STACK_RESERVE: usize = 1 << 20;
 
+const LEAST_STACK_SIZE: usize = 8 << 20;
+
 /// Stack of threads that work ahead. They may give up.
 const AHEAD_STACK_SIZE: usize = 256 << 20;
+
+/// The usual size, or an eighth of what the process may have, where that is less: memory is for values as well.
+fn stack_size(usual: usize) -> usize {
+    let Some(limit) = crate::value::memory_limit() else { return usual };
+    // In pages.
+    usual.min((limit / 8) & !0xffff).max(LEAST_STACK_SIZE)
+}
 
 /// Whether evaluation is to end as soon as it can.
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -172,8 +181,9 @@ pub fn interrupt(on: bool) {
 pub(crate) fn spawn_with_stack<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> std::io::Result<std::thread::JoinHandle<T>> {
-    std::thread::Builder::new().name("eval-ahead".into()).stack_size(AHEAD_STACK_SIZE).spawn(move || {
-        STACK_BOTTOM.set(stack_address().saturating_sub(AHEAD_STACK_SIZE - STACK_RESERVE));
+    let size = stack_size(AHEAD_STACK_SIZE);
+    std::thread::Builder::new().name("eval-ahead".into()).stack_size(size).spawn(move || {
+        STACK_BOTTOM.set(stack_address().saturating_sub(size - STACK_RESERVE));
         let _guard = NobodyWaits;
         crate::value::evaluating_thread(f)
     })
@@ -193,7 +203,7 @@ impl Drop for NobodyWaits {
 /// Runs `f` on a thread whose stack is large enough for deep recursion.
 pub fn with_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
-        let mut size = STACK_SIZE;
+        let mut size = stack_size(STACK_SIZE);
         let mut f = Some(f);
         loop {
             // Where address space is limited, a smaller stack still works, only less deep.
@@ -214,7 +224,7 @@ pub fn with_large_stack<T: Send>(f: impl FnOnce() -> T + Send) -> T {
                     Ok(None) => unreachable!("the function is there until it is taken"),
                     Err(panic) => std::panic::resume_unwind(panic),
                 },
-                Err(error) if size > (8 << 20) => {
+                Err(error) if size > LEAST_STACK_SIZE => {
                     let _ = error;
                     size /= 2;
                     f = slot.lock().ok().and_then(|mut f| f.take());

@@ -29,7 +29,8 @@ pub use compared::Compared;
 pub use env::{CallFrame, Env, FrameSize, ScopeCache};
 pub(crate) use heap::blocking;
 pub use heap::{
-    OutOfMemory, code_bytes, evaluating_thread, has_room, note_code, set_collector_limits, usage,
+    OutOfMemory, code_bytes, evaluating_thread, has_room, memory_limit, note_code, set_collector_limits,
+    usage,
 };
 pub use objects::{Closure, FewValues, Fun, List, ListBuilder, NixStr, PartialApp, ValueVec};
 pub use positions::{FixedPositions, Positions, UpdateCache};

@@ -179,3 +179,19 @@ fn full_disk() {
     assert_eq!(lines.get(..2), Some(&["1", "goes on"][..]), "{ran:?}");
     assert!(!said.contains(".lock") && !said.contains("-x\n"), "{said}");
 }
+
+/// Language servers and farms limit what a process may have: values get half of it, stacks less.
+#[test]
+fn little_memory() {
+    for limit in ["-d 300000", "-v 600000"] {
+        let script = format!("ulimit {limit}; exec \"$@\"");
+        let world = World::new().wrapped(&["sh", "-c", &script, "sh"]);
+        let eval = |expression: &str| world.run("nix-instantiate", &["--eval", "-E", expression]);
+        let sum = "builtins.foldl' (a: b: a + b) 0 (builtins.genList (x: x) 100000)";
+        assert_eq!(eval(sum).success().stdout_text(), "4999950000\n");
+        let deep = eval("let f = x: 1 + f x; in f 1").fails(1).stderr_text();
+        assert!(deep.contains("error: stack overflow; max-call-depth exceeded"), "{deep}");
+        let long = eval("builtins.length (builtins.genList (x: x) 100000000)").fails(1).stderr_text();
+        assert!(long.contains("error: out of memory: a list of 100000000 elements"), "{limit}: {long}");
+    }
+}

@@ -17,7 +17,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-pub use space::{OutOfMemory, has_room, usage};
+pub use space::{OutOfMemory, has_room, memory_limit, usage};
 pub(crate) use world::blocking;
 pub(super) use world::{LAST_EPOCH, epoch, identity, keep};
 pub use world::{code_bytes, evaluating_thread, note_code, set_collector_limits};

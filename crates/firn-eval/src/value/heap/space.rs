@@ -15,6 +15,8 @@ const PAGE_BYTES: usize = 4 << 10;
 const MARK_WORDS: usize = BLOCK_BYTES / 16 / 64;
 /// What the reserved space is aligned to.
 const ALIGNMENT: usize = HUGE_BYTES;
+/// Where not even that much can be reserved there is no evaluation.
+const LEAST_BYTES: usize = 16 << 20;
 /// By how much the part of it that is in use grows at least.
 const STEP_BLOCKS: usize = HUGE_BYTES / BLOCK_BYTES;
 const FOR_SMALL: usize = 0;
@@ -101,6 +103,14 @@ pub fn usage() -> Usage {
     }
 }
 
+/// How much address space or data this process may have, if that is limited.
+pub fn memory_limit() -> Option<usize> {
+    use rustix::process::{Resource, getrlimit};
+    let limits = [Resource::As, Resource::Data].map(|resource| getrlimit(resource).current);
+    let least = limits.into_iter().flatten().min()?;
+    usize::try_from(least).ok()
+}
+
 fn reserve(bytes: usize) -> Option<usize> {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
     let access = ProtFlags::READ | ProtFlags::WRITE;
@@ -113,8 +123,11 @@ fn reserve(bytes: usize) -> Option<usize> {
 #[inline(always)]
 pub(super) fn region() -> &'static Region {
     REGION.get_or_init(|| {
-        // Address space costs nothing, but may be limited.
+        // Address space costs nothing, but may be limited. Then half of it is left to everything else.
         let mut bytes = 64 << 30;
+        while memory_limit().is_some_and(|limit| bytes > limit / 2 && bytes > LEAST_BYTES) {
+            bytes /= 2;
+        }
         loop {
             if let Some(memory) = reserve(bytes + ALIGNMENT) {
                 if let Some(blocks) = reserve(bytes / BLOCK_BYTES * size_of::<Block>()) {
@@ -123,10 +136,10 @@ pub(super) fn region() -> &'static Region {
                 // SAFETY: the mapping was made just now, and nobody knows of it.
                 let _ = unsafe { rustix::mm::munmap(memory as *mut std::ffi::c_void, bytes + ALIGNMENT) };
             }
-            if bytes <= 64 << 20 {
+            if bytes <= LEAST_BYTES {
                 out_of_memory(bytes);
             }
-            bytes /= 4;
+            bytes /= 2;
         }
     })
 }
