@@ -61,7 +61,7 @@ impl Vm {
         self.store_path(value, pos, "while evaluating the output path of a derivation")
     }
 
-    fn store_path(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<StorePath> {
+    pub(crate) fn store_path(&mut self, value: Value, pos: Pos, what: &'static str) -> EvalResult<StorePath> {
         let (text, _) = self.coerce(value, Coerce::PLAIN, pos, what)?;
         let text = String::from_utf8_lossy(&text).into_owned();
         self.host.store_dir().parse(&text).map_err(|_| {

@@ -15,6 +15,8 @@ pub struct PrintOptions {
     pub derivation_paths: bool,
     /// Inside of lists and sets, errors are printed (`«error: …»`) rather than returned.
     pub inner_errors: bool,
+    /// The same for the value itself, once it is evaluated.
+    pub outer_errors: bool,
     pub max_depth: usize,
     pub max_attrs: usize,
     pub max_list_items: usize,
@@ -41,6 +43,7 @@ impl PrintOptions {
             force: false,
             derivation_paths: false,
             inner_errors: false,
+            outer_errors: false,
             max_depth: usize::MAX,
             max_attrs: usize::MAX,
             max_list_items: usize::MAX,
@@ -68,6 +71,7 @@ impl PrintOptions {
             force: false,
             derivation_paths: false,
             inner_errors: true,
+            outer_errors: false,
             max_depth: 10,
             max_attrs: 10,
             max_list_items: 10,
@@ -143,7 +147,7 @@ impl Printer<'_> {
         match self.print(value, depth) {
             Err(error)
                 if self.options.inner_errors
-                    && depth > 0
+                    && (depth > 0 || self.options.outer_errors)
                     && !matches!(error.kind(), ErrorKind::StackOverflow | ErrorKind::Quit) =>
             {
                 self.painted(RED, |p| p.put(&format!("«error: {}»", error.message())));
@@ -287,21 +291,18 @@ impl Printer<'_> {
     fn derivation(&mut self, attrs: Attrs) -> EvalResult<()> {
         let path = match attrs.find(sym!("drvPath")) {
             Some(path) => {
-                let (text, _) = self.vm.coerce(
-                    path,
-                    crate::coerce::Coerce::PLAIN,
-                    crate::source::Pos::NONE,
-                    "while evaluating the drvPath of a derivation",
-                )?;
-                text
+                let (pos, what) =
+                    (attrs.position_of(sym!("drvPath")), "while evaluating the drvPath of a derivation");
+                let path = self.vm.store_path(path, pos, what)?;
+                self.vm.host.store_dir().display(&path).to_string()
             }
-            None => Vec::new(),
+            None => String::new(),
         };
         self.painted(GREEN, |p| {
             p.put("«derivation");
             if !path.is_empty() {
                 p.put(" ");
-                p.out.extend_from_slice(&path);
+                p.put(&path);
             }
             p.put("»");
         });

@@ -235,6 +235,12 @@ fn errors_inside_are_printed() {
     let y = "evaluation aborted with the following error message: 'y'";
     assert_eq!(run.stdout_text(), format!("{{ a = «error: x»; b = [ «error: {y}» ]; }}\n"));
     world.run("nix", &["eval", "--expr", "throw \"x\""]).fails(1);
+    // Derivations that say no path.
+    for (path, error) in [("throw \"y\"", "y"), ("\"x\"", "path 'x' is not in the Nix store")] {
+        let expression = format!("{{ type = \"derivation\"; drvPath = {path}; }}");
+        let run = world.run("nix", &["eval", "--expr", &expression]).success();
+        assert_eq!(run.stdout_text(), format!("«error: {error}»\n"));
+    }
 }
 
 /// Programs that evaluate again when a file changes learn from these lines which ones were used.

@@ -80,7 +80,8 @@ impl NixCommand for Eval {
             let parsed: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
             context.print_line(super::json_text(&parsed, self.pretty))?;
         } else {
-            let text = evaluation.run(|vm| print_value(vm, value, &PrintOptions::unambiguous(true)))?;
+            let options = PrintOptions { outer_errors: true, ..PrintOptions::unambiguous(true) };
+            let text = evaluation.run(|vm| print_value(vm, value, &options))?;
             context.print_line(text)?;
         }
         evaluation.flush()?;
