@@ -51,9 +51,16 @@ pub fn decoder<'a, R: BufRead + Send + 'a>(
     })
 }
 
-/// The same, with the method that the first bytes show.
+/// The same, with the method that the first bytes show. Who made the archive chooses these, and must not choose a
+/// program that is run on it.
+///
+/// # Errors
+/// For methods that programs do.
 pub fn decoder_of_any<'a, R: BufRead + Send + 'a>(mut input: R) -> ArchiveResult<Box<dyn Read + Send + 'a>> {
     let method = Method::sniff(input.fill_buf().map_err(ArchiveError::Read)?);
+    if method.is_foreign() {
+        return Err(ArchiveError::Foreign(method.name()));
+    }
     decoder(method, input)
 }
 

@@ -199,6 +199,13 @@ mod tests {
         let mut got = Vec::new();
         decoder(method, &packed[..]).unwrap().read_to_end(&mut got).unwrap();
         assert!(got == data, "{method:?}");
+        if method.is_foreign() {
+            let error = decoder_of_any(&packed[..]).err().unwrap().to_string();
+            assert!(
+                error.contains(&format!("compressed by '{}' are not unpacked", method.name())),
+                "{error}"
+            );
+        }
         if method != Method::Brotli && method != Method::None {
             assert_eq!(Method::sniff(&packed), method);
             // Two streams behind each other are one file.

@@ -11,6 +11,9 @@ pub type ArchiveResult<T> = Result<T, ArchiveError>;
 pub enum ArchiveError {
     #[error("unknown compression method '{0}'")]
     UnknownMethod(String),
+    /// An archive that a program would have to be run on.
+    #[error("archives that are compressed by '{0}' are not unpacked; compress it another way")]
+    Foreign(&'static str),
     /// The program that does a method could not be started.
     #[error("cannot run program '{name}', which does this compression: {source}")]
     Program { name: &'static str, source: io::Error },

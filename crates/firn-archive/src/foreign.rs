@@ -31,6 +31,8 @@ enum Event {
     Took(usize),
     /// It gave so many.
     Gave(usize),
+    /// It takes no more. How it ends says whether it has read enough.
+    Refused,
     /// It has nothing more to give.
     Ended,
 }
@@ -92,9 +94,8 @@ impl Program {
                     Ok(n) => return Ok(Event::Took(n)),
                     Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
                     Err(e) if e.kind() == io::ErrorKind::BrokenPipe => {
-                        // How it ends says whether it has read enough.
                         self.input = None;
-                        return Ok(Event::Took(data.len()));
+                        return Ok(Event::Refused);
                     }
                     Err(e) => return Err(e),
                 }
@@ -106,9 +107,11 @@ impl Program {
     fn end(&mut self) -> io::Result<()> {
         self.input = None;
         self.ended = true;
-        if let Some(errors) = self.child.stderr.take() {
+        if let Some(mut errors) = self.child.stderr.take() {
             let room = COMPLAINTS.saturating_sub(self.complaints.len());
-            errors.take(room as u64).read_to_end(&mut self.complaints)?;
+            errors.by_ref().take(room as u64).read_to_end(&mut self.complaints)?;
+            // Whatever else it says, so that it can end.
+            io::copy(&mut errors, &mut io::sink())?;
         }
         let status = self.child.wait()?;
         if status.success() {
@@ -155,6 +158,7 @@ impl<W: Write> Write for ForeignWriter<W> {
             match self.program.exchange(data, &mut self.buffer)? {
                 Event::Took(n) => return Ok(n),
                 Event::Gave(n) => self.out.write_all(&self.buffer[..n])?,
+                Event::Refused => {}
                 Event::Ended => {
                     self.program.end()?;
                     let text = format!("program '{}' ended before its input did", self.program.name);
@@ -174,7 +178,7 @@ impl<W: Write + Send> Encoder for ForeignWriter<W> {
         self.program.input = None;
         loop {
             match self.program.exchange(&[], &mut self.buffer)? {
-                Event::Took(_) => {}
+                Event::Took(_) | Event::Refused => {}
                 Event::Gave(n) => self.out.write_all(&self.buffer[..n])?,
                 Event::Ended => break,
             }
@@ -210,6 +214,7 @@ impl<R: BufRead> Read for ForeignReader<R> {
             }
             match self.program.exchange(data, out)? {
                 Event::Took(n) => self.input.consume(n),
+                Event::Refused => {}
                 Event::Gave(n) => return Ok(n),
                 Event::Ended => {
                     self.program.end()?;
@@ -265,6 +270,14 @@ mod tests {
         assert_eq!(failed(read("echo no such luck >&2; exit 3", &data)), text);
         assert_eq!(failed(write("echo no such luck >&2; exit 3", &data)), text);
         assert!(failed(write("kill -9 $$", &data)).contains("signal: 9"));
+        // What it says after its output has ended does not keep it from ending, and is not all kept.
+        let talks = "cat >/dev/null; exec >&-; seq 100000 >&2";
+        assert_eq!(read(talks, &data).unwrap(), b"");
+        assert!(failed(read(&format!("{talks}; exit 4"), &data)).len() < 5000);
+        // Whether all was read shows however little is left.
+        assert!(
+            failed(write("exec <&-; sleep 0.2; exit 0", &data[..100_000])).contains("ended before its input")
+        );
         assert!(failed(write("exit 0", &data)).contains("ended before its input did"));
         // One that has read enough is content with it.
         assert_eq!(read("head -c 3", &data).unwrap(), [7; 3]);

@@ -3,6 +3,8 @@
 //! Invariants:
 //! - every decoder works in bounded memory, whatever its input says; how much may come out is for the caller to bound;
 //! - unpacking never leaves the directory it was given, by no name and no symlink;
+//! - programs are run for the methods that only exist as programs, and only where they are named, never because of
+//!   what an archive begins with;
 //! - no store, no network, no async runtime: what blocks is run where blocking is allowed.
 
 mod bzip;

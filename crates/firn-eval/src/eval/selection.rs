@@ -62,7 +62,7 @@ impl Vm {
     ) -> EvalResult<Option<Value>> {
         // Applications are called from here, and what is being computed needs itself here.
         let code = value.as_thunk().is_some_and(|thunk| thunk.is_code());
-        let pos = if code { Pos::NONE } else { select_place(select, Some(last)) };
+        let pos = if code { Pos::NONE } else { select_place(select, last) };
         match self.force_at(value, pos) {
             Ok(value) => Ok(Some(value)),
             Err(error) => Err(self.select_trace(error, select, Some(last), env)),
@@ -188,8 +188,8 @@ impl Vm {
 }
 
 /// Where a selection evaluates its last attribute.
-fn select_place(select: &Select, last: Option<(Attrs, Sym)>) -> Pos {
-    let pos = last.map_or(Pos::NONE, |(attrs, name)| attrs.position_of(name));
+fn select_place(select: &Select, (attrs, name): (Attrs, Sym)) -> Pos {
+    let pos = attrs.position_of(name);
     if pos.is_none() { select.pos } else { pos }
 }
 

@@ -154,7 +154,7 @@ fn what_is_no_list_is_told_by_where_it_stands() {
 #[test]
 fn channels_stand_behind_every_search_path() {
     let world = World::new().env("NIX_PATH", "a=/b");
-    let channels = world.path("var/nix/profiles/per-user/root/channels");
+    let channels = world.path("var/nix/profiles/per-user").join("root").join("channels");
     std::fs::create_dir_all(&channels).expect("a folder");
     let entry = |path: &str, prefix: &str| format!("{{ path = \"{path}\"; prefix = \"{prefix}\"; }}");
     let last = entry(&channels.display().to_string(), "");
