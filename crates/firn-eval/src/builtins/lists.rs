@@ -92,7 +92,7 @@ fn filter(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     for item in list.iter() {
         let keep = vm.call(f, &[item], pos)?;
         if vm.force_bool(keep, pos, what)? {
-            kept.push(item);
+            kept.push(item.settled());
         }
     }
     if kept.len() == list.len() {
@@ -151,8 +151,9 @@ fn foldl(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let list =
         vm.force_list(args[2], pos, "while evaluating the third argument passed to builtins.foldlStrict")?;
     let mut result = args[1];
-    for item in list.iter() {
+    for (i, item) in list.iter().enumerate() {
         result = vm.call(f, &[result, item], pos)?;
+        list.settle(i, item);
     }
     vm.force_at(result, pos)
 }
@@ -225,9 +226,9 @@ fn partition(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         vm.force_at(item, pos)?;
         let result = vm.call(f, &[item], pos)?;
         if vm.force_bool(result, pos, what)? {
-            right.push(item);
+            right.push(item.settled());
         } else {
-            wrong.push(item);
+            wrong.push(item.settled());
         }
     }
     let mut attrs = AttrsBuilder::with_capacity(2);

@@ -189,7 +189,12 @@ impl Vm {
 
 /// Where a selection evaluates its last attribute.
 fn select_place(select: &Select, (attrs, name): (Attrs, Sym)) -> Pos {
-    let pos = attrs.position_of(name);
+    let cache = match (&select.only, select.path.last()) {
+        (OnlyStep { name: Some(_), cache }, _) | (_, Some(Step::Static { cache, .. })) => Some(cache),
+        _ => None,
+    };
+    let known = cache.and_then(|cache| attrs.position_as_before(cache));
+    let pos = known.unwrap_or_else(|| attrs.position_of(name));
     if pos.is_none() { select.pos } else { pos }
 }
 

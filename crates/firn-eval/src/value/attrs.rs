@@ -177,6 +177,18 @@ impl Attrs {
         }
     }
 
+    /// Where the attribute was written that [`Attrs::find_as_before`] finds.
+    #[inline]
+    pub fn position_as_before(self, cache: &PlaceCache) -> Option<Pos> {
+        let known = cache.0.load(Ordering::Relaxed);
+        let place = known as usize & ABSENT;
+        // No cache holds an address like that of layers.
+        (known >> 16 == self.head().load(Ordering::Relaxed) && place != ABSENT).then(|| {
+            // SAFETY: the shape is that of a flat set, whose second word is what `Positions::word` gave.
+            unsafe { Positions::from_word(self.0.add(1).read()) }.at(place)
+        })
+    }
+
     #[inline(never)]
     fn find_slowly(self, name: Sym, cache: &PlaceCache) -> Option<Value> {
         if self.is_layered() {

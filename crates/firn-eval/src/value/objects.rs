@@ -198,6 +198,16 @@ impl List {
         self.slot(index).store(value.word(), Ordering::Release);
     }
 
+    /// Puts what an element was evaluated to into its place (see [`Value::settled`]): the collector marks one object
+    /// less for each.
+    #[inline]
+    pub fn settle(self, index: usize, element: Value) {
+        let settled = element.settled();
+        if settled != element {
+            self.set(index, settled);
+        }
+    }
+
     pub fn iter(self) -> impl ExactSizeIterator<Item = Value> + Clone {
         (0..self.len).map(move |i| self.get(i))
     }

@@ -163,6 +163,16 @@ impl Value {
         self.as_thunk().and_then(|thunk| thunk.result()).unwrap_or(self)
     }
 
+    /// Itself; or, where it was suspended, what it became, if that is a string or needs no object. These are equal to
+    /// what they were by what they are; of other values it can show who else has the same one.
+    #[inline]
+    pub fn settled(self) -> Value {
+        match self.as_thunk().and_then(|thunk| thunk.result()) {
+            Some(value) if matches!(value.tag(), INT | IMMEDIATE | STR) => value,
+            _ => self,
+        }
+    }
+
     #[inline]
     pub fn as_attrs(self) -> Option<Attrs> {
         // SAFETY: the tag says that the object is a set.
