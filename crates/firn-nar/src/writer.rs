@@ -7,6 +7,8 @@ use std::io::Write;
 
 /// Size of the buffer in bytes; contents are read straight into it.
 const BUFFER: usize = 256 * 1024;
+/// More than what follows the contents of a file.
+const END: u64 = 256;
 /// Its size at first: most archives are of one small file.
 const FIRST_BUFFER: usize = 8 * 1024;
 
@@ -58,7 +60,7 @@ impl<W: Write> NarWriter<W> {
             let room = self.buffer.len() - self.filled;
             // A piece of reasonable size each time, unless the file ends before.
             if room == 0 || (room < 16 * 1024 && left > room as u64) {
-                self.make_room()?;
+                self.make_room(left)?;
                 continue;
             }
             let want = usize::try_from(left).map_or(room, |left| left.min(room));
@@ -168,7 +170,7 @@ impl<W: Write> NarWriter<W> {
     fn bytes(&mut self, bytes: &[u8]) -> NarResult<()> {
         while bytes.len() > self.buffer.len() - self.filled {
             if self.filled > 0 || self.buffer.len() < BUFFER {
-                self.make_room()?;
+                self.make_room(bytes.len() as u64)?;
             } else {
                 self.written += bytes.len() as u64;
                 return self.out.write_all(bytes).map_err(NarError::Write);
@@ -179,10 +181,11 @@ impl<W: Write> NarWriter<W> {
         Ok(())
     }
 
-    /// Makes the buffer larger or empties it.
-    fn make_room(&mut self) -> NarResult<()> {
+    /// Makes the buffer larger, as far as that many more bytes need it, or empties it.
+    fn make_room(&mut self, more: u64) -> NarResult<()> {
         if self.buffer.len() < BUFFER {
-            self.buffer.resize(BUFFER, 0);
+            let wanted = more.saturating_add(self.filled as u64 + END).min(BUFFER as u64) as usize;
+            self.buffer.resize(wanted.next_power_of_two().max(2 * self.buffer.len()), 0);
             return Ok(());
         }
         self.flush_buffer()

@@ -1,21 +1,23 @@
 //! Huge pages for small objects: one fault of the kernel for 2 MiB instead of 512, which is an eighth of the time of
 //! evaluating a system. They are only worth it where they are at hand. Where the kernel must first move other memory
 //! about, or a virtual machine must get it back from its host, a fault takes milliseconds, more than all that it saves;
-//! so each one is timed, and after a slow one the heap does without for a while.
+//! so each one is timed, and after a slow one the heap does without for a while. What is timed is the processor time of
+//! the thread: where many programs share few processors, a clock on the wall mostly tells of the others.
 
 use super::space::BLOCK_BYTES;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The usual size of huge pages. Elsewhere the advice does less, or nothing.
 pub(super) const HUGE_BYTES: usize = 2 << 20;
-/// Small programs stay small.
+/// Small programs stay small: from here on pages of a block are made at once, and from there on there are huge ones.
+pub(super) const WHOLE_FROM: usize = (2 << 20) / BLOCK_BYTES;
 pub(super) const FROM_BLOCK: usize = (8 << 20) / BLOCK_BYTES;
 /// Clearing a huge page takes a tenth of this.
 const SLOW: Duration = Duration::from_millis(1);
-/// For how many steps the heap does without after a slow one. A single slow one says little, since the thread may have
-/// had to wait for others, and fast ones may come after it: four times as many after each further one in a row.
-const PAUSE: u32 = 8;
+/// For how many steps the heap does without after a slow one: four times as many after each further one in a row, since
+/// what other programs give back may bring fast ones again.
+const PAUSE: u32 = 16;
 
 pub(super) struct HugePages {
     pause: u32,
@@ -38,10 +40,10 @@ impl HugePages {
             self.skip = u32::MAX;
             return false;
         }
-        let before = Instant::now();
+        let before = processor_time();
         // SAFETY: the address is the start of so many fresh bytes of the heap.
         unsafe { AtomicU8::from_ptr(address as *mut u8).store(0, Ordering::Relaxed) }
-        self.took(before.elapsed());
+        self.took(processor_time().saturating_sub(before));
         true
     }
 
@@ -53,6 +55,12 @@ impl HugePages {
             self.pause = PAUSE;
         }
     }
+}
+
+/// What this thread has used.
+fn processor_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[cfg(target_os = "linux")]

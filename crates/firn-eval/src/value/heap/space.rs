@@ -299,8 +299,8 @@ fn grow(space: &mut Space, purpose: usize, count: usize) {
         *fresh = Fresh { next: first, end: first + more };
     }
     // The last pages of large objects are not touched.
-    if purpose == FOR_SMALL && first >= huge::FROM_BLOCK {
-        let there = space.huge.prepare(region.address(first));
+    if purpose == FOR_SMALL && first >= huge::WHOLE_FROM {
+        let there = first >= huge::FROM_BLOCK && space.huge.prepare(region.address(first));
         space.missing = if there { usize::MAX } else { first };
     }
 }
