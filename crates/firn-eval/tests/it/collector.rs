@@ -56,3 +56,29 @@ fn values_that_builtins_suspended() {
         &format!("[ true {} true ]", 2 * (10 * 6 + 90 * 7 + 900 * 8 + 2000 * 9)),
     );
 }
+
+#[test]
+fn elements_that_were_put_into_their_places() {
+    check(
+        "let
+           list = builtins.genList (n: n * 2) 20000;
+           texts = map (n: \"${toString n}.\") list;
+           add = builtins.foldl' (a: n: a + n) 0;
+           long = builtins.foldl' (a: s: a + builtins.stringLength s) 0;
+           both = f: l: f l == f l;
+           f = x: x;
+           functions = map (g: g) [ f f ];
+           parts = builtins.partition (n: n < 5000) list;
+         in [ (both add list) (both long texts) (add list) (long texts)
+              (add (builtins.filter (n: n >= 39000) list)) (add parts.right + add parts.wrong)
+              (builtins.seq (builtins.foldl' (a: g: builtins.seq g a) 0 functions) (functions == functions))
+              (functions == map (g: g) functions) (builtins.filter (g: true) functions == functions) ]",
+        &format!(
+            "[ true true {} {} {} {} true false true ]",
+            19_999u64 * 20_000,
+            5 * 2 + 45 * 3 + 450 * 4 + 4500 * 5 + 15_000 * 6,
+            500 * (39_000 + 39_998) / 2,
+            19_999u64 * 20_000
+        ),
+    );
+}
