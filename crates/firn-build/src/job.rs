@@ -147,11 +147,14 @@ impl Job<'_> {
             return Ok(None);
         }
         let state = self.target.state_dir();
+        let group = &*self.config.build_users_group;
+        let count = if whole { IDS_PER_BUILD } else { 1 };
+        let group_of_range = Some(group).filter(|group| !sandboxed && !group.is_empty());
         let mut waiting = None;
         loop {
             let lock = match by_range {
-                Some(range) => UserLock::from_range(state, range, if whole { IDS_PER_BUILD } else { 1 }),
-                None => UserLock::from_group(state, &self.config.build_users_group),
+                Some(range) => UserLock::from_range(state, range, count, group_of_range),
+                None => UserLock::from_group(state, group),
             };
             if let Some(lock) = lock.map_err(|e| BuildFailure::other(setup_text(&e)))? {
                 return Ok(Some(lock));

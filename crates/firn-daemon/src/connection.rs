@@ -186,7 +186,6 @@ impl Session {
     /// Takes over a client's settings.
     pub fn set_options(&mut self, options: ClientOptions) -> OpResult<()> {
         self.output.set_verbosity(Verbosity::from_number(options.verbosity));
-        self.output.set_shows_logs(options.verbose_build);
         if self.options.as_ref() == Some(&options) {
             return Ok(());
         }

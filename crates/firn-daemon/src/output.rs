@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
 /// Messages that wait for the next operation, in bytes; more are dropped.
@@ -28,8 +28,6 @@ pub struct Output {
     fd: OwnedFd,
     state: Mutex<State>,
     verbosity: AtomicU8,
-    /// Whether the client shows build logs.
-    shows_logs: AtomicBool,
     status: Status,
 }
 
@@ -58,7 +56,7 @@ impl Output {
             phase: Phase::Greeting,
         };
         let verbosity = AtomicU8::new(activity::Verbosity::Info as u8);
-        Output { fd, state: Mutex::new(state), verbosity, shows_logs: AtomicBool::new(true), status }
+        Output { fd, state: Mutex::new(state), verbosity, status }
     }
 
     pub fn fd(&self) -> &OwnedFd {
@@ -71,10 +69,6 @@ impl Output {
 
     pub(crate) fn set_verbosity(&self, level: activity::Verbosity) {
         self.verbosity.store(level as u8, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_shows_logs(&self, shows: bool) {
-        self.shows_logs.store(shows, Ordering::Relaxed);
     }
 
     pub(crate) fn level(&self) -> activity::Verbosity {
@@ -252,8 +246,9 @@ impl activity::Logger for Output {
         self.level()
     }
 
+    /// Whatever the client does with the lines: the error may be kept or handed on without them.
     fn shows_build_logs(&self) -> bool {
-        self.shows_logs.load(Ordering::Relaxed)
+        false
     }
 
     fn log(&self, level: activity::Verbosity, message: &[u8]) {

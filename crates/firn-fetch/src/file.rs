@@ -5,6 +5,7 @@ use crate::cache::{Attrs, Entry};
 use crate::error::{FetchError, FetchResult};
 use firn_core::{CaMethod, HashAlgo, StorePath};
 use firn_http::{Request, Response};
+use firn_nar::{Event, NarReader, Node};
 use firn_store::AddSource;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -115,6 +116,31 @@ impl Fetcher {
             true => Ok(Some((entry, path))),
             false => Ok(None),
         }
+    }
+
+    /// The contents of a file in the store, which may have its files anywhere, or none.
+    pub(crate) async fn read_stored(&self, file: &StorePath) -> FetchResult<Vec<u8>> {
+        if let Some(local) = self.store().as_local_fs() {
+            let path = local.real_store_dir().join(file.base_name());
+            return std::fs::read(&path).map_err(FetchError::io("reading", path));
+        }
+        let mut nar = Vec::new();
+        self.store().nar_from_path(file, &mut nar).await?;
+        let mut reader = NarReader::new(&*nar);
+        let mut text = Vec::new();
+        let read = match reader.next_event() {
+            Ok(Some(Event::Node { node: Node::Regular { .. }, .. })) => reader.copy_contents(|part| {
+                text.extend_from_slice(part);
+                Ok(())
+            }),
+            Ok(_) => {
+                let shown = self.store().store_dir().display(file);
+                return Err(FetchError::Other(format!("path '{shown}' is not a regular file")));
+            }
+            Err(error) => Err(error),
+        };
+        read.map_err(firn_store::StoreError::Nar)?;
+        Ok(text)
     }
 
     pub(crate) fn upsert(&self, domain: &str, key: &Attrs, value: &Attrs) -> FetchResult<()> {

@@ -106,7 +106,8 @@ impl Fetcher {
     }
 }
 
-fn tarball(entry: &Entry, path: &StorePath) -> Tarball {
+/// What an entry of the cache says.
+pub(crate) fn tarball(entry: &Entry, path: &StorePath) -> Tarball {
     Tarball {
         store_path: path.clone(),
         last_modified: entry.value.get("lastModified").and_then(serde_json::Value::as_i64).unwrap_or(0),

@@ -89,16 +89,23 @@ impl Files {
         }
     }
 
+    /// Where a path really is. What a store that is elsewhere does not have is looked for where the path says: an
+    /// expression may lie in the machine's own store.
     pub(crate) fn real(&self, path: &[u8]) -> PathBuf {
-        if let Some(real) = &self.real_dir {
-            let prefix = self.store_dir.as_str().as_bytes();
-            match path.strip_prefix(prefix) {
-                Some(b"") => return real.clone(),
-                Some([b'/', rest @ ..]) => return real.join(OsStr::from_bytes(rest)),
-                _ => {}
+        let given = PathBuf::from(OsStr::from_bytes(path));
+        let Some(real) = &self.real_dir else { return given };
+        match path.strip_prefix(self.store_dir.as_str().as_bytes()) {
+            Some(b"") => real.clone(),
+            Some([b'/', rest @ ..]) => {
+                let name = rest.split(|byte| *byte == b'/').next().unwrap_or_default();
+                let here = |dir: &Path| dir.join(OsStr::from_bytes(name)).symlink_metadata().is_ok();
+                match !here(real) && here(Path::new(self.store_dir.as_str())) {
+                    true => given,
+                    false => real.join(OsStr::from_bytes(rest)),
+                }
             }
+            _ => given,
         }
-        PathBuf::from(OsStr::from_bytes(path))
     }
 
     fn in_store(&self, path: &[u8]) -> bool {

@@ -32,12 +32,7 @@ impl UserLock {
     /// A free member of `group`; `None` while all are taken. `state_dir` is the store's state directory.
     pub fn from_group(state_dir: &Path, group: &str) -> Result<Option<UserLock>, SandboxError> {
         let pool = pool(state_dir, "userpool")?;
-        let found = Group::from_name(group).map_err(|e| setup(format!("looking up group '{group}': {e}")))?;
-        let Some(found) = found else {
-            return Err(setup(format!(
-                "the group '{group}' specified in 'build-users-group' does not exist"
-            )));
-        };
+        let found = build_group(group)?;
         if found.mem.is_empty() {
             return Err(setup(format!("the build users group '{group}' has no members")));
         }
@@ -58,11 +53,13 @@ impl UserLock {
         Ok(None)
     }
 
-    /// A free range of `range`; the build gets `count` ids of it.
+    /// A free range of `range`; the build gets `count` ids of it. With `group`, the build is in that group of the
+    /// machine, since there is no user namespace in which its own would mean anything.
     pub fn from_range(
         state_dir: &Path,
         range: UidRange,
         count: u32,
+        group: Option<&str>,
     ) -> Result<Option<UserLock>, SandboxError> {
         let pool = pool(state_dir, "userpool2")?;
         for slot in 0..range.count / IDS_PER_BUILD {
@@ -77,7 +74,11 @@ impl UserLock {
                     user.name
                 )));
             }
-            let user = BuildUser { uid, gid: uid, count, supplementary_gids: Vec::new() };
+            let gid = match group {
+                Some(group) => build_group(group)?.gid.as_raw(),
+                None => uid,
+            };
+            let user = BuildUser { uid, gid, count, supplementary_gids: Vec::new() };
             return Ok(Some(UserLock { user, _lock: lock }));
         }
         Ok(None)
@@ -87,6 +88,12 @@ impl UserLock {
     pub fn user(&self) -> &BuildUser {
         &self.user
     }
+}
+
+fn build_group(name: &str) -> Result<Group, SandboxError> {
+    Group::from_name(name)
+        .map_err(|e| setup(format!("looking up group '{name}': {e}")))?
+        .ok_or_else(|| setup(format!("the group '{name}' specified in 'build-users-group' does not exist")))
 }
 
 fn setup(message: String) -> SandboxError {

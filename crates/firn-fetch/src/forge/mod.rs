@@ -3,11 +3,16 @@
 mod answers;
 
 use crate::Fetcher;
+use crate::cache::Attrs;
 use crate::error::{FetchError, FetchResult};
+use crate::tarball::{Tarball, tarball};
 use crate::tree::{Tree, shown, text};
 use firn_core::flake_ref::{Attr, Input, Scheme, is_commit};
 use firn_store::activity::Verbosity;
 use std::collections::BTreeMap;
+
+/// The domain of entries for commits.
+const DOMAIN: &str = "firn-forge";
 
 type Headers = Vec<(String, String)>;
 
@@ -122,11 +127,7 @@ impl Forge<'_> {
 
     async fn ask(&self, url: &str) -> FetchResult<Vec<u8>> {
         let file = self.fetcher.download_file(url, "source", &self.headers()).await?;
-        let Some(local) = self.fetcher.store().as_local_fs() else {
-            return fail("the store's files are not on this machine");
-        };
-        let path = local.real_store_dir().join(file.store_path.base_name());
-        std::fs::read(&path).map_err(FetchError::io("reading", path))
+        self.fetcher.read_stored(&file.store_path).await
     }
 
     /// The commit of a branch or tag.
@@ -202,12 +203,26 @@ impl Fetcher {
                 rev
             }
         };
-        let tarball = self.download_tarball(&forge.archive(&rev), "source", &forge.headers()).await?;
+        let tarball = self.forge_tarball(&forge, &rev).await?;
         let mut attrs = input.attrs.clone();
         attrs.remove("ref");
         attrs.insert("rev".to_owned(), Attr::str(rev));
         attrs.insert("lastModified".to_owned(), Attr::Int(tarball.last_modified.unsigned_abs()));
         Ok(Tree { store_path: tarball.store_path, attrs })
+    }
+
+    /// The tree of a commit. It is the same for ever and in all repositories of a forge, wherever it is downloaded.
+    async fn forge_tarball(&self, forge: &Forge<'_>, rev: &str) -> FetchResult<Tarball> {
+        let key = self.key(&format!("{:?}:{}:{rev}", forge.scheme, forge.host), "source");
+        if let Some((entry, path)) = self.lookup(DOMAIN, &key).await? {
+            return Ok(tarball(&entry, &path));
+        }
+        let found = self.download_tarball(&forge.archive(rev), "source", &forge.headers()).await?;
+        let mut value = Attrs::new();
+        value.insert("lastModified".into(), found.last_modified.into());
+        value.insert("storePath".into(), found.store_path.base_name().into());
+        self.upsert(DOMAIN, &key, &value)?;
+        Ok(found)
     }
 }
 

@@ -29,16 +29,9 @@ impl Fetcher {
 
     /// The registry in a file; an empty one if there is no file. What is wrong with it is warned of.
     pub fn read_registry(&self, path: &Path, kind: RegistryKind) -> Registry {
-        let has_feature = |name: &str| self.inner.options.features.contains(name);
         // Links are followed, so that the file may be anywhere.
         match std::fs::read(path) {
-            Ok(text) => Registry::parse(&text, kind, &has_feature).unwrap_or_else(|error| {
-                let shown = path.display();
-                self.inner
-                    .logger
-                    .warn(&format!("cannot {} flake registry '{shown}': {error}", error.doing()));
-                Registry { kind, entries: Vec::new() }
-            }),
+            Ok(text) => self.parse_registry(&text, &path.display().to_string(), kind),
             Err(error) => {
                 if error.kind() != std::io::ErrorKind::NotFound {
                     let shown = path.display();
@@ -47,6 +40,14 @@ impl Fetcher {
                 Registry { kind, entries: Vec::new() }
             }
         }
+    }
+
+    fn parse_registry(&self, text: &[u8], shown: &str, kind: RegistryKind) -> Registry {
+        let has_feature = |name: &str| self.inner.options.features.contains(name);
+        Registry::parse(text, kind, &has_feature).unwrap_or_else(|error| {
+            self.inner.logger.warn(&format!("cannot {} flake registry '{shown}': {error}", error.doing()));
+            Registry { kind, entries: Vec::new() }
+        })
     }
 
     fn read_optional(&self, path: &Option<PathBuf>, kind: RegistryKind) -> Arc<Registry> {
@@ -77,16 +78,13 @@ impl Fetcher {
             return Ok(Arc::new(self.read_registry(Path::new(place), kind)));
         }
         let file = self.download_file(place, "flake-registry.json", &[]).await?;
-        let Some(local) = self.store().as_local_fs() else {
-            return Err(FetchError::Other("the store's files are not on this machine".to_owned()));
-        };
-        if let Some(cache) = &self.inner.cache_dir {
+        if let (Some(local), Some(cache)) = (self.store().as_local_fs(), &self.inner.cache_dir) {
             // It is there when there is no net, too.
             std::fs::create_dir_all(cache).map_err(FetchError::io("creating directory", cache))?;
             local.add_indirect_root(&file.store_path, &cache.join("flake-registry.json"))?;
         }
-        let path = local.real_store_dir().join(file.store_path.base_name());
-        Ok(Arc::new(self.read_registry(&path, kind)))
+        let text = self.read_stored(&file.store_path).await?;
+        Ok(Arc::new(self.parse_registry(&text, &self.store().store_dir().display(&file.store_path), kind)))
     }
 
     /// Writes a registry to a file.

@@ -59,6 +59,14 @@ fn github() {
     // The archive of a commit is the same for ever.
     world.fetch(&fetcher, &input("github:o/r/feature/x")).expect("a tree");
     assert_eq!(server.asked(), ["/api.github.com/repos/o/r/commits/feature/x"]);
+    // In a copy of the repository it is, too, and with a token: nothing is asked again.
+    world.fetch(&fetcher, &input(&format!("github:fork/r/{REV}"))).expect("a tree");
+    let with_token = world.fetcher(options(&server, &[("github.com", "secret")]));
+    world.fetch(&with_token, &input(&format!("github:o/r/{REV}"))).expect("a tree");
+    assert!(server.asked().is_empty());
+    let elsewhere = input(&format!("github:o/r/{REV}?host=git.example.org"));
+    world.fetch(&fetcher, &elsewhere).expect_err("another server may have something else");
+    assert_eq!(server.asked().len(), 1);
     let error = world.fetch(&fetcher, &input("github:o/r/nothing")).expect_err("no such branch").to_string();
     assert!(error.contains("404"), "{error}");
     // With a hash that is not its own.
@@ -68,6 +76,21 @@ fn github() {
     assert_eq!(error.exit_status(), 102, "{error}");
     let error = world.runtime.block_on(fetcher.fetch_locked(&locked)).expect_err("another hash");
     assert_eq!(error.exit_status(), 102, "{error}");
+}
+
+#[test]
+fn stores_without_files() {
+    let mut world = World::new();
+    world.store = std::sync::Arc::new(firn_store::MemoryStore::new(world.store.store_dir().clone()));
+    let commit = format!("{{\"sha\":\"{REV}\"}}").into_bytes();
+    let server = server(&[
+        ("/api.github.com/repos/o/r/commits/HEAD", commit),
+        (&format!("/github.com/o/r/archive/{REV}.tar.gz"), archive(&world, "hub")),
+    ]);
+    let fetcher = world.fetcher(options(&server, &[]));
+    let tree = world.fetch(&fetcher, &input("github:o/r")).expect("a tree");
+    assert_eq!(text(&tree, "rev"), REV);
+    assert!(world.runtime.block_on(world.store.is_valid_path(&tree.store_path)).expect("an answer"));
 }
 
 #[test]

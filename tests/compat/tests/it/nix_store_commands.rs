@@ -95,3 +95,29 @@ fn what_is_realised_for_a_question_has_no_root() {
     assert!(run.stderr_text().contains("warning: you did not specify '--add-root'; "), "{run:?}");
     assert!(run.stdout_text().trim_end().ends_with("-x"), "{run:?}");
 }
+
+#[test]
+fn what_is_missing_is_told_before_questions_fail() {
+    let world = World::new().conf("sandbox = false");
+    world.expression(r#"make "not-built" "echo > $out""#);
+    let drv = world.run("nix-instantiate", &[]).success().stdout_text().trim_end().to_owned();
+    let absent = format!("{}-not", drv.strip_suffix(".drv").unwrap());
+    for (command, code) in [(&["path-info"][..], 1), (&["store", "verify"], 4), (&["store", "repair"], 1)] {
+        // It is told however quiet one is.
+        let run = |what: &[&str]| {
+            let quiet = ["--quiet", "--quiet", "--offline"];
+            world.run("nix", &[command, &quiet, what].concat()).fails(code).stderr_text()
+        };
+        let said = run(&["--file", "default.nix"]);
+        assert!(
+            said.starts_with(&format!("this derivation will be built:\n  {drv}\n")),
+            "{command:?}: {said}"
+        );
+        let said = run(&[&absent]);
+        let told = format!("don't know how to build these paths:\n  {absent}\n");
+        assert!(said.starts_with(&told), "{command:?}: {said}");
+        assert!(said.ends_with(&format!("error: path '{absent}' is not valid\n")), "{command:?}: {said}");
+    }
+    let said = world.run("nix-store", &["--repair-path", &absent]).fails(1).stderr_text();
+    assert_eq!(said, format!("error: path '{absent}' is not valid\n"));
+}

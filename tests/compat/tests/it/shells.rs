@@ -171,6 +171,14 @@ fn develop_and_print_dev_env() {
         text.contains("'nix develop' only works on derivations that use 'bash' as their builder"),
         "{text}"
     );
+    // What made a path is not asked.
+    let path = world.write("file", "text");
+    let path = world.run("nix-store", &["--add", path.to_str().unwrap()]).success().stdout_text();
+    let text = world.run("nix", &["develop", path.trim_end()]).fails(1).stderr_text();
+    assert!(
+        text.contains(&format!("argument '{}' did not evaluate to a derivation", path.trim_end())),
+        "{text}"
+    );
     let text = develop(&["-k", "X", "shell", "-c", "true"]).fails(1).stderr_text();
     assert!(text.contains("--keep-env-var does not make sense without --ignore-env"), "{text}");
     let kept = develop(&["-i", "-s", "NEW", "x y", "shell", "-c", "/bin/sh", "-c", "echo $HOME,$NEW"]);

@@ -38,6 +38,12 @@ fn automatic_ranges() {
     let (inside, outside) = who(&world);
     assert_eq!(inside, 1000);
     assert!((900_000_000..900_655_360).contains(&outside), "{outside}");
+    // Without a sandbox there is no user namespace: the group is that of the build users.
+    let world = world.conf("sandbox = false");
+    let ids = world.build_text(r#"make "ids" "echo $(id -u) $(id -g) $(id -G) > $out""#);
+    let ids: Vec<u32> = ids.split_whitespace().map(|id| id.parse().expect("a number")).collect();
+    assert!((900_000_000..900_655_360).contains(&ids[0]), "{ids:?}");
+    assert_eq!(ids[1..], [54_400, 54_400]);
 }
 
 #[test]

@@ -47,3 +47,21 @@ fn a_read_only_store_answers_and_refuses() {
     world.write("other", "other");
     on(&["--add", "other"]).fails(1);
 }
+
+#[test]
+fn expressions_in_the_machines_store_are_evaluated_for_a_chroot_store() {
+    let world = World::new();
+    world.write("folder/default.nix", "builtins.filterSource (path: type: baseNameOf path != \"no\") ./.");
+    world.write("folder/no", "");
+    let path = world.run("nix-store", &["--add", "folder"]).success().stdout_text().trim_end().to_owned();
+    let root = world.path("root").display().to_string();
+    let here = world.run("nix-instantiate", &["--eval", &path]).success().stdout_text();
+    let there = || world.run("nix-instantiate", &["--eval", &path, "--store", &root]).success().stdout_text();
+    assert_eq!(there(), here);
+    // The same once the other store has it.
+    world.run("nix-store", &["--add", "folder", "--store", &root]).success();
+    assert_eq!(there(), here);
+    let missing = format!("{path}-not");
+    let said = world.run("nix-instantiate", &["--eval", &missing, "--store", &root]).fails(1).stderr_text();
+    assert!(said.contains(&format!("path '{missing}' does not exist")), "{said}");
+}

@@ -94,13 +94,13 @@ pub fn repair_one(context: &Context, path: &StorePath) -> CliResult<()> {
     if results.iter().all(|result| result.status.is_success()) {
         return Ok(());
     }
-    let info = context.block_on(store.query_path_info(path))??;
-    let deriver = match info.and_then(|info| info.deriver.clone()) {
-        Some(deriver) if context.block_on(store.is_valid_path(&deriver))?? => deriver,
-        _ => {
-            let text = store.store_dir().display(path);
-            return Err(CliError::failed(format!("cannot repair path '{text}'")));
-        }
+    let text = store.store_dir().display(path);
+    let info = context
+        .block_on(store.query_path_info(path))??
+        .ok_or_else(|| StoreError::InvalidPath { path: text.clone() })?;
+    let deriver = match &info.deriver {
+        Some(deriver) if context.block_on(store.is_valid_path(deriver))?? => deriver.clone(),
+        _ => return Err(CliError::failed(format!("cannot repair path '{text}'"))),
     };
     let build = [DerivedPath::built(deriver, OutputsSpec::All)];
     let results = context.block_on(builder.build_paths(&build, BuildMode::Repair))??;

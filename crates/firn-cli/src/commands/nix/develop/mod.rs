@@ -93,6 +93,17 @@ impl Common {
         let path = match &paths[..] {
             [DerivedPath::Opaque(path)] if path.name().ends_with("-env") => path.clone(),
             paths => {
+                // What made a path is not asked, though it may be known.
+                let other = paths.iter().find_map(|path| match path {
+                    DerivedPath::Opaque(path) if !path.is_derivation() => Some(path),
+                    _ => None,
+                });
+                if let Some(path) = other {
+                    return Err(CliError::failed(format!(
+                        "argument '{}' did not evaluate to a derivation",
+                        context.store()?.store_dir().display(path)
+                    )));
+                }
                 let drvs: Vec<StorePath> = installables::derivations(context, paths)?.into_iter().collect();
                 let [drv] = &drvs[..] else {
                     return Err(CliError::failed(format!(
