@@ -2,11 +2,13 @@
 //! `--derivation` the derivations instead of what they make.
 
 use crate::args::Values;
+use crate::commands::nix_store::print_missing;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
-use firn_store::{ClosureOptions, Store, compute_fs_closure, topo_sort_paths};
+use firn_store::activity::Verbosity;
+use firn_store::{ClosureOptions, Store, StoreError, compute_fs_closure, topo_sort_paths};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 
@@ -78,8 +80,14 @@ impl StorePathsArgs {
     }
 }
 
-/// What installables stand for, without building any of it.
+/// What installables stand for, without building any of it; what is not there is told.
 pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTreeSet<StorePath>> {
+    match context.block_on(context.build_store()?.query_missing(wanted))? {
+        Ok(missing) => print_missing(context, &*context.store()?, &missing, Verbosity::Error)?,
+        // Not every store can say.
+        Err(StoreError::Unsupported { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let store = context.eval_store()?;
     let mut paths = BTreeSet::new();
     for path in wanted {
