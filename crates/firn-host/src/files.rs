@@ -25,7 +25,8 @@ thread_local! {
     static LOOKED_AT: Cell<Option<(PathBuf, std::fs::Metadata, Instant)>> = const { Cell::new(None) };
 }
 
-/// File access; paths in the store directory lead to where the store really is.
+/// File access; paths in the store directory lead to where the store really is, unless there is something at the path
+/// itself.
 pub(crate) struct Files {
     store_dir: StoreDir,
     real_dir: Option<PathBuf>,
@@ -90,15 +91,19 @@ impl Files {
     }
 
     pub(crate) fn real(&self, path: &[u8]) -> PathBuf {
+        let named = Path::new(OsStr::from_bytes(path));
         if let Some(real) = &self.real_dir {
             let prefix = self.store_dir.as_str().as_bytes();
             match path.strip_prefix(prefix) {
                 Some(b"") => return real.clone(),
-                Some([b'/', rest @ ..]) => return real.join(OsStr::from_bytes(rest)),
+                // Another store may be where this one is only said to be: what is evaluated can be in that.
+                Some([b'/', rest @ ..]) if named.symlink_metadata().is_err() => {
+                    return real.join(OsStr::from_bytes(rest));
+                }
                 _ => {}
             }
         }
-        PathBuf::from(OsStr::from_bytes(path))
+        named.to_owned()
     }
 
     fn in_store(&self, path: &[u8]) -> bool {
