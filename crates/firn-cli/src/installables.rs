@@ -188,6 +188,31 @@ impl InstallableArgs {
         self.resolve(context, None)
     }
 
+    /// What messages call the installable `name`: an attribute as it was written, a flake's output with the whole
+    /// reference, a store path as such.
+    pub fn shown(&self, context: &Context, name: &OsStr) -> CliResult<String> {
+        if self.has_expression() {
+            let name = args::text("attribute path", name.to_owned())?;
+            return Ok(match split_outputs(&name)?.0 {
+                "." => String::new(),
+                attr => attr.to_owned(),
+            });
+        }
+        let store = context.store()?;
+        if let Some(path) = store_path(&*store, name)? {
+            return Ok(path.render(store.store_dir()));
+        }
+        let base = crate::flakes::base_dir(context)?;
+        Ok(FlakeInstallable::parse(context, name, &base, self.defaults)?.what(context))
+    }
+
+    /// The same for the one that was given, or else `default`.
+    pub fn shown_first(&self, context: &Context, default: &str) -> CliResult<String> {
+        let default = if self.has_expression() { "" } else { default };
+        let name = self.names()?.into_iter().next().unwrap_or_else(|| default.into());
+        self.shown(context, &name)
+    }
+
     /// The store paths that another installable of the same expression stands for, without building it.
     pub fn store_paths_of(&self, context: &Context, name: &OsStr) -> CliResult<Vec<StorePath>> {
         let mut other = InstallableArgs {

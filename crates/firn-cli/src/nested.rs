@@ -135,5 +135,5 @@ fn connection(socket: UnixStream, host: &Arc<BuildHost>, settings: &Settings) ->
         serve_connection(input, output, host, config, Some(watch)).await
     });
     runtime.shutdown_background();
-    served
+    served.map(drop)
 }

@@ -38,6 +38,14 @@ const LAST_WORDS: Duration = Duration::from_secs(20);
 /// Settings may be changed so often while temporary roots of earlier ones are held.
 const MAX_HELD: usize = 64;
 
+/// How a client went that broke no rule of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Farewell {
+    /// Before it had greeted.
+    Unknown,
+    Known,
+}
+
 /// Serves one client until it is gone. `Err` is what the daemon's own log should know.
 pub async fn serve_connection(
     mut input: Input,
@@ -45,10 +53,10 @@ pub async fn serve_connection(
     host: Arc<dyn Host>,
     config: ConnectionConfig,
     watch: Option<OwnedFd>,
-) -> Result<(), String> {
+) -> Result<Farewell, String> {
     let protocol = match greet(&mut input, &output).await {
         Ok(protocol) => protocol,
-        Err(e) if e.is_disconnect() => return Ok(()),
+        Err(e) if e.is_disconnect() => return Ok(Farewell::Unknown),
         Err(e) => return Err(e.to_string()),
     };
     let gone = CancellationToken::new();
@@ -80,18 +88,18 @@ pub async fn serve_connection(
         ids: OutputIds::default(),
     };
     if let Err(e) = session.introduce(config.program_version).await {
-        return if e.is_disconnect() { Ok(()) } else { Err(e.to_string()) };
+        return if e.is_disconnect() { Ok(Farewell::Unknown) } else { Err(e.to_string()) };
     }
     loop {
         let number = tokio::select! {
             biased;
             number = session.input.u64_or_end() => number,
-            () = gone.cancelled() => return Ok(()),
+            () = gone.cancelled() => return Ok(Farewell::Known),
         };
         let op = match number {
             Ok(Some(number)) => Op::from_number(number).ok_or(number),
-            Ok(None) => return Ok(()),
-            Err(e) if e.is_disconnect() => return Ok(()),
+            Ok(None) => return Ok(Farewell::Known),
+            Err(e) if e.is_disconnect() => return Ok(Farewell::Known),
             Err(e) => return Err(e.to_string()),
         };
         let done = match op {
@@ -101,10 +109,10 @@ pub async fn serve_connection(
         match done {
             Ok(()) => {}
             Err(OpError::Store(error)) if session.output.is_working() => session.output.fail(&error),
-            Err(error) => return session.end(error),
+            Err(error) => return session.end(error).map(|()| Farewell::Known),
         }
         if session.output.finish().is_err() {
-            return Ok(());
+            return Ok(Farewell::Known);
         }
     }
 }

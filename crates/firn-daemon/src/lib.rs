@@ -24,7 +24,7 @@ mod supervisor;
 mod tunnel;
 
 pub use auth::{Peer, Policy, Verdict};
-pub use connection::{ConnectionConfig, serve_connection};
+pub use connection::{ConnectionConfig, Farewell, serve_connection};
 pub use host::{Host, Stores};
 pub use input::{Input, open_input};
 pub use options::apply_options;

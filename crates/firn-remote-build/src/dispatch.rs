@@ -552,9 +552,14 @@ impl Shared {
             let text = format!("'{uri}' did not say which outputs '{drv_text}' has");
             return Ok(Err(BuildFailure::new(BuildStatus::MiscFailure, text)));
         }
-        let paths = outputs.values().cloned().collect();
+        let mut paths: BTreeSet<StorePath> = outputs.values().cloned().collect();
+        if self.target.is_none() {
+            let valid = self.store.query_valid_paths(&paths).await?;
+            paths.retain(|path| !valid.contains(path));
+        }
         match &self.target {
             Some(target) => fetch_outputs(&remote.store, target, &paths, uri, &self.logger).await?,
+            None if paths.is_empty() => {}
             None => {
                 let options = CopyOptions { check_signatures: false, ..CopyOptions::CHECKED };
                 copy_paths(&*remote.store, &*self.store, &paths, options, &self.logger).await?;

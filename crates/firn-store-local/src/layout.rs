@@ -33,7 +33,9 @@ pub(crate) fn open(config: &LocalStoreConfig, logger: &dyn Logger) -> StoreResul
         return Ok((None, Db::open(config, OpenMode::Immutable)?));
     }
     let lock_path = config.db_dir().join("big-lock");
-    if !lock_path.exists() {
+    // Folders may have been removed since: what is put into them should not fail for that.
+    let per_user = [config.state_dir.join("profiles/per-user"), config.gc_roots_dir().join("per-user")];
+    if !lock_path.exists() || per_user.iter().any(|dir| !dir.exists()) {
         create(config, logger)?;
     }
     let lock = flock::open_lock_file(&lock_path).map_err(|e| match e {

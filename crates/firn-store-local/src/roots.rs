@@ -112,11 +112,7 @@ impl LocalStore {
             Ok(meta) => meta,
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 if link.starts_with(self.inner.config.gc_roots_dir().join("auto")) {
-                    self.say(format!(
-                        "removing stale link from '{}' to '{}'",
-                        link.display(),
-                        target.display()
-                    ));
+                    self.say(format!("removing stale link from {:?} to {:?}", link, target));
                     let _ = std::fs::remove_file(link);
                 }
                 return Ok(Ok(()));

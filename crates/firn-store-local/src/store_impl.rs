@@ -11,7 +11,8 @@ use firn_derivation::Derivation;
 use firn_nar::NarError;
 use firn_store::{
     AddSource, BuildMode, BuildStore, GcOptions, GcResults, GcStore, LocalFsStore, LogStore, NarSink,
-    NarSource, NarSupply, Realisation, Store, StoreError, StoreResult, TextToAdd, Trust,
+    NarSource, NarSupply, Realisation, Store, StoreError, StoreResult, SubstituterProperties, TextToAdd,
+    Trust,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -78,6 +79,12 @@ impl Store for LocalStore {
 
     async fn connect(&self) -> StoreResult<()> {
         self.init()
+    }
+
+    async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
+        // A store that cannot be opened is left out, as one on the net is that cannot be reached.
+        self.init()?;
+        Ok(SubstituterProperties::default())
     }
 
     async fn version(&self) -> StoreResult<Option<String>> {

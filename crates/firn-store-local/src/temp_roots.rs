@@ -205,7 +205,7 @@ pub(crate) fn read_all(state_dir: &Path, logger: &dyn Logger) -> StoreResult<Vec
         };
         // The lock can be had only if the owner is dead. Our own file is open twice, so that works for it too.
         if flock::try_lock(&fd, Kind::Exclusive).map_err(io("locking"))? {
-            let message = format!("removing stale temporary roots file '{}'", path.display());
+            let message = format!("removing stale temporary roots file {path:?}");
             logger.log(Verbosity::Info, message.as_bytes());
             let _ = rustix::fs::unlink(&path);
             let _ = rustix::io::write(&fd, b"d");

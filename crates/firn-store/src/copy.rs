@@ -59,6 +59,8 @@ pub async fn copy_paths(
     let mut places: BTreeMap<StorePath, StorePath> =
         present.iter().map(|path| (path.clone(), path.clone())).collect();
     if missing.is_empty() {
+        // That there was nothing to do is told like the rest.
+        drop(copying_paths(0, logger));
         return Ok(places);
     }
     let infos = from.query_path_infos(&missing).await?;
@@ -83,14 +85,7 @@ pub async fn copy_paths(
         return Ok(places);
     }
     let count = missing.len();
-    let all = Activity::start(
-        logger,
-        Verbosity::Info,
-        ActivityType::CopyPaths,
-        &format!("copying {count} paths"),
-        &[],
-        0,
-    );
+    let all = copying_paths(count, logger);
     let expected: u64 = infos.values().map(|info| info.nar_size).sum();
     all.set_expected(ActivityType::CopyPath, expected);
 
@@ -145,6 +140,11 @@ pub async fn copy_paths(
     }
 }
 
+fn copying_paths(count: usize, logger: &Arc<dyn Logger>) -> Activity {
+    let text = format!("copying {count} paths");
+    Activity::start(logger, Verbosity::Info, ActivityType::CopyPaths, &text, &[], 0)
+}
+
 /// Copies paths, in an order in which each comes after what it refers to, as one stream.
 async fn copy_together(
     from: &dyn Store,
@@ -160,8 +160,7 @@ async fn copy_together(
     let sizes: BTreeMap<StorePath, u64> =
         objects.iter().map(|(path, info)| (path.clone(), info.nar_size)).collect();
     let count = objects.len() as u64;
-    let text = format!("copying {count} paths");
-    let all = Activity::start(logger, Verbosity::Info, ActivityType::CopyPaths, &text, &[], 0);
+    let all = copying_paths(objects.len(), logger);
     all.set_expected(ActivityType::CopyPath, expected);
     let (mut done, mut one) = (0, None);
     let started = Box::new(|path: &StorePath| {

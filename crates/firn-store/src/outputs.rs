@@ -1,12 +1,13 @@
 //! The outputs of derivations in any store: paths that are written in them, and those that realisations tell.
 
 use crate::error::{StoreError, StoreResult};
-use crate::traits::Store;
-use firn_core::{HashFormat, StorePath};
-use firn_derivation::Derivation;
+use crate::traits::{LogStore, Store};
+use firn_core::{HashFormat, SingleDerivedPath, StorePath};
 use firn_derivation::modulo::{HashModuloError, Mask, ModuloMemo};
+use firn_derivation::{Derivation, DerivationType, InputNode};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// The ids (`sha256:…!out`) under which realisations of a derivation's outputs are known. `store` has the derivation
 /// and those that it depends on.
@@ -74,6 +75,66 @@ pub async fn derivation_outputs(
         }
     }
     Ok(outputs)
+}
+
+/// The derivation that `path` is built as: with the outputs of the derivations that it depends on in their place. Nothing
+/// if it is built as it is, or what it depends on is not known.
+pub async fn resolved_derivation(store: &dyn Store, path: &StorePath) -> StoreResult<Option<StorePath>> {
+    if !path.is_derivation() || !store.is_valid_path(path).await? {
+        return Ok(None);
+    }
+    let derivation = store.read_derivation(path).await?;
+    let fixed = derivation.derivation_type().is_ok_and(DerivationType::is_fixed);
+    if !derivation.should_resolve() && (!fixed || derivation.input_drvs.is_empty()) {
+        return Ok(None);
+    }
+    // Outputs that are derivations themselves come before their own outputs.
+    let mut known: BTreeMap<(SingleDerivedPath, String), StorePath> = BTreeMap::new();
+    let mut todo: Vec<(Arc<SingleDerivedPath>, StorePath, &InputNode)> = derivation
+        .input_drvs
+        .iter()
+        .map(|(input, node)| (Arc::new(SingleDerivedPath::Opaque(input.clone())), input.clone(), node))
+        .collect();
+    while let Some((named, drv, node)) = todo.pop() {
+        if !store.is_valid_path(&drv).await? {
+            return Ok(None);
+        }
+        let outputs = store.query_derivation_outputs(&drv).await?;
+        for output in node.outputs.iter().chain(node.dynamic.keys()) {
+            let Some(Some(made)) = outputs.get(output) else { return Ok(None) };
+            known.insert(((*named).clone(), output.clone()), made.clone());
+        }
+        for (output, child) in &node.dynamic {
+            let Some(Some(made)) = outputs.get(output) else { return Ok(None) };
+            let built = SingleDerivedPath::Built { drv: Arc::clone(&named), output: output.clone() };
+            todo.push((Arc::new(built), made.clone(), child));
+        }
+    }
+    let dir = store.store_dir();
+    let resolved = derivation
+        .resolve(dir, |input, output| known.get(&(input.clone(), output.to_owned())).cloned())
+        .map_err(|error| StoreError::Other(error.to_string()))?;
+    Ok(resolved.map(|resolved| resolved.store_path(dir)).transpose()?.map(|(path, _)| path))
+}
+
+/// The log of the build of `path`, from `logs`, which are those of `store`; with `resolve` (the feature `ca-derivations`)
+/// also where it was built as the derivation that it resolves to.
+pub async fn build_log(
+    store: &dyn Store,
+    logs: &dyn LogStore,
+    path: &StorePath,
+    resolve: bool,
+) -> StoreResult<Option<Vec<u8>>> {
+    if let Some(log) = logs.build_log(path).await? {
+        return Ok(Some(log));
+    }
+    if !resolve {
+        return Ok(None);
+    }
+    match resolved_derivation(store, path).await? {
+        Some(resolved) => logs.build_log(&resolved).await,
+        None => Ok(None),
+    }
 }
 
 enum ModuloError {

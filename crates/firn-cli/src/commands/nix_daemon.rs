@@ -7,8 +7,8 @@ use crate::daemon::StoreHost;
 use crate::error::{CliError, CliResult};
 use firn_core::REFERENCE_VERSION;
 use firn_daemon::{
-    ConnectionConfig, Output, Policy, Status, Supervisor, WorkerCommand, bind_socket, inherited_sockets,
-    open_input, serve_connection,
+    ConnectionConfig, Farewell, Output, Policy, Status, Supervisor, WorkerCommand, bind_socket,
+    inherited_sockets, open_input, serve_connection,
 };
 use firn_settings::ExperimentalFeature;
 use firn_store::activity::Verbosity;
@@ -83,7 +83,12 @@ fn run(daemon: &Daemon, context: &Context) -> CliResult<u8> {
 fn stdio(daemon: &Daemon, context: &Context) -> CliResult<u8> {
     let input = own(std::io::stdin())?;
     let output = own(std::io::stdout())?;
-    connection(context, input, output, Status::default(), daemon.force.unwrap_or(true))
+    // Nobody else learns what became of it.
+    match connection(context, input, output, Status::default(), daemon.force.unwrap_or(true))? {
+        Ok(Farewell::Known) => Ok(0),
+        Ok(Farewell::Unknown) => Err(CliError::failed("unexpected end-of-file")),
+        Err(message) => Err(CliError::failed(message)),
+    }
 }
 
 fn own(stream: impl AsFd) -> CliResult<OwnedFd> {
@@ -97,7 +102,7 @@ fn connection(
     output: OwnedFd,
     status: Status,
     trusted: bool,
-) -> CliResult<u8> {
+) -> CliResult<Result<Farewell, String>> {
     let watch = input.try_clone().map_err(CliError::io("duplicating", "the connection"))?;
     let output = Arc::new(Output::new(output, status));
     let host = Arc::new(StoreHost::new(context)?);
@@ -116,16 +121,7 @@ fn connection(
     });
     // Threads that still wait for something are of no use to anybody.
     runtime.shutdown_background();
-    match served {
-        Ok(()) => Ok(0),
-        // The client was told already.
-        Err(message) => {
-            context
-                .logger
-                .log(Verbosity::Error, format!("error processing connection: {message}").as_bytes());
-            Ok(0)
-        }
-    }
+    Ok(served)
 }
 
 /// Accepts connections until the process is ended.
@@ -191,7 +187,11 @@ pub fn worker(start: Start) -> CliResult<u8> {
     let socket = own(std::io::stdin())?;
     let answers = socket.try_clone().map_err(CliError::io("duplicating", "the connection"))?;
     let status = Status::new(own(std::io::stdout())?.into());
-    connection(&context, socket, answers, status, trusted)
+    // The client was told already.
+    if let Err(message) = connection(&context, socket, answers, status, trusted)? {
+        context.logger.log(Verbosity::Error, format!("error processing connection: {message}").as_bytes());
+    }
+    Ok(0)
 }
 
 /// The daemon's flags, with whatever words.

@@ -308,7 +308,8 @@ impl<'a> Repl<'a> {
                 let args = evaluation.auto_args;
                 evaluation.vm.auto_call(args, value)?.keep()
             };
-            self.notice(&format!("Loading installable '{}'...", name.to_string_lossy()));
+            let shown = self.what.shown(self.context, &name)?;
+            self.notice(&format!("Loading installable '{shown}'..."));
             self.add_attributes(value)?;
         }
         Ok(())

@@ -265,13 +265,17 @@ fn place(vm: &mut Vm, value: Value) -> Done<(OsString, u32)> {
     if matches!(value.kind(), firn_eval::Kind::Str(_) | firn_eval::Kind::Path(_)) {
         let what = "while evaluating the filename to edit";
         let (path, _) = vm.coerce(value, Coerce::PLAIN, Pos::NONE, what)?;
-        return Ok((file(&path), 0));
+        return match path.strip_prefix(b"//builtin/") {
+            Some(name) => Err(no_file(&format!("<nix/{}>", String::from_utf8_lossy(name)))),
+            None => Ok((file(&path), 0)),
+        };
     }
     if let Some(closure) = value.as_closure() {
         return match closure.next().1.place(&**vm.host()) {
             Some(place) => {
                 match place.origin {
                     firn_eval::Origin::Path(path) => Ok((file(&path), place.line)),
+                    firn_eval::Origin::Internal(name) => Err(no_file(name)),
                     _ => Err(CliError::failed(format!("'{}' cannot be shown in an editor", place.display()))
                         .into()),
                 }
@@ -289,4 +293,8 @@ fn place(vm: &mut Vm, value: Value) -> Done<(OsString, u32)> {
         CliError::failed(format!("cannot parse 'meta.position' attribute '{shown}'"))
     })?;
     Ok((file(path), line))
+}
+
+fn no_file(name: &str) -> Failure {
+    CliError::failed(format!("cannot open '{name}' in an editor because it has no physical path")).into()
 }

@@ -74,6 +74,9 @@ impl Vm {
 
 fn read_file(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let path = vm.realise_path(args[0], pos)?;
+    if path == super::FETCHURL_PATH {
+        return Ok(Value::str(super::FETCHURL.as_bytes()));
+    }
     let text = vm.host.read_file(&path).map_err(host_error)?;
     if memchr::memchr(0, &text).is_some() {
         return Err(EvalError::at(
@@ -134,6 +137,9 @@ fn path_exists(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
         Err(e) if e.kind() == ErrorKind::Restricted => return Ok(Value::FALSE),
         Err(e) => return Err(e),
     };
+    if path.starts_with(super::BUILTIN_DIR) {
+        return Ok(Value::bool(path == super::FETCHURL_PATH));
+    }
     let path = if must_be_dir { vm.resolve_symlinks(&path)? } else { path };
     let kind = vm.host.file_kind(&path).map_err(host_error)?;
     Ok(Value::bool(match kind {
@@ -266,8 +272,9 @@ impl Vm {
             }
             self.host.check_access(&path).map_err(host_error)?;
         }
-        if name == b"nix/fetchurl.nix" {
-            return Ok(super::FETCHURL_PATH.to_vec());
+        // All of this name is found, whether there is such a file or not.
+        if let Some(file) = name.strip_prefix(b"nix/") {
+            return Ok([super::BUILTIN_DIR, file].concat());
         }
         let shown = String::from_utf8_lossy(name);
         let message = if self.settings.pure_eval {

@@ -132,7 +132,9 @@ const DERIVATION: &str = include_str!("derivation-internal.nix");
 pub(crate) const DERIVATION_NAME: &str = "«nix-internal»/derivation-internal.nix";
 pub(crate) const FETCHURL_NAME: &str = "<nix/fetchurl.nix>";
 
-/// Where `<nix/fetchurl.nix>` leads when the search path has none: no path of a file system is written so.
+/// Where `<nix/…>` leads when the search path has none: no path of a file system is written so.
+pub(crate) const BUILTIN_DIR: &[u8] = b"//builtin/";
+/// The one file there.
 pub(crate) const FETCHURL_PATH: &[u8] = b"//builtin/fetchurl.nix";
 
 /// `<nix/fetchurl.nix>`: a fixed-output derivation with a builtin builder. Names, order and defaults of the

@@ -436,3 +436,31 @@ fn fetching_from_s3_in_a_build() {
         assert!(request.contains("credential=file-key/"), "{request}");
     }
 }
+
+/// A store that cannot be opened is told about, and left out.
+#[test]
+fn substituters_that_cannot_be_opened() {
+    let world = World::new().conf("sandbox = false");
+    world.write("file", "text");
+    // A file is where the folder of its database would be.
+    let broken = format!("local?root={}", world.work_dir().join("file").display());
+    let expression = r#"derivation {
+      name = "x"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo > $out" ];
+    }"#;
+    let args = ["--no-out-link", "-E", expression, "--option", "substituters", &broken];
+    let built = world.run("nix-build", &args).success();
+    assert_eq!(built.stderr_text().matches("warning: ").count(), 1, "{built:?}");
+}
+
+/// That nothing is to be copied is told as well.
+#[test]
+fn copies_of_nothing() {
+    let world = World::new();
+    world.write("file", "text");
+    let path = world.run("nix-store", &["--add", "file"]).success().stdout_text();
+    let cache = format!("file://{}", world.path("cache").display());
+    for count in [1, 0] {
+        let copied = world.run("nix", &["copy", "--to", &cache, path.trim()]).success();
+        assert!(copied.stderr_text().starts_with(&format!("copying {count} paths...\n")), "{copied:?}");
+    }
+}

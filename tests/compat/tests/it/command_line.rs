@@ -59,3 +59,16 @@ fn commands_of_nix_need_the_feature() {
     let text = failed.stderr_text();
     assert!(text.contains("error: experimental Nix feature 'nix-command' is disabled; add '--extra-experimental-features nix-command' to enable it\n"), "{text}");
 }
+
+/// Where there is no terminal, a search tells line by line what it looks at.
+#[test]
+fn searches_tell_where_they_are() {
+    let world = World::new();
+    world.write(
+        "default.nix",
+        "{ a = { type = \"derivation\"; name = \"a-1\"; }; b = { c = throw \"not looked at\"; }; }",
+    );
+    let found = world.run("nix", &["search", "-f", "default.nix", "", "a"]).success();
+    assert!(found.stdout_text().contains("(1)"), "{found:?}");
+    assert_eq!(found.stderr_text(), "evaluating ''...\nevaluating 'a'...\nevaluating 'b'...\n");
+}

@@ -324,3 +324,25 @@ fn evaluating_and_building_through_the_serve_protocol() {
     let said = world.run("nix", &["store", "info", "--store", uri]).fails(1).stderr_text();
     assert!(said.contains("protocol mismatch from 'localhost', got '--serve --write'"), "{said}");
 }
+
+/// On standard input and output the exit code says whether there was a client.
+#[test]
+fn end_of_input_before_and_after_the_greeting() {
+    let world = World::new();
+    let run = |bytes: &[u8]| {
+        let mut command = world.command("nix-daemon");
+        command.arg("--stdio").stdin(std::process::Stdio::piped());
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), bytes).unwrap();
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let early = (Some(1), "error: unexpected end-of-file\n".to_owned());
+    let greeting = [&b"cxin\0\0\0\0\x23\x01\0\0\0\0\0\0"[..], &[0; 16]].concat();
+    assert_eq!(run(b""), early);
+    assert_eq!(run(&greeting[..8]), early);
+    assert_eq!(run(&greeting), (Some(0), String::new()));
+    let (code, text) = run(b"no-client");
+    assert!(code == Some(1) && text.contains("error: protocol mismatch"), "{text}");
+}

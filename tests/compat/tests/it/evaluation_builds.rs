@@ -97,3 +97,25 @@ fn an_eval_store_in_memory() {
     world.run("nix-instantiate", &["-A", "input", "--eval-store", "dummy://?read-only=false"]).success();
     assert!(names(&world, "store").is_empty());
 }
+
+/// What is evaluated may lie in the store that is there, while another one is worked on.
+#[test]
+fn files_of_the_store_beside_another_one() {
+    let world = world();
+    world.write("folder/default.nix", "{ x = import ./part.nix; y = builtins.readDir ./.; }");
+    world.write("folder/part.nix", "1 + 1");
+    let added = world.run("nix-store", &["--add", "folder"]).success().stdout_text();
+    let elsewhere = world.path("elsewhere");
+    let store = ["--store", elsewhere.to_str().expect("text")];
+    let eval = |what: &str| {
+        let run = world.run("nix-instantiate", &[&["--eval", added.trim(), "-A", what], &store[..]].concat());
+        run.success().stdout_text()
+    };
+    assert_eq!(eval("x"), "2\n");
+    // What only the other store has is found as well.
+    let other = world.run("nix-store", &[&["--add", "folder/part.nix"], &store[..]].concat()).success();
+    let expression = format!("import {}", other.stdout_text().trim());
+    let run = world.run("nix-instantiate", &[&["--eval", "-E", &expression], &store[..]].concat());
+    assert_eq!(run.success().stdout_text(), "2\n");
+    assert_eq!(eval("x"), "2\n");
+}

@@ -246,3 +246,15 @@ fn bad_outputs_are_told_of_when_all_is_built() {
     );
     assert!(!world.work_dir().join("profile").is_symlink());
 }
+
+/// The folder of profiles is made anew where somebody removed it.
+#[test]
+fn folder_of_profiles_that_was_removed() {
+    let world = world();
+    world.run("nix-store", &["--init"]).success();
+    let profiles = world.path("var/nix/profiles");
+    std::fs::remove_dir_all(&profiles).expect("it is there");
+    let profile = profiles.join("mine");
+    world.run("nix-env", &["-f", "packages.nix", "-p", profile.to_str().unwrap(), "-iA", "foo1"]).success();
+    assert!(profile.join("bin/foo").exists());
+}

@@ -70,6 +70,18 @@ fn commands() {
 }
 
 #[test]
+fn what_no_editor_can_open() {
+    check(
+        ":e derivation",
+        "error: cannot open '«nix-internal»/derivation-internal.nix' in an editor because it has no physical path",
+    );
+    check(
+        ":e <nix/fetchurl.nix>",
+        "error: cannot open '<nix/fetchurl.nix>' in an editor because it has no physical path",
+    );
+}
+
+#[test]
 fn a_flake_that_has_changed_is_loaded_again() {
     let world = World::new().conf("experimental-features = nix-command flakes");
     let flake = |text: &str| {

@@ -33,7 +33,9 @@ impl NixCommand for Edit {
         let what = "while evaluating the 'meta.position' attribute of a derivation";
         let position = evaluation.vm.find_along_path("meta.position", Attrs::empty(), value);
         let Ok((position, _)) = position else {
-            return Err(CliError::failed("cannot find position information for the installable"));
+            let shown = self.what.shown_first(context, ".")?;
+            // The quote stays open in the reference's message.
+            return Err(CliError::failed(format!("cannot find position information for '{shown}")));
         };
         let (text, _) = evaluation.run(|vm| vm.coerce(position, Coerce::PLAIN, Pos::NONE, what))?;
         let (file, line) = split_position(&text).ok_or_else(|| {

@@ -7,7 +7,9 @@ use crate::error::{CliError, CliResult};
 use crate::installables::InstallableArgs;
 use crate::stores;
 use firn_core::{DerivedPath, StorePath};
+use firn_settings::ExperimentalFeature;
 use firn_store::activity::Verbosity;
+use firn_store::outputs::build_log;
 use firn_store::{Store, StoreResult};
 use std::ffi::OsString;
 
@@ -15,7 +17,7 @@ use std::ffi::OsString;
 #[derive(Default)]
 pub struct Log {
     what: InstallableArgs,
-    given: Option<OsString>,
+    given: bool,
 }
 
 impl FlagSink for Log {
@@ -24,10 +26,9 @@ impl FlagSink for Log {
     }
 
     fn positional(&mut self, arg: OsString) -> CliResult<()> {
-        if self.given.is_some() {
+        if std::mem::replace(&mut self.given, true) {
             return Err(CliError::usage(format!("unexpected argument '{}'", arg.to_string_lossy())));
         }
-        self.given = Some(arg.clone());
         self.what.positional(arg);
         Ok(())
     }
@@ -36,11 +37,12 @@ impl FlagSink for Log {
 impl NixCommand for Log {
     fn run(mut self: Box<Self>, context: &Context) -> CliResult<u8> {
         let wanted = self.what.resolve(context, Some("."))?;
-        let store = context.store()?;
+        let shown = self.what.shown_first(context, ".")?;
         let [wanted] = &wanted[..] else {
-            let shown = self.given.unwrap_or_default();
-            let shown = shown.to_string_lossy();
-            return Err(CliError::failed(format!("argument '{shown}' should evaluate to one store path")));
+            let found = wanted.len();
+            return Err(CliError::failed(format!(
+                "installable '{shown}' evaluates to {found} derivations, where only one is expected"
+            )));
         };
         let path = match wanted {
             DerivedPath::Opaque(path) => path.clone(),
@@ -48,7 +50,7 @@ impl NixCommand for Log {
                 crate::installables::known_derivation(context, &*context.eval_store()?, drv)?
             }
         };
-        show(context, &path, &wanted.render(store.store_dir()))?;
+        show(context, &path, &shown)?;
         Ok(0)
     }
 }
@@ -78,7 +80,8 @@ fn look(context: &Context, store: &dyn Store, path: &StorePath, shown: &str) -> 
         say(format!("Skipped '{}' which does not support retrieving build logs", store.uri()));
         return Ok(false);
     };
-    let log: StoreResult<Option<Vec<u8>>> = context.block_on(logs.build_log(path))?;
+    let resolve = context.settings.has_feature(ExperimentalFeature::CaDerivations);
+    let log: StoreResult<Option<Vec<u8>>> = context.block_on(build_log(store, logs, path, resolve))?;
     let Some(log) = log? else { return Ok(false) };
     say(format!("got build log for '{shown}' from '{}'", store.uri()));
     crate::pager::print(context, &log)?;

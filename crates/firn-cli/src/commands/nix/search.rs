@@ -10,6 +10,7 @@ use crate::error::{CliError, CliResult};
 use crate::flakes::Defaults;
 use crate::installables::InstallableArgs;
 use firn_eval::regex::Regex;
+use firn_store::activity::{Activity, ActivityType, Verbosity};
 use serde_json::{Map, json};
 use std::ffi::OsString;
 use walk::Walk;
@@ -100,7 +101,7 @@ impl NixCommand for Search {
 impl Search {
     /// All packages that are wanted, in the order of their attribute paths.
     fn find(&mut self, context: &Context, terms: &Terms) -> CliResult<Vec<Package>> {
-        let mut walk = Walk { terms, found: Vec::new() };
+        let mut walk = Walk { context, terms, found: Vec::new() };
         if self.what.has_expression() {
             let path = self.what.attribute_path()?;
             let (mut evaluation, value) = self.what.value(context, true)?;
@@ -110,7 +111,7 @@ impl Search {
         let (mut evaluation, cursors) = self.what.cursors(context, true)?;
         for cursor in cursors {
             if cursor.is_cached() {
-                cached::visit(terms, &mut walk.found, &mut evaluation, &cursor, true)?;
+                cached::visit(context, terms, &mut walk.found, &mut evaluation, &cursor, true)?;
             } else {
                 let value = cursor.force(&mut evaluation)?;
                 walk.visit(&mut evaluation, value, &cursor.steps(), true)?;
@@ -118,6 +119,12 @@ impl Search {
         }
         Ok(walk.found)
     }
+}
+
+/// Tells where the search is.
+fn looking_at(context: &Context, path: &[String]) -> Activity {
+    let text = format!("evaluating '{}'", path.join("."));
+    Activity::start(&context.logger, Verbosity::Info, ActivityType::Unknown, &text, &[], 0)
 }
 
 /// POSIX extended expressions that do not regard case: they look at texts in lower case.

@@ -2,10 +2,15 @@
 //! `--derivation` the derivations instead of what they make.
 
 use crate::args::Values;
+use crate::commands::nix_store::print_missing;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
+<<<<<<< HEAD
+=======
+use firn_store::activity::Verbosity;
+>>>>>>> wip-b
 use firn_store::{ClosureOptions, Store, StoreError, compute_fs_closure, topo_sort_paths};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -78,6 +83,7 @@ impl StorePathsArgs {
     }
 }
 
+<<<<<<< HEAD
 /// What installables stand for, without building any of it. What is missing is told, also where little is.
 pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTreeSet<StorePath>> {
     match context.block_on(context.build_store()?.query_missing(wanted))? {
@@ -85,6 +91,12 @@ pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTree
             let level = firn_store::activity::Verbosity::Error;
             crate::commands::nix_store::print_missing(context, &*context.store()?, &missing, level)?;
         }
+=======
+/// What installables stand for, without building any of it; what is not there is told.
+pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTreeSet<StorePath>> {
+    match context.block_on(context.build_store()?.query_missing(wanted))? {
+        Ok(missing) => print_missing(context, &*context.store()?, &missing, Verbosity::Error)?,
+>>>>>>> wip-b
         // Not every store can say.
         Err(StoreError::Unsupported { .. }) => {}
         Err(error) => return Err(error.into()),

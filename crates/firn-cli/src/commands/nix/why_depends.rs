@@ -12,7 +12,7 @@ use firn_core::StorePath;
 use firn_store::activity::Verbosity;
 use firn_store::{ClosureOptions, Store, compute_fs_closure};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -63,7 +63,10 @@ impl NixCommand for WhyDepends {
         let (package, dependency) = (package.clone(), dependency.clone());
         let store = context.store()?;
         let top = self.one_path(context, &package, true)?;
-        let top = top.ok_or_else(|| not_one(&package))?;
+        let top = match top {
+            Some(top) => top,
+            None => return Err(self.not_one(context, &package)),
+        };
         // What is not known was not needed for the package either.
         let wanted = self.one_path(context, &dependency, false)?;
         let start = [top.clone()].into();
@@ -71,8 +74,8 @@ impl NixCommand for WhyDepends {
         let Some(wanted) = wanted.filter(|path| closure.contains(path)) else {
             let message = format!(
                 "'{}' does not depend on '{}'",
-                shown(&*store, &package, &top),
-                dependency.to_string_lossy()
+                self.what.shown(context, &package)?,
+                self.what.shown(context, &dependency)?
             );
             context.logger.log(Verbosity::Error, message.as_bytes());
             return Ok(0);
@@ -100,19 +103,14 @@ impl NixCommand for WhyDepends {
     }
 }
 
-fn not_one(name: &OsString) -> CliError {
-    CliError::failed(format!("argument '{}' should evaluate to one store path", name.to_string_lossy()))
-}
-
-/// How the reference names an installable: a store path as such, an attribute as it was written.
-fn shown(store: &dyn Store, name: &OsString, path: &StorePath) -> String {
-    match name.to_string_lossy() {
-        text if text.contains('/') && !text.contains('^') => store.store_dir().display(path),
-        text => text.into_owned(),
-    }
-}
-
 impl WhyDepends {
+    fn not_one(&self, context: &Context, name: &OsStr) -> CliError {
+        match self.what.shown(context, name) {
+            Ok(shown) => CliError::failed(format!("argument '{shown}' should evaluate to one store path")),
+            Err(error) => error,
+        }
+    }
+
     fn one_path(
         &mut self,
         context: &Context,
@@ -127,7 +125,7 @@ impl WhyDepends {
         };
         match paths.len() {
             0 | 1 => Ok(paths.pop_first()),
-            _ => Err(not_one(name)),
+            _ => Err(self.not_one(context, name)),
         }
     }
 }

@@ -4,7 +4,9 @@ use super::Line;
 use super::paths::follow_links;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
+use firn_settings::ExperimentalFeature;
 use firn_store::StoreError;
+use firn_store::outputs::build_log;
 
 pub fn print_env(context: &Context, line: Line) -> CliResult<u8> {
     line.no_flags()?;
@@ -31,10 +33,11 @@ pub fn read_log(context: &Context, line: Line) -> CliResult<u8> {
     line.no_flags()?;
     let store = context.store()?;
     let logs = store.as_log().ok_or_else(|| store.unsupported("reading build logs"))?;
+    let resolve = context.settings.has_feature(ExperimentalFeature::CaDerivations);
     let mut all = Vec::new();
     for arg in &line.args {
         let path = follow_links(store.store_dir(), arg)?;
-        match context.block_on(logs.build_log(&path))?? {
+        match context.block_on(build_log(&*store, logs, &path, resolve))?? {
             Some(log) => all.extend(log),
             None => {
                 return Err(CliError::failed(format!(

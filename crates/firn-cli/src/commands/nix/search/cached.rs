@@ -1,6 +1,7 @@
 //! The walk through the outputs of a locked flake: what was evaluated before is not evaluated again.
 
-use super::{Package, Terms};
+use super::{Package, Terms, looking_at};
+use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use crate::flakes::Cursor;
@@ -9,6 +10,7 @@ use std::rc::Rc;
 
 /// Looks at a place: a package, or at the top and where packages are a set of packages.
 pub(super) fn visit(
+    context: &Context,
     terms: &Terms,
     found: &mut Vec<Package>,
     evaluation: &mut Evaluation,
@@ -16,12 +18,13 @@ pub(super) fn visit(
     is_first: bool,
 ) -> CliResult<()> {
     let steps = cursor.steps();
+    let _activity = looking_at(context, &steps);
     let is_legacy = steps.first().is_some_and(|step| step == "legacyPackages");
     // What failed before fails again.
     if is_legacy && !is_first && cursor.failed_before() {
         return Ok(());
     }
-    match try_visit(terms, found, evaluation, cursor, is_first) {
+    match try_visit(context, terms, found, evaluation, cursor, is_first) {
         // Packages that say that they cannot be evaluated are none.
         Err(CliError::Rendered { catchable, .. }) if !is_first && (catchable || is_legacy) => Ok(()),
         result => result,
@@ -29,6 +32,7 @@ pub(super) fn visit(
 }
 
 fn try_visit(
+    context: &Context,
     terms: &Terms,
     found: &mut Vec<Package>,
     evaluation: &mut Evaluation,
@@ -57,7 +61,7 @@ fn try_visit(
         cursor.describe_ahead(evaluation);
         for name in names {
             let child = cursor.need(evaluation, &name)?;
-            visit(terms, found, evaluation, &child, false)?;
+            visit(context, terms, found, evaluation, &child, false)?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The walk through values.
 
-use super::{Package, Terms};
+use super::{Package, Terms, looking_at};
+use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::evaluation::Evaluation;
 use firn_eval::sym;
@@ -8,6 +9,7 @@ use firn_eval::{Ahead, Attrs, EvalError, EvalResult, Pos, Value, split_package_n
 
 /// What is looked for, and what was found.
 pub struct Walk<'a> {
+    pub context: &'a Context,
     pub terms: &'a Terms,
     pub found: Vec<Package>,
 }
@@ -39,6 +41,7 @@ impl Walk<'_> {
         path: &[String],
         is_first: bool,
     ) -> CliResult<()> {
+        let _activity = looking_at(self.context, path);
         let top = path.first().map(String::as_str);
         match self.try_visit(evaluation, value, path, is_first) {
             Ok(()) => Ok(()),

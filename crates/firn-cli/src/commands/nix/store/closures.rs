@@ -122,8 +122,8 @@ impl DiffClosures {
             false => installables::store_paths(context, &wanted)?.into_iter().collect(),
         };
         let (Some(top), true) = (paths.pop_first(), paths.is_empty()) else {
-            let name = name.to_string_lossy();
-            return Err(CliError::failed(format!("argument '{name}' should evaluate to one store path")));
+            let shown = self.what.shown(context, name)?;
+            return Err(CliError::failed(format!("argument '{shown}' should evaluate to one store path")));
         };
         Ok(top)
     }

@@ -6,6 +6,8 @@ use crate::commands::nix::copy::FromTo;
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
+use firn_settings::ExperimentalFeature;
+use firn_store::outputs::build_log;
 use std::ffi::OsString;
 
 /// The command as it was written.
@@ -35,8 +37,9 @@ impl NixCommand for CopyLog {
         };
         let source = from.store.as_log().ok_or_else(|| no_logs(&*from.store))?;
         let target = to.store.as_log().ok_or_else(|| no_logs(&*to.store))?;
+        let resolve = context.settings.has_feature(ExperimentalFeature::CaDerivations);
         for drv in installables::derivations(context, &wanted)? {
-            match context.block_on(source.build_log(&drv))?? {
+            match context.block_on(build_log(&*from.store, source, &drv, resolve))?? {
                 Some(log) => context.block_on(target.add_build_log(&drv, &log))??,
                 None => {
                     let shown = from.store.store_dir().display(&drv);
