@@ -33,9 +33,8 @@ pub(crate) fn open(config: &LocalStoreConfig, logger: &dyn Logger) -> StoreResul
         return Ok((None, Db::open(config, OpenMode::Immutable)?));
     }
     let lock_path = config.db_dir().join("big-lock");
-    // Folders may have been removed since: what is put into them should not fail for that.
-    let per_user = [config.state_dir.join("profiles/per-user"), config.gc_roots_dir().join("per-user")];
-    if !lock_path.exists() || per_user.iter().any(|dir| !dir.exists()) {
+    // Somebody may have removed all profiles: that should not keep anybody from making new ones.
+    if !lock_path.exists() || !config.state_dir.join("profiles").exists() {
         create(config, logger)?;
     }
     let lock = flock::open_lock_file(&lock_path).map_err(|e| match e {
