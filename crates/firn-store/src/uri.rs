@@ -13,6 +13,7 @@ pub enum StoreKind {
     /// What stands before and after `://`.
     Specified {
         scheme: String,
+        /// Of `local` and `unix` a path, decoded; of others as it was written.
         authority: String,
     },
 }
@@ -40,13 +41,15 @@ impl StoreUri {
             "local" if plain => StoreKind::Local,
             "local" => specified("local", String::new()),
             _ => match base.split_once("://") {
-                Some((scheme, authority)) if is_scheme(scheme) => specified(scheme, authority.to_owned()),
+                Some((scheme, authority)) if is_scheme(scheme) => {
+                    specified(scheme, decoded(scheme, authority).ok_or_else(|| bad(text))?)
+                }
                 Some(_) => return Err(bad(text)),
                 None if base.starts_with('/') => specified("local", base.to_owned()),
                 // `scheme:/path` is a URL as well.
                 None if base.split_once(":/").is_some_and(|(scheme, _)| is_scheme(scheme)) => {
                     let (scheme, rest) = base.split_once(':').ok_or_else(|| bad(text))?;
-                    specified(scheme, rest.to_owned())
+                    specified(scheme, decoded(scheme, rest).ok_or_else(|| bad(text))?)
                 }
                 None if base.contains('/') => specified("local", normalise(&format!("{current_dir}/{base}"))),
                 // `scheme:rest`, the older form.
@@ -65,6 +68,9 @@ impl StoreUri {
             StoreKind::Auto => "auto".to_owned(),
             StoreKind::Daemon => "daemon".to_owned(),
             StoreKind::Local => "local".to_owned(),
+            StoreKind::Specified { scheme, authority } if is_path(scheme) => {
+                format!("{scheme}://{}", percent_encode(authority))
+            }
             StoreKind::Specified { scheme, authority } => format!("{scheme}://{authority}"),
         };
         for (i, (key, value)) in self.params.iter().enumerate() {
@@ -87,6 +93,16 @@ pub fn parse_query(query: &str) -> Option<BTreeMap<String, String>> {
             Some((percent_decode(key)?, percent_decode(value)?))
         })
         .collect()
+}
+
+/// Whether a URI with that scheme has a path of this machine after it. Others are handed on as URLs.
+fn is_path(scheme: &str) -> bool {
+    matches!(scheme, "local" | "unix")
+}
+
+/// What stands after a scheme, decoded where it is a path; `None` if that is malformed.
+fn decoded(scheme: &str, rest: &str) -> Option<String> {
+    if is_path(scheme) { percent_decode(rest) } else { Some(rest.to_owned()) }
 }
 
 fn bad(text: &str) -> StoreError {
@@ -161,6 +177,13 @@ mod tests {
         check("file:/tmp/cache", "file:///tmp/cache");
         check("./a:/b", "local:///home/u/a:/b");
         check("dummy:", "dummy://");
+        check("local:///tmp/a%2Bb%20c", "local:///tmp/a%2Bb%20c");
+        check("local:/tmp/a%2bb", "local:///tmp/a%2Bb");
+        check("/tmp/a%2Bb", "local:///tmp/a%252Bb");
+        check("https://cache/a%2Bb", "https://cache/a%2Bb");
+        check("local:///tmp/%zz", "Cannot parse Nix store 'local:///tmp/%zz'");
+        let uri = StoreUri::parse("unix:///run/%2Bs", "/").expect("a URI");
+        assert_eq!(uri.kind, StoreKind::Specified { scheme: "unix".into(), authority: "/run/+s".into() });
         check("nonsense", "Cannot parse Nix store 'nonsense'");
         check("local?root=%zz", "Cannot parse Nix store 'local?root=%zz'");
     }
