@@ -22,6 +22,10 @@ impl TransferObserver for LoggerObserver {
         self.logger.warn(message);
     }
 
+    fn debug(&self, message: &str) {
+        self.logger.log(Verbosity::Debug, message.as_bytes());
+    }
+
     fn start(&self, text: &str, url: &str, parent: u64) -> Option<Box<dyn TransferProgress>> {
         let kind = ActivityType::FileTransfer;
         let fields = [url.into()];

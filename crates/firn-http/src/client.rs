@@ -225,6 +225,11 @@ impl HttpClient {
         }
     }
 
+    /// Tells those who want to know everything.
+    pub fn debug(&self, message: &str) {
+        self.inner.observer.debug(message);
+    }
+
     async fn attempt(
         &self,
         request: &Request,
@@ -233,8 +238,9 @@ impl HttpClient {
     ) -> Result<Response, Failure> {
         let mut turn = self.turn(request).await;
         if progress.is_none() {
-            let text = format!("{} '{}'", request.method.continuous(), request.url);
-            *progress = self.inner.observer.start(&text, &request.url, request.parent);
+            let url = request.shown_url();
+            let text = format!("{} '{url}'", request.method.continuous());
+            *progress = self.inner.observer.start(&text, &url, request.parent);
         }
         if let Some(path) = request.url.strip_prefix("file://") {
             return file::transfer(request, path, target).await;

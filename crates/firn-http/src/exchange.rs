@@ -58,7 +58,7 @@ fn last_cause(error: &dyn std::error::Error) -> String {
 }
 
 pub(crate) fn failed(request: &Request, what: &str) -> String {
-    format!("unable to {} '{}': {what}", request.method.verb(), request.url)
+    format!("unable to {} '{}': {what}", request.method.verb(), request.shown_url())
 }
 
 /// A failure below HTTP, in words that curl's users know.

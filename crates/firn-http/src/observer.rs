@@ -5,6 +5,9 @@ pub trait TransferObserver: Send + Sync {
     /// Something that goes on, such as a retry.
     fn warn(&self, message: &str);
 
+    /// Something for those who look for what goes wrong.
+    fn debug(&self, _message: &str) {}
+
     /// A transfer starts; `text` is as in `downloading 'https://…'`. It ends when what is returned is dropped.
     /// `parent` is the number of the activity that it is part of, 0 for none.
     fn start(&self, text: &str, url: &str, parent: u64) -> Option<Box<dyn TransferProgress>>;

@@ -87,6 +87,14 @@ pub struct Request {
 }
 
 impl Request {
+    /// The URL as people are told of it: where an `s3://` one leads to.
+    pub fn shown_url(&self) -> String {
+        match self.url.starts_with("s3://") {
+            true => crate::s3::to_https(&self.url).unwrap_or_else(|_| self.url.clone()),
+            false => self.url.clone(),
+        }
+    }
+
     pub fn new(method: Method, url: impl Into<String>) -> Request {
         Request {
             url: url.into(),

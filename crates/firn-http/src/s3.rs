@@ -187,7 +187,13 @@ fn provider(identity: &Identity) -> DefaultCredentialProvider {
 fn signer(client: &HttpClient, identity: &Identity) -> Signer<Credential> {
     let signs = RequestSigner::new("s3", &identity.region);
     match &client.config().s3_credentials {
-        None => Signer::new(context(client), provider(identity), signs),
+        None => {
+            let profile = identity.profile.as_deref().unwrap_or("(default)");
+            let pid = std::process::id();
+            client
+                .debug(&format!("[pid={pid}] creating new AWS credential provider for profile '{profile}'"));
+            Signer::new(context(client), provider(identity), signs)
+        }
         Some(given) => {
             let mut fixed = StaticCredentialProvider::new(&given.access_key_id, &given.secret_access_key);
             if let Some(token) = &given.session_token {

@@ -97,7 +97,11 @@ impl S3Files {
         // S3 may say "200" first and then find that it failed.
         match element(&answer, "Code") {
             Some(code) => Err(StoreError::Other(format!("S3 CompleteMultipartUpload failed: {code}"))),
-            None => Ok(()),
+            None => {
+                let done = format!("S3 multipart upload completed: {number} parts uploaded for '{path}'");
+                self.http.client().debug(&done);
+                Ok(())
+            }
         }
     }
 }
@@ -170,7 +174,10 @@ impl Files for S3Files {
         if let Some(class) = &self.config.storage_class {
             request.headers.push(("x-amz-storage-class".into(), class.clone()));
         }
-        if self.config.multipart_upload && body.size() > self.config.multipart_threshold {
+        let in_parts = self.config.multipart_upload && body.size() > self.config.multipart_threshold;
+        let kind = if in_parts { "multipart" } else { "regular" };
+        self.http.client().debug(&format!("using S3 {kind} upload for '{path}' ({} bytes)", body.size()));
+        if in_parts {
             return self.put_parts(path, body, &request).await;
         }
         if body.size() > MAX_PART_SIZE {

@@ -359,9 +359,33 @@ fn buckets_of_s3() {
     let large = world.run("nix", &["store", "add", "random"]).success().stdout_text().trim_end().to_owned();
     let bucket = format!("s3://bucket/some/where?endpoint={}&region=eu-west-1", server.url());
     let (content, large_content) = (hash(&world, &path), hash(&world, &large));
-    world.run("nix", &["copy", "--to", &format!("{bucket}&compression=zstd"), &path]).success();
-    let parts = "compression=none&multipart-upload=true&multipart-threshold=6000000&write-nar-listing=true";
-    world.run("nix", &["copy", "--to", &format!("{bucket}&{parts}"), &large]).success();
+    let copy = |to: &str, path: &str| {
+        world
+            .run("nix", &["copy", "--debug", "--to", &format!("{bucket}&{to}"), path])
+            .success()
+            .stderr_text()
+    };
+    let said = copy("compression=zstd", &path);
+    assert!(said.contains("using S3 regular upload for 'nar/"), "{said}");
+    assert_eq!(
+        said.matches("creating new AWS credential provider for profile '(default)'").count(),
+        1,
+        "{said}"
+    );
+    // Requests are told of with the URL that they go to.
+    assert!(said.contains(&format!("uploading '{}/bucket/some/where/nar/", server.url())), "{said}");
+    let said = copy(
+        "compression=none&multipart-upload=true&multipart-threshold=6000000&write-nar-listing=true",
+        &large,
+    );
+    assert!(said.contains("using S3 multipart upload for 'nar/"), "{said}");
+    assert!(said.contains("S3 multipart upload completed: 2 parts uploaded for 'nar/"), "{said}");
+    let nothing = format!("s3://bucket/nothing?endpoint={}&region=eu-west-1", server.url());
+    let said = world.run("nix-prefetch-url", &[&nothing]).fails(1).stderr_text();
+    assert!(
+        said.contains(&format!("unable to download '{}/bucket/nothing': HTTP error 404", server.url())),
+        "{said}"
+    );
     forget(&world, &path);
     forget(&world, &large);
     world.run("nix", &["copy", "--no-check-sigs", "--from", &bucket, &path, &large]).success();
