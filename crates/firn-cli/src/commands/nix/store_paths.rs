@@ -7,10 +7,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use crate::installables::{self, InstallableArgs};
 use firn_core::{DerivedPath, OutputsSpec, StorePath};
-<<<<<<< HEAD
-=======
 use firn_store::activity::Verbosity;
->>>>>>> wip-b
 use firn_store::{ClosureOptions, Store, StoreError, compute_fs_closure, topo_sort_paths};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -83,20 +80,10 @@ impl StorePathsArgs {
     }
 }
 
-<<<<<<< HEAD
-/// What installables stand for, without building any of it. What is missing is told, also where little is.
-pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTreeSet<StorePath>> {
-    match context.block_on(context.build_store()?.query_missing(wanted))? {
-        Ok(missing) => {
-            let level = firn_store::activity::Verbosity::Error;
-            crate::commands::nix_store::print_missing(context, &*context.store()?, &missing, level)?;
-        }
-=======
 /// What installables stand for, without building any of it; what is not there is told.
 pub fn known_paths(context: &Context, wanted: &[DerivedPath]) -> CliResult<BTreeSet<StorePath>> {
     match context.block_on(context.build_store()?.query_missing(wanted))? {
         Ok(missing) => print_missing(context, &*context.store()?, &missing, Verbosity::Error)?,
->>>>>>> wip-b
         // Not every store can say.
         Err(StoreError::Unsupported { .. }) => {}
         Err(error) => return Err(error.into()),
