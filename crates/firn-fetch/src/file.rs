@@ -5,8 +5,7 @@ use crate::cache::{Attrs, Entry};
 use crate::error::{FetchError, FetchResult};
 use firn_core::{CaMethod, HashAlgo, StorePath};
 use firn_http::{Request, Response};
-use firn_nar::{Event, NarReader, Node};
-use firn_store::AddSource;
+use firn_store::{AddSource, regular_file_of_archive};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use tokio::io::AsyncWriteExt;
@@ -126,21 +125,7 @@ impl Fetcher {
         }
         let mut nar = Vec::new();
         self.store().nar_from_path(file, &mut nar).await?;
-        let mut reader = NarReader::new(&*nar);
-        let mut text = Vec::new();
-        let read = match reader.next_event() {
-            Ok(Some(Event::Node { node: Node::Regular { .. }, .. })) => reader.copy_contents(|part| {
-                text.extend_from_slice(part);
-                Ok(())
-            }),
-            Ok(_) => {
-                let shown = self.store().store_dir().display(file);
-                return Err(FetchError::Other(format!("path '{shown}' is not a regular file")));
-            }
-            Err(error) => Err(error),
-        };
-        read.map_err(firn_store::StoreError::Nar)?;
-        Ok(text)
+        Ok(regular_file_of_archive(&nar)?)
     }
 
     pub(crate) fn upsert(&self, domain: &str, key: &Attrs, value: &Attrs) -> FetchResult<()> {

@@ -505,23 +505,12 @@ const MAX_DERIVATION: usize = 256 * 1024 * 1024;
 pub(crate) async fn file_of_archive(store: &dyn Store, path: &StorePath) -> StoreResult<Vec<u8>> {
     let mut archive = Bounded(Vec::new());
     store.nar_from_path(path, &mut archive).await?;
-    let mut reader = firn_nar::NarReader::new(&archive.0[..]);
-    let regular = matches!(
-        reader.next_event()?,
-        Some(firn_nar::Event::Node { node: firn_nar::Node::Regular { .. }, .. })
-    );
-    if !regular {
-        return Err(StoreError::Other(format!(
-            "path '{}' is not a regular file",
-            store.store_dir().display(path)
-        )));
-    }
-    let mut contents = Vec::new();
-    reader.copy_contents(|piece| {
-        contents.extend_from_slice(piece);
-        Ok(())
-    })?;
-    Ok(contents)
+    firn_store::regular_file_of_archive(&archive.0).map_err(|error| match error {
+        StoreError::Other(_) => {
+            StoreError::Other(format!("path '{}' is not a regular file", store.store_dir().display(path)))
+        }
+        error => error,
+    })
 }
 
 /// A buffer that does not grow without end.
