@@ -677,6 +677,7 @@ impl Compiler<'_> {
             }
         }
         Ok(Expr::Set(self.alloc(SetExpr {
+            plain: !has_frame && !set.recursive && dynamic.is_empty(),
             shape,
             positions,
             values: self.slice(values),

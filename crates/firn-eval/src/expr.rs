@@ -9,7 +9,7 @@ use crate::value::{FrameSize, PlaceCache, Positions, ScopeCache, UpdateCache, Va
 use crate::vm::Vm;
 use crate::watch::Watched;
 use firn_syntax::Sym;
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 /// An expression.
 #[derive(Clone, Copy)]
@@ -161,6 +161,8 @@ pub struct DynamicAttr {
 }
 
 pub struct SetExpr {
+    /// There are names and values only: no frame, nothing that is computed.
+    pub plain: bool,
     pub shape: &'static Shape,
     pub positions: Positions,
     /// Values in the order of the shape, in the scope of the new frame where there is one.
@@ -220,27 +222,21 @@ pub struct BuiltinCall {
     pub call: &'static CallExpr,
 }
 
-/// No plan is known yet.
-pub const NO_PLAN: u32 = u32::MAX;
-
 /// What is looked at each time comes first.
 #[repr(C)]
 pub struct BinaryExpr {
     pub left: Expr,
     pub right: Expr,
-    /// For `//`: the number of the plan used last.
-    pub plan: AtomicU32,
+    /// For `//`.
+    pub update: UpdateCache,
     pub pos: Pos,
-    /// For `//`: the positions of the last time.
-    pub positions: UpdateCache,
     /// Places of the operands, for `//`.
     pub places: (Pos, Pos),
 }
 
 impl BinaryExpr {
     pub fn new(left: Expr, right: Expr, pos: Pos, places: (Pos, Pos)) -> BinaryExpr {
-        let (plan, positions) = (AtomicU32::new(NO_PLAN), UpdateCache::new());
-        BinaryExpr { left, right, pos, places, plan, positions }
+        BinaryExpr { left, right, update: UpdateCache::new(), pos, places }
     }
 }
 

@@ -1,7 +1,6 @@
 //! Shapes: the keys of attribute sets, interned. Sets with the same keys share a shape,
 //! so that equality of shapes is equality of addresses and look-ups can be cached by it.
 
-use crate::expr::NO_PLAN;
 use crate::table::Table;
 use firn_syntax::{Sym, sym};
 use hashbrown::HashTable;
@@ -187,45 +186,30 @@ static PLANS: Table<UpdatePlan> = Table::new();
 static PLAN_NUMBERS: [Mutex<Option<FxHashMap<(u32, u32), u32>>>; SHARDS] =
     [const { Mutex::new(None) }; SHARDS];
 
-/// The plan for two shapes; `last` is the number of the one used last at this place.
-#[inline]
-pub(crate) fn update_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
-    match PLANS.get(last.load(Ordering::Relaxed)) {
-        Some(plan) if plan.left == a.id && plan.right == b.id => plan,
-        _ => known_plan(a, b, last),
-    }
-}
-
 /// How many plans of other places a thread finds without asking the others, as a power of two.
 const RECENT_BITS: u32 = 10;
 
-/// Numbers of two shapes and of their plan.
-type Recent = [Cell<(u32, u32, u32)>; 1 << RECENT_BITS];
+type Recent = [Cell<Option<&'static UpdatePlan>>; 1 << RECENT_BITS];
 
 thread_local! {
     /// As [`FOUND`].
     static RECENT: Cell<Option<&'static Recent>> = const { Cell::new(None) };
 }
 
-#[inline(never)]
-fn known_plan(a: &Shape, b: &Shape, last: &AtomicU32) -> &'static UpdatePlan {
+/// The plan for two shapes.
+pub(crate) fn update_plan(a: &Shape, b: &Shape) -> &'static UpdatePlan {
     let key = u64::from(a.id) << 32 | u64::from(b.id);
     let slot = (key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - RECENT_BITS)) as usize;
-    let cell =
-        &RECENT.get().unwrap_or_else(|| keep(&RECENT, || [const { Cell::new((0, 0, NO_PLAN)) }; _]))[slot];
-    let (left, right, number) = cell.get();
-    if (left, right) == (a.id, b.id) {
-        if let Some(plan) = PLANS.get(number) {
-            last.store(number, Ordering::Relaxed);
-            return plan;
+    let cell = &RECENT.get().unwrap_or_else(|| keep(&RECENT, || [const { Cell::new(None) }; _]))[slot];
+    match cell.get() {
+        Some(plan) if (plan.left, plan.right) == (a.id, b.id) => plan,
+        _ => {
+            let Some(plan) = PLANS.get(shared_plan(a, b)) else {
+                unreachable!("a plan is pushed before its number is known")
+            };
+            cell.set(Some(plan));
+            plan
         }
-    }
-    let number = shared_plan(a, b);
-    last.store(number, Ordering::Relaxed);
-    cell.set((a.id, b.id, number));
-    match PLANS.get(number) {
-        Some(plan) => plan,
-        None => unreachable!("a plan is pushed before its number is known"),
     }
 }
 

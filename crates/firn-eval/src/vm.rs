@@ -6,7 +6,7 @@ mod trees;
 use crate::builtins;
 use crate::compile::Globals;
 use crate::error::{ErrorKind, EvalError, EvalResult};
-use crate::expr::{Expr, Lambda, NO_PLAN};
+use crate::expr::{Expr, Lambda};
 use crate::host::{EvalHost, HostError};
 use crate::settings::EvalSettings;
 use crate::source::Pos;
@@ -18,7 +18,7 @@ use firn_core::StorePath;
 use rustc_hash::FxHashMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// One call that is being run, for traces and the depth limit.
 #[derive(Clone, Copy)]
@@ -574,14 +574,14 @@ impl Vm {
 
     /// `a // b`.
     pub(crate) fn update(&mut self, a: Attrs, b: Attrs) -> Attrs {
-        self.update_at(a, b, &AtomicU32::new(NO_PLAN), &UpdateCache::none())
+        self.update_at(a, b, &UpdateCache::none())
     }
 
-    /// `a // b` where the plan and the positions of the last time are remembered.
+    /// `a // b` where `cache` remembers the last time.
     #[inline]
-    pub(crate) fn update_at(&mut self, a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
+    pub(crate) fn update_at(&mut self, a: Attrs, b: Attrs, cache: &UpdateCache) -> Attrs {
         self.stats.updates += 1;
-        Attrs::update(a, b, last, cache)
+        Attrs::update(a, b, cache)
     }
 }
 

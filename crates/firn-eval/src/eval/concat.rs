@@ -10,21 +10,37 @@ use crate::vm::Vm;
 use smallvec::SmallVec;
 
 impl Vm {
+    /// The sum of two small integers; all else is left to functions of their own, whose frames would be made here too.
     #[inline(never)]
     pub(super) fn eval_concat(&mut self, concat: &'static ConcatExpr, env: Env) -> EvalResult<Value> {
+        let (ConcatKind::Add, [(first, _), (second, pos)]) = (concat.kind, concat.parts) else {
+            return self.concat_parts(concat, env);
+        };
+        let value = self.eval_inline(first, env)?;
+        let Some(small) = value.as_small_int() else {
+            return self.concat_to(value, concat, env);
+        };
+        let other = self.eval_inline(second, env)?;
+        match value.plus_simply(other) {
+            Some(sum) => Ok(sum),
+            None => self.add_otherwise(small, other, *pos),
+        }
+    }
+
+    #[inline(never)]
+    fn concat_parts(&mut self, concat: &'static ConcatExpr, env: Env) -> EvalResult<Value> {
         if concat.kind == ConcatKind::String {
             return self.concat_string(concat, env, None);
         }
-        let Some(((first, first_pos), rest)) = concat.parts.split_first() else { return Ok(Value::str(b"")) };
+        let Some((first, _)) = concat.parts.first() else { return Ok(Value::str(b"")) };
         let value = self.eval_inline(first, env)?;
-        if let (Some(a), [(second, second_pos)]) = (value.as_small_int(), rest) {
-            let other = self.eval_inline(second, env)?;
-            return match other.as_small_int() {
-                // Small integers have 61 bits: their sum fits.
-                Some(b) => Ok(Value::int(a + b)),
-                None => self.add_numbers_of(Number::Int(a), other, *second_pos).map(Number::value),
-            };
-        }
+        self.concat_to(value, concat, env)
+    }
+
+    /// Goes on where the first part is known.
+    #[inline(never)]
+    fn concat_to(&mut self, value: Value, concat: &'static ConcatExpr, env: Env) -> EvalResult<Value> {
+        let rest = concat.parts.get(1..).unwrap_or_default();
         match value.kind() {
             Kind::Int(n) => self.add_numbers(Number::Int(n), rest, env),
             Kind::Float(f) => self.add_numbers(Number::Float(f), rest, env),
@@ -52,8 +68,14 @@ impl Vm {
                 }
                 Ok(Value::path(&crate::coerce::canonical(&text)))
             }
-            _ => self.concat_string(concat, env, Some((value, *first_pos))),
+            _ => self.concat_string(concat, env, Some(value)),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add_otherwise(&mut self, small: i64, other: Value, pos: Pos) -> EvalResult<Value> {
+        self.add_numbers_of(Number::Int(small), other, pos).map(Number::value)
     }
 
     /// `first` is the value of the first part, where it is known already; then paths are not copied to the store
@@ -62,12 +84,12 @@ impl Vm {
         &mut self,
         concat: &'static ConcatExpr,
         env: Env,
-        first: Option<(Value, Pos)>,
+        first: Option<Value>,
     ) -> EvalResult<Value> {
         let what = "while evaluating a path segment";
         let mut context = ContextBuilder::default();
         let copy = match first {
-            Some((value, _)) if value.as_str().is_none() => CopyToStore::No,
+            Some(value) if value.as_str().is_none() => CopyToStore::No,
             _ => CopyToStore::Yes,
         };
         let how = Coerce { more: false, copy };
@@ -77,7 +99,7 @@ impl Vm {
         let mut ranges: SmallVec<[(u32, u32); 8]> = SmallVec::new();
         for (i, (part, pos)) in concat.parts.iter().enumerate() {
             let value = match first {
-                Some((value, _)) if i == 0 => value,
+                Some(value) if i == 0 => value,
                 _ => self.eval_inline(part, env)?,
             };
             if i == 0 {

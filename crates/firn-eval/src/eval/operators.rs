@@ -94,7 +94,7 @@ impl Vm {
         let right = self.eval_update_operand(&operands.right, env, operands.places.1, what)?;
         let what = "in the left operand of the update (//) operator";
         let left = self.eval_update_operand(&operands.left, env, operands.places.0, what)?;
-        Ok(self.update_at(left, right, &operands.plan, &operands.positions).value())
+        Ok(self.update_at(left, right, &operands.update).value())
     }
 
     #[inline(never)]

@@ -44,8 +44,17 @@ impl Vm {
             match found.known() {
                 Some(known) if steps.len() == 0 => return Ok(Some(known)),
                 Some(known) => value = known,
-                None if steps.len() == 0 => return self.select_last(found, select, (attrs, *name), env),
-                None => break,
+                None => match steps.as_slice() {
+                    [] => return self.select_last(found, select, (attrs, *name), env),
+                    [Step::Static { .. }, ..] => match self.force_at(found, select.pos) {
+                        Ok(known) => value = known,
+                        Err(error) => {
+                            return Err(self.select_trace(error, select, Some((attrs, *name)), env));
+                        }
+                    },
+                    // The next name is evaluated first.
+                    [Step::Dynamic(_), ..] => break,
+                },
             }
         }
         self.select_in(base, select, env)

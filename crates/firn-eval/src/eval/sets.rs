@@ -10,7 +10,18 @@ use firn_syntax::Sym;
 
 impl Vm {
     #[inline(never)]
-    pub(super) fn eval_set(&mut self, set: &'static SetExpr, outer: Env) -> EvalResult<Value> {
+    pub(super) fn eval_set(&mut self, set: &'static SetExpr, env: Env) -> EvalResult<Value> {
+        if !set.plain {
+            return self.eval_set_in_frame(set, env);
+        }
+        let values = set.values;
+        assert!(values.len() == set.shape.len(), "as many values as names");
+        Ok(Attrs::filled(set.shape, set.positions, |i| self.delay_element(&values[i], env)).value())
+    }
+
+    /// A set that is recursive, has `inherit (e)`, or is not known as it stands there.
+    #[inline(never)]
+    fn eval_set_in_frame(&mut self, set: &'static SetExpr, outer: Env) -> EvalResult<Value> {
         let mut env = outer;
         if let Some(size) = set.frame {
             env = Env::new(Some(outer), size as usize);

@@ -4,11 +4,11 @@ use super::heap::{self, Class};
 use super::layers::{LAYERED, LEAST};
 use super::positions::{Positions, UpdateCache};
 use super::word::{ATTRS, Value};
-use crate::shape::{FROM_RIGHT, Shape, Special, UpdatePlan, update_plan};
+use crate::shape::{FROM_RIGHT, Shape, Special, UpdatePlan};
 use crate::source::Pos;
 use firn_syntax::Sym;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a piece of code remembers of where it found an attribute: a shape's address and a place in it.
 pub struct PlaceCache(AtomicU64);
@@ -211,9 +211,9 @@ impl Attrs {
         (head & LAYERED == 0).then(|| unsafe { &*(head as *const Shape) })
     }
 
-    /// `a // b`, where the plan and the positions of the last time are remembered.
+    /// `a // b`, where `cache` remembers the last time.
     #[inline]
-    pub fn update(a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
+    pub fn update(a: Attrs, b: Attrs, cache: &UpdateCache) -> Attrs {
         if let (Some(left), Some(right)) = (a.flat_shape(), b.flat_shape()) {
             if right.len() == 0 {
                 return a;
@@ -223,14 +223,14 @@ impl Attrs {
             }
             if left.len() < LEAST {
                 // SAFETY: flat sets, and the plan for their shapes.
-                return unsafe { Attrs::gather(update_plan(left, right, last), a, b, cache) };
+                return unsafe { Attrs::gather(cache.plan(left, right), a, b, cache) };
             }
         }
-        Attrs::update_layers(a, b, last, cache)
+        Attrs::update_layers(a, b, cache)
     }
 
     #[inline(never)]
-    fn update_layers(a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
+    fn update_layers(a: Attrs, b: Attrs, cache: &UpdateCache) -> Attrs {
         if b.is_empty() {
             return a;
         }
@@ -240,14 +240,14 @@ impl Attrs {
         if a.is_empty() {
             return b;
         }
-        Attrs::update_flat(a, b, last, cache)
+        Attrs::update_flat(a, b, cache)
     }
 
     /// [`Attrs::update`] for sets that are merged in any case.
-    pub(super) fn update_flat(a: Attrs, b: Attrs, last: &AtomicU32, cache: &UpdateCache) -> Attrs {
+    pub(super) fn update_flat(a: Attrs, b: Attrs, cache: &UpdateCache) -> Attrs {
         let (a, b) = (a.flat(), b.flat());
         // SAFETY: flat sets, and the plan for their shapes.
-        unsafe { Attrs::gather(update_plan(a.shape(), b.shape(), last), a, b, cache) }
+        unsafe { Attrs::gather(cache.plan(a.shape(), b.shape()), a, b, cache) }
     }
 
     /// The values of `a // b` as a plan says.

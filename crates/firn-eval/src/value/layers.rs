@@ -9,10 +9,9 @@ use super::attrs::{Attrs, HEAD};
 use super::heap::{self, Class};
 use super::positions::UpdateCache;
 use super::word::Value;
-use crate::expr::NO_PLAN;
 use firn_syntax::Sym;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// In the first word of a set: it is layers. The other bits are the address of the flat set, when there is one already.
 /// The second word is how many layers there are and, in its upper half, how often something was looked up in them. Then
@@ -176,5 +175,5 @@ impl Attrs {
 }
 
 fn merge(below: Attrs, above: Attrs) -> Attrs {
-    Attrs::update_flat(below, above, &AtomicU32::new(NO_PLAN), &UpdateCache::none())
+    Attrs::update_flat(below, above, &UpdateCache::none())
 }

@@ -3,10 +3,10 @@
 
 use super::attrs::Attrs;
 use super::heap::{self, Class};
-use crate::shape::{FROM_RIGHT, Shape, UpdatePlan};
+use crate::shape::{FROM_RIGHT, Shape, UpdatePlan, update_plan};
 use crate::source::Pos;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Positions of all attributes of a set, by their places in its shape.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,20 +47,47 @@ const MOST_DEPTH: u32 = 3;
 /// How many a piece of code makes. They are never given back.
 const MOST_MADE: u32 = 8;
 
-/// The positions that a `//` in the code came to last, where its sets stand in the text.
+/// What a `//` in the code remembers of the last time: the plan for the shapes of its sets, and the positions that it came
+/// to where these stand in the text.
 pub struct UpdateCache {
+    plan: AtomicPtr<UpdatePlan>,
     last: AtomicU64,
     made: AtomicU32,
 }
 
 impl UpdateCache {
     pub const fn new() -> UpdateCache {
-        UpdateCache { last: AtomicU64::new(0), made: AtomicU32::new(0) }
+        UpdateCache::with(0)
     }
 
     /// Of what is no `//` in the code.
     pub const fn none() -> UpdateCache {
-        UpdateCache { last: AtomicU64::new(0), made: AtomicU32::new(MOST_MADE) }
+        UpdateCache::with(MOST_MADE)
+    }
+
+    const fn with(made: u32) -> UpdateCache {
+        UpdateCache {
+            plan: AtomicPtr::new(std::ptr::null_mut()),
+            last: AtomicU64::new(0),
+            made: AtomicU32::new(made),
+        }
+    }
+
+    /// The plan for two shapes.
+    #[inline]
+    pub(super) fn plan(&self, left: &Shape, right: &Shape) -> &'static UpdatePlan {
+        // SAFETY: null, or what was a reference to a plan that lives for ever.
+        match unsafe { self.plan.load(Ordering::Acquire).as_ref() } {
+            Some(plan) if plan.left == left.id && plan.right == right.id => plan,
+            _ => self.other_plan(left, right),
+        }
+    }
+
+    #[inline(never)]
+    fn other_plan(&self, left: &Shape, right: &Shape) -> &'static UpdatePlan {
+        let plan = update_plan(left, right);
+        self.plan.store(std::ptr::from_ref(plan).cast_mut(), Ordering::Release);
+        plan
     }
 
     #[inline]

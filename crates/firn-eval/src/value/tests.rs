@@ -87,7 +87,7 @@ fn set(entries: &[(String, i64)]) -> Attrs {
 
 /// `a // b` as the evaluator does it.
 fn update(a: Attrs, b: Attrs) -> Attrs {
-    Attrs::update(a, b, &std::sync::atomic::AtomicU32::new(crate::expr::NO_PLAN), &UpdateCache::none())
+    Attrs::update(a, b, &UpdateCache::none())
 }
 
 fn number(attrs: Attrs, name: &str) -> Option<i64> {

@@ -113,6 +113,17 @@ impl Value {
         (self.tag() == INT).then_some(self.0.get() as i64 >> 3)
     }
 
+    /// The sum of two integers that need no box, if it needs none either.
+    #[inline(always)]
+    pub fn plus_simply(self, other: Value) -> Option<Value> {
+        if self.tag() != INT || other.tag() != INT {
+            return None;
+        }
+        let (sum, left) = ((self.0.get() - INT) as i64).overflowing_add(other.0.get() as i64);
+        // SAFETY: the tag of `other` is left, and it is not zero.
+        (!left).then(|| unsafe { Value::from_word(sum as u64) })
+    }
+
     /// Whether two evaluated values are equal, where the words tell: integers, booleans, null, and values of
     /// different types.
     #[inline(always)]

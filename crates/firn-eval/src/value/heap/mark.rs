@@ -67,27 +67,32 @@ impl<'t> Marker<'t> {
 
     /// Marks the object that a word may refer to.
     pub(super) fn word(&mut self, word: u64) {
-        self.word_of::<true>(word);
-    }
-
-    /// [`Marker::word`], for a team or one that marks alone.
-    #[inline(always)]
-    fn word_of<const TEAM: bool>(&mut self, word: u64) {
-        let offset = ((word & ADDRESS) as usize).wrapping_sub(self.region.base);
+        let offset = self.offset_of(word);
         if offset < self.used {
-            self.reached::<TEAM>(offset);
+            let mut last = NOWHERE;
+            self.reached::<true>(offset, &mut last);
         }
     }
 
-    /// Marks the object at, or around, a place of the heap in use.
+    /// Where in the heap a word may refer to.
     #[inline(always)]
-    fn reached<const TEAM: bool>(&mut self, offset: usize) {
+    fn offset_of(&self, word: u64) -> usize {
+        ((word & ADDRESS) as usize).wrapping_sub(self.region.base)
+    }
+
+    /// Marks the object at, or around, a place of the heap in use, unless that is the last one.
+    #[inline(always)]
+    fn reached<const TEAM: bool>(&mut self, offset: usize, last: &mut usize) {
         let index = offset / BLOCK_BYTES;
         // SAFETY: what is in use is within the region.
         let block = unsafe { self.region.block_unchecked(index) };
         if block.state.load(Ordering::Relaxed) != SMALL {
             return self.reached_large(index);
         }
+        if offset == *last {
+            return;
+        }
+        *last = offset;
         let kind = block.kind.load(Ordering::Relaxed) as usize;
         let Size { bytes, reciprocal } = BY_KIND[kind % KINDS];
         let slot = (((offset % BLOCK_BYTES) as u64 * u64::from(reciprocal)) >> 32) as usize;
@@ -133,6 +138,9 @@ impl<'t> Marker<'t> {
         // Objects wait here while the processor fetches them: most are in no cache.
         let mut fetched = [(0, 0); FETCH_AHEAD];
         let (mut first, mut count) = (0, 0);
+        // What lies side by side often refers to the same: elements that are to be computed to a function, attributes to
+        // the frame of their set.
+        let mut last = NOWHERE;
         loop {
             while count < FETCH_AHEAD {
                 let Some(object) = self.pending.pop() else { break };
@@ -153,7 +161,10 @@ impl<'t> Marker<'t> {
             }
             for at in (start..start + bytes).step_by(8) {
                 // SAFETY: the object lies in a block in use, and the threads that could write to it are stopped.
-                self.word_of::<TEAM>(unsafe { (at as *const u64).read() });
+                let offset = self.offset_of(unsafe { (at as *const u64).read() });
+                if offset < self.used {
+                    self.reached::<TEAM>(offset, &mut last);
+                }
             }
             if let (true, Some(team)) = (TEAM, self.team) {
                 team.share(&mut self.pending);
@@ -175,6 +186,9 @@ fn is_first<const TEAM: bool>(mark: &AtomicU64, bit: u64) -> bool {
     mark.store(bits | bit, Ordering::Relaxed);
     true
 }
+
+/// No place of the heap.
+const NOWHERE: usize = usize::MAX;
 
 /// Bytes of an object that are looked through at a time.
 const PIECE: usize = 2048;
