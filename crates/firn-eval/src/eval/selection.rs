@@ -39,8 +39,14 @@ impl Vm {
         // Nearly always these are names of sets, which are there and evaluated, but for the last perhaps.
         let mut value = base;
         let mut steps = select.path.iter();
-        while let (Some(Step::Static { name, cache }), Some(attrs)) = (steps.next(), value.as_attrs()) {
-            let Some(found) = attrs.find_cached(*name, cache) else { break };
+        while let Some(Step::Static { name, cache }) = steps.next() {
+            let Some(attrs) = value.as_attrs() else { break };
+            let Some(found) = attrs.find_cached(*name, cache) else {
+                if select.default.is_some() {
+                    return Ok(None);
+                }
+                break;
+            };
             match found.known() {
                 Some(known) if steps.len() == 0 => return Ok(Some(known)),
                 Some(known) => value = known,
@@ -173,7 +179,6 @@ impl Vm {
     pub(super) fn has_attr(&mut self, has: &'static HasAttr, env: Env) -> EvalResult<Value> {
         let mut value = self.eval_inline(&has.base, env)?;
         if let OnlyStep { name: Some(name), cache } = &has.only {
-            let value = self.force_at(value, has.pos)?;
             let found = value.as_attrs().and_then(|attrs| attrs.find_cached(*name, cache));
             return Ok(Value::bool(found.is_some()));
         }
