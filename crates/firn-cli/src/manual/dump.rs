@@ -1,11 +1,12 @@
-//! `nix __dump-cli`: all commands, their arguments and flags as one JSON object; and `nix __dump-language`: all builtins,
+//! `nix __dump-cli`: all commands, their arguments and flags, stores and inputs as one JSON object; and `nix __dump-language`: all builtins,
 //! their arguments and documentation. In the layout of the reference, for editors and scripts that go through them.
 
 use super::flags::{COMMON, Flag};
 use super::groups_of;
 use super::render::Row;
+use super::stores::{fetchers_json, stores_json};
 use firn_eval::{BUILTINS, BuiltinDoc, feature_of_builtin};
-use firn_settings::{SETTINGS, Setting, Shape};
+use firn_settings::{SETTINGS, Setting, Settings, Shape};
 use serde_json::{Map, Value, json};
 
 /// The category of what is experimental or not under a name.
@@ -13,8 +14,9 @@ fn feature(name: Option<&str>) -> Value {
     name.map_or(Value::Null, Value::from)
 }
 
-/// The commands, each with the name of the feature without which it does not run, and the flags of all of them.
-pub fn dump(rows: &[(Row<'_>, Option<&'static str>)]) -> Value {
+/// The commands, each with the name of the feature without which it does not run, the flags of all of them, and what stores
+/// and inputs can be told.
+pub fn dump(rows: &[(Row<'_>, Option<&'static str>)], settings: &Settings) -> Value {
     let mut flags: Map<String, Value> = SETTINGS.iter().flat_map(flags_of_setting).collect();
     flags.extend(COMMON.flags.iter().filter_map(|flag| one_flag(flag, COMMON.title)));
     json!({
@@ -23,7 +25,9 @@ pub fn dump(rows: &[(Row<'_>, Option<&'static str>)]) -> Value {
             "commands": commands(rows, 0),
             "description": "build, share and run software that is described by expressions",
             "flags": flags,
-        }
+        },
+        "fetchers": fetchers_json(),
+        "stores": stores_json(settings),
     })
 }
 

@@ -35,6 +35,11 @@ const SCHEMES: [Scheme; 9] = [
 ];
 
 impl Scheme {
+    /// All kinds.
+    pub fn all() -> [Scheme; 9] {
+        SCHEMES
+    }
+
     /// The `type` attribute.
     pub fn name(self) -> &'static str {
         match self {

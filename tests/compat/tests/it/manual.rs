@@ -128,6 +128,58 @@ fn the_command_line_as_json() {
     assert_eq!(flags["http-connections"]["hiddenCategory"], true);
 }
 
+/// What can be set of stores: what is told is what they take, and nothing else.
+#[test]
+fn stores_and_fetchers_as_json() {
+    let world = World::new();
+    let text = world.run("nix", &["__dump-cli"]).success().stdout_text();
+    let dump: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let help = world.run("nix", &["help-stores"]).success().stdout_text();
+    let stores = dump["stores"].as_object().expect("stores");
+    assert_eq!(stores.len(), 10);
+    for (title, store) in stores {
+        let scheme = store["uri-schemes"][0].as_str().expect("a scheme");
+        let settings = store["settings"].as_object().expect("settings");
+        assert!(settings.contains_key("want-mass-query"), "{title}");
+        for (name, setting) in settings {
+            assert!(help.contains(&format!("\n  {name} ")), "{name} is in help-stores");
+            assert!(setting["description"].as_str().is_some_and(|text| !text.is_empty()), "{title}: {name}");
+            assert_eq!(setting["value"], setting["defaultValue"], "{title}: {name}");
+        }
+        if matches!(scheme, "local" | "file" | "dummy") {
+            let authority =
+                if scheme == "file" { world.path("cache").display().to_string() } else { String::new() };
+            let given: Vec<String> = settings
+                .iter()
+                .filter(|(_, setting)| setting["experimentalFeature"].is_null())
+                .filter_map(|(name, setting)| match &setting["defaultValue"] {
+                    serde_json::Value::String(text) if !text.is_empty() => Some(format!("{name}={text}")),
+                    number @ (serde_json::Value::Number(_) | serde_json::Value::Bool(_)) => {
+                        Some(format!("{name}={number}"))
+                    }
+                    _ => None,
+                })
+                .collect();
+            let open = |settings: &str| {
+                let uri = format!("{scheme}://{authority}?{settings}");
+                world.run("nix", &["store", "info", "--store", &uri]).success().stderr_text()
+            };
+            let said = open(&given.join("&"));
+            assert!(!said.contains("unknown setting"), "{title}: {said}");
+            assert!(open("no-such-setting=1").contains("unknown setting 'no-such-setting'"), "{title}");
+        }
+    }
+    let sizes = &stores["S3 Binary Cache Store"]["settings"]["multipart-chunk-size"];
+    assert_eq!(
+        (&sizes["aliases"], &sizes["value"]),
+        (&serde_json::json!(["buffer-size"]), &(5 << 20).into())
+    );
+    assert_eq!(stores["Experimental Local Overlay Store"]["experimentalFeature"], "local-overlay-store");
+    assert_eq!(dump["fetchers"].as_object().map(|fetchers| fetchers.len()), Some(9));
+    let shallow = &dump["fetchers"]["git"]["allowedAttrs"]["shallow"];
+    assert_eq!((&shallow["type"], &shallow["required"]), (&"Bool".into(), &false.into()));
+}
+
 /// What language servers are built from.
 #[test]
 fn the_language_as_json() {

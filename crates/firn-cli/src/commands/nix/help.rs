@@ -46,26 +46,6 @@ impl NixCommand for Help {
     }
 }
 
-/// Kinds of stores as `--store` and the like take them.
-const STORES: &str = "Stores are named by URIs, with settings behind a question mark: local?root=/mnt&require-sigs=false
-
-  auto                  the local store where this user can write it, else the daemon (default)
-  local, local?root=DIR the store of this machine, or one below a folder
-  DIR                   the same as local?root=DIR, for paths with a slash
-  daemon, unix://PATH   the store behind a daemon's socket
-  ssh-ng://[USER@]HOST  a store on another machine, through its daemon's protocol
-  ssh://[USER@]HOST     the same through nix-store --serve
-  mounted-ssh-ng://HOST the same where the store's files are also on this machine
-  http://…, https://…   a binary cache on a server
-  file://DIR            a binary cache in a folder
-  s3://BUCKET           a binary cache in a bucket
-  local-overlay://      a local store on top of another (experimental)
-  dummy://              a store in memory, for evaluation
-
-Settings of local stores: store, root, state, log, real, read-only, require-sigs, build-dir, priority, trusted,
-system-features, want-mass-query, path-info-cache-size.
-";
-
 /// `nix help-stores` as it was written.
 #[derive(Default)]
 pub struct HelpStores;
@@ -78,7 +58,7 @@ impl FlagSink for HelpStores {
 
 impl NixCommand for HelpStores {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
-        crate::pager::print(context, STORES.as_bytes())?;
+        crate::pager::print(context, manual::stores_text().as_bytes())?;
         Ok(0)
     }
 }

@@ -179,7 +179,7 @@ pub fn main(start: Start) -> CliResult<u8> {
                 ((entry.path, entry.usage, entry.summary), feature)
             })
             .collect();
-        return Ok(print_dump(&manual::dump(&rows)));
+        return Ok(print_dump(&manual::dump(&rows, &start.settings)));
     }
     if start.args.len() == 1 && start.args[0] == DUMP_LANGUAGE {
         return Ok(print_dump(&manual::dump_language()));
