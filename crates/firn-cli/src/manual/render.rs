@@ -5,9 +5,9 @@ use super::groups_of;
 use std::fmt::Write;
 
 /// Where the descriptions of flags begin.
-const COLUMN: usize = 32;
+pub const COLUMN: usize = 32;
 /// How wide lines may be.
-const WIDTH: usize = 100;
+pub const WIDTH: usize = 100;
 
 /// What commands with a common first word are for.
 const TOPICS: [(&str, &str); 3] = [

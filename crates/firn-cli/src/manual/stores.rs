@@ -1,7 +1,7 @@
 //! Kinds of stores and of inputs with what can be set of them: `nix help-stores`, and the members `stores` and `fetchers` of
 //! `nix __dump-cli`.
 
-use super::render::wrap;
+use super::render::{COLUMN, WIDTH, wrap};
 use firn_core::flake_ref::Scheme;
 use firn_settings::Settings;
 use serde_json::{Map, Value, json};
@@ -52,11 +52,7 @@ const fn with(feature: &'static str, of: Parameter) -> Parameter {
 const ANY: &[Parameter] = &[
     is("path-info-cache-size", Fallback::Number(65536), "how many answers about paths are kept in memory"),
     is("priority", Fallback::Number(0), "as a substituter: stores with lower numbers are asked first"),
-    is(
-        "store",
-        Fallback::StoreDir,
-        "the store directory that paths begin with; copies go between stores of the same",
-    ),
+    is("store", Fallback::StoreDir, "the store directory, with which paths begin"),
     is("system-features", Fallback::SystemFeatures, "what builds in this store may require"),
     is("trusted", Fallback::Flag(false), "as a substituter: take paths that no trusted key has signed"),
     is("want-mass-query", Fallback::Flag(false), "as a substituter: may be asked for many paths at once"),
@@ -300,26 +296,31 @@ pub fn stores_text() -> String {
     for store in STORES {
         for (form, text) in store.forms {
             let experimental = store.feature.map_or("", |_| " (experimental)");
-            let _ = writeln!(out, "  {form:<29} {text}{experimental}");
+            let _ = writeln!(out, "  {form:<width$}{text}{experimental}", width = COLUMN - 2);
         }
     }
     for store in STORES {
         let _ = writeln!(out, "\n{}:", store.schemes.join(", "));
-        parameters_text(&mut out, store);
+        parameters_text(
+            &mut out,
+            store.parameters().filter(|own| !ANY.iter().any(|any| any.name == own.name)),
+        );
     }
+    out.push_str("\nAll of them:\n");
+    parameters_text(&mut out, ANY.iter());
     out
 }
 
-fn parameters_text(out: &mut String, store: &StoreDoc) {
-    let mut parameters: Vec<&Parameter> = store.parameters().collect();
+fn parameters_text<'a>(out: &mut String, parameters: impl Iterator<Item = &'a Parameter>) {
+    let mut parameters: Vec<&Parameter> = parameters.collect();
     parameters.sort_by_key(|parameter| parameter.name);
     for parameter in parameters {
         let default = parameter.default.shown().map_or(String::new(), |shown| format!(" (default: {shown})"));
         let experimental = parameter.feature.map_or("", |_| " (experimental)");
         let text = format!("{}{experimental}{default}", parameter.text);
         let mut head = parameter.name;
-        for line in wrap(&text, 68) {
-            let _ = writeln!(out, "  {head:<29} {line}");
+        for line in wrap(&text, WIDTH - COLUMN) {
+            let _ = writeln!(out, "  {head:<width$}{line}", width = COLUMN - 2);
             head = "";
         }
     }
