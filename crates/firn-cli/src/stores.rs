@@ -8,6 +8,7 @@ pub use caches::opener as cache_opener;
 
 use crate::context::Context;
 use crate::error::{CliError, CliResult};
+use crate::manual::{Wrong, check_parameter};
 use firn_core::StoreDir;
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::{BuildStore, Store, StoreKind, StoreUri};
@@ -39,25 +40,45 @@ pub fn open(uri: &str, context: &Context) -> CliResult<Opened> {
     let current_dir = std::env::current_dir().unwrap_or_default();
     let parsed = StoreUri::parse(uri, &current_dir.to_string_lossy())?;
     let params = &parsed.params;
-    match &parsed.kind {
-        StoreKind::Auto => auto(context, params),
-        StoreKind::Local => local::open(context, "", params),
-        StoreKind::Daemon => daemon(context, params),
-        StoreKind::Specified { scheme, authority } => match scheme.as_str() {
-            "local" => local::open(context, authority, params),
-            "dummy" if authority.is_empty() => local::open_dummy(context, params),
-            "unix" => remote::open_unix(&surroundings(context), authority, params),
-            "ssh" => remote::open_ssh(&surroundings(context), authority, params),
-            "ssh-ng" => remote::open_ssh_ng(&surroundings(context), authority, params, false),
-            "mounted-ssh-ng" => {
-                context.require(ExperimentalFeature::MountedSshStore)?;
-                remote::open_ssh_ng(&surroundings(context), authority, params, true)
-            }
-            "http" | "https" | "file" | "s3" => caches::open(context, scheme, authority, params),
-            "local-overlay" => local::open_overlay(context, params),
-            _ => Err(CliError::failed(format!("don't know how to open Nix store with scheme '{scheme}'"))),
-        },
+    let (scheme, authority) = match &parsed.kind {
+        StoreKind::Auto => return auto(context, params),
+        StoreKind::Local => ("local", ""),
+        StoreKind::Daemon => ("unix", ""),
+        StoreKind::Specified { scheme, authority } => (scheme.as_str(), authority.as_str()),
+    };
+    let known = || known_params(context, scheme, params);
+    match scheme {
+        "local" => local::open(context, authority, &known()?),
+        "dummy" if authority.is_empty() => local::open_dummy(context, &known()?),
+        "unix" => remote::open_unix(&surroundings(context), authority, &known()?),
+        "ssh" => remote::open_ssh(&surroundings(context), authority, &known()?),
+        "ssh-ng" => remote::open_ssh_ng(&surroundings(context), authority, &known()?, false),
+        "mounted-ssh-ng" => {
+            context.require(ExperimentalFeature::MountedSshStore)?;
+            remote::open_ssh_ng(&surroundings(context), authority, &known()?, true)
+        }
+        // These know which of their parameters depend on more than the scheme.
+        "http" | "https" | "file" | "s3" => caches::open(context, scheme, authority, params),
+        "local-overlay" => local::open_overlay(context, &known()?),
+        _ => Err(CliError::failed(format!("don't know how to open Nix store with scheme '{scheme}'"))),
     }
+}
+
+/// The parameters that stores of a kind have; others are told, and stand in the store's URI no longer.
+fn known_params(
+    context: &Context,
+    scheme: &str,
+    params: &BTreeMap<String, String>,
+) -> CliResult<BTreeMap<String, String>> {
+    let mut known = BTreeMap::new();
+    for (name, value) in params {
+        match check_parameter(scheme, name, value) {
+            Ok(()) => drop(known.insert(name.clone(), value.clone())),
+            Err(Wrong::Unknown) => context.logger.warn(&format!("unknown setting '{name}'")),
+            Err(Wrong::Value(message)) => return Err(CliError::failed(message)),
+        }
+    }
+    Ok(known)
 }
 
 /// The local store where its state can be written, else the daemon's, else the user's own.
@@ -65,16 +86,12 @@ fn auto(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Opene
     let state = params.get("state").map_or(context.settings.dirs.state.clone(), PathBuf::from);
     let access = rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK;
     if rustix::fs::access(&state, access).is_ok() {
-        return local::open(context, "", params);
+        return local::open(context, "", &known_params(context, "local", params)?);
     }
     if context.settings.dirs.daemon_socket.exists() {
-        return daemon(context, params);
+        return remote::open_unix(&surroundings(context), "", &known_params(context, "unix", params)?);
     }
-    local::open_rootless(context, &state, params).map(Opened::local)
-}
-
-fn daemon(context: &Context, params: &BTreeMap<String, String>) -> CliResult<Opened> {
-    remote::open_unix(&surroundings(context), "", params)
+    local::open_rootless(context, &state, &known_params(context, "local", params)?).map(Opened::local)
 }
 
 fn surroundings(context: &Context) -> remote::Surroundings<'_> {

@@ -70,8 +70,10 @@ pub fn open(
     };
     let disk_cache = environment.disk_cache.clone().filter(|_| as_http);
     let kind = StoreKind::Specified { scheme: scheme.to_owned(), authority: authority.to_owned() };
+    // A folder is shown without them.
+    let params = if as_http { params.clone() } else { BTreeMap::new() };
     Ok(CacheStore::new(Parts {
-        uri: StoreUri { kind, params: params.clone() }.render(),
+        uri: StoreUri { kind, params }.render(),
         config,
         files,
         disk_cache,

@@ -18,6 +18,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub struct MemoryStore {
     dir: StoreDir,
     read_only: bool,
+    /// As it was asked for.
+    uri: Option<String>,
     objects: Mutex<BTreeMap<StorePath, Object>>,
     realisations: Mutex<BTreeMap<String, Realisation>>,
 }
@@ -35,6 +37,11 @@ impl MemoryStore {
     /// A store that stays empty.
     pub fn read_only(dir: StoreDir) -> MemoryStore {
         MemoryStore { dir, read_only: true, ..MemoryStore::default() }
+    }
+
+    /// The same under the URI by which it was opened.
+    pub fn with_uri(self, uri: String) -> MemoryStore {
+        MemoryStore { uri: Some(uri), ..self }
     }
 
     fn insert(&self, info: ValidPathInfo, nar: Vec<u8>) -> StoreResult<()> {
@@ -74,7 +81,7 @@ impl Store for MemoryStore {
     }
 
     fn uri(&self) -> String {
-        "dummy://".to_owned()
+        self.uri.clone().unwrap_or_else(|| "dummy://".to_owned())
     }
 
     async fn is_trusted(&self) -> StoreResult<Option<Trust>> {

@@ -15,7 +15,7 @@ pub use dump::{dump, dump_language};
 pub use man::{pages, write_pages};
 pub use render::{help, note_without_man};
 pub use shells::script;
-pub use stores::stores_text;
+pub use stores::{Wrong, check_parameter, stores_text};
 pub use table::{groups_of, positional_of};
 
 /// What may stand in a place of the command line.

@@ -254,6 +254,26 @@ const STORES: &[StoreDoc] = &[
     },
 ];
 
+/// What is wrong with a parameter.
+pub enum Wrong {
+    /// Stores of this kind have none of this name.
+    Unknown,
+    Value(String),
+}
+
+/// Looks at a parameter of a store of a kind that is named by its scheme.
+pub fn check_parameter(scheme: &str, name: &str, value: &str) -> Result<(), Wrong> {
+    let store = STORES.iter().find(|store| store.schemes.contains(&scheme));
+    let mut parameters = store.into_iter().flat_map(StoreDoc::parameters);
+    let parameter = parameters.find(|parameter| parameter.name == name || parameter.aliases.contains(&name));
+    let invalid = |kind: &str| Err(Wrong::Value(format!("{kind} '{name}' has invalid value '{value}'")));
+    match parameter.ok_or(Wrong::Unknown)?.default {
+        Fallback::Flag(_) if crate::stores::boolean(name, value).is_err() => invalid("Boolean setting"),
+        Fallback::Number(_) if firn_core::units::parse_integer(value).is_err() => invalid("setting"),
+        _ => Ok(()),
+    }
+}
+
 impl StoreDoc {
     fn parameters(&self) -> impl Iterator<Item = &'static Parameter> {
         self.parameters.iter().copied().flatten()

@@ -50,9 +50,15 @@ pub fn open(
 ) -> CliResult<Opened> {
     let environment = environment(context, store_dir(&context.settings, params.get("store"))?);
     let mut unknown = Vec::new();
-    let store = firn_store_cache::open(&environment, scheme, authority, params, &mut unknown)?;
-    for name in unknown {
-        context.logger.warn(&format!("unknown setting '{name}'"));
+    let mut store = firn_store_cache::open(&environment, scheme, authority, params, &mut unknown)?;
+    if !unknown.is_empty() {
+        // They stand in the store's URI no longer.
+        let mut known = params.clone();
+        for name in unknown {
+            context.logger.warn(&format!("unknown setting '{name}'"));
+            known.remove(&name);
+        }
+        store = firn_store_cache::open(&environment, scheme, authority, &known, &mut Vec::new())?;
     }
     Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None })
 }

@@ -60,6 +60,7 @@ pub fn open_dummy(context: &Context, params: &BTreeMap<String, String>) -> CliRe
         true => firn_store::MemoryStore::read_only(dir),
         false => firn_store::MemoryStore::new(dir),
     };
+    let store = store.with_uri(StoreUri { kind: specified("dummy"), params: params.clone() }.render());
     Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None })
 }
 
@@ -165,14 +166,11 @@ fn local_config(
                     context.require(ExperimentalFeature::LocalOverlayStore)?;
                 }
             }
-            // These steer builds and substitution, which read them from the URI themselves.
-            "build-dir"
-            | "path-info-cache-size"
-            | "priority"
-            | "system-features"
-            | "trusted"
-            | "want-mass-query" => {}
-            _ => context.logger.warn(&format!("unknown setting '{name}'")),
+            "build-dir" if !value.is_empty() && !value.starts_with('/') => {
+                return Err(CliError::failed(format!("not an absolute path: \"{value}\"")));
+            }
+            // The others steer builds and substitution, which read them from the URI themselves.
+            _ => {}
         }
     }
     let kind = if params.is_empty() { StoreKind::Local } else { specified("local") };

@@ -146,9 +146,12 @@ fn stores_and_fetchers_as_json() {
             assert!(setting["description"].as_str().is_some_and(|text| !text.is_empty()), "{title}: {name}");
             assert_eq!(setting["value"], setting["defaultValue"], "{title}: {name}");
         }
-        if matches!(scheme, "local" | "file" | "dummy") {
-            let authority =
-                if scheme == "file" { world.path("cache").display().to_string() } else { String::new() };
+        if matches!(scheme, "local" | "file" | "dummy" | "unix") {
+            // There is no daemon: that comes to light later.
+            let authority = match scheme {
+                "file" | "unix" => world.path("cache").display().to_string(),
+                _ => String::new(),
+            };
             let given: Vec<String> = settings
                 .iter()
                 .filter(|(_, setting)| setting["experimentalFeature"].is_null())
@@ -162,11 +165,25 @@ fn stores_and_fetchers_as_json() {
                 .collect();
             let open = |settings: &str| {
                 let uri = format!("{scheme}://{authority}?{settings}");
-                world.run("nix", &["store", "info", "--store", &uri]).success().stderr_text()
+                world.run("nix", &["store", "info", "--store", &uri])
             };
-            let said = open(&given.join("&"));
-            assert!(!said.contains("unknown setting"), "{title}: {said}");
-            assert!(open("no-such-setting=1").contains("unknown setting 'no-such-setting'"), "{title}");
+            let said = open(&given.join("&")).stderr_text();
+            assert!(!said.contains("unknown setting") && !said.contains("invalid value"), "{title}: {said}");
+            let run = open("no-such-setting=1&want-mass-query=true");
+            assert!(run.stderr_text().contains("unknown setting 'no-such-setting'"), "{title}");
+            if scheme != "unix" {
+                let shown = run.success().stderr_text();
+                let params = if scheme == "file" { "" } else { "?want-mass-query=true" };
+                assert!(shown.contains(&format!("{scheme}://{authority}{params}\n")), "{shown}");
+            }
+            for (setting, said) in [
+                ("trusted=maybe", "Boolean setting 'trusted' has invalid value 'maybe'"),
+                ("priority=high", "setting 'priority' has invalid value 'high'"),
+            ] {
+                let failed = open(setting);
+                assert!(failed.stderr_text().contains(said), "{title}: {}", failed.stderr_text());
+                assert_eq!(failed.code(), Some(1), "{title}");
+            }
         }
     }
     let sizes = &stores["S3 Binary Cache Store"]["settings"]["multipart-chunk-size"];
