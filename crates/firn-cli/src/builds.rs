@@ -33,6 +33,7 @@ pub fn scheduler(
     if let Some(features) = &opened.system_features {
         config.system_features = features.clone();
     }
+    config.build_dir = config.build_dir.or_else(|| opened.build_dir.clone());
     let here: Arc<dyn Executor> = match &opened.local {
         Some(local) => {
             if settings.has_feature(ExperimentalFeature::RecursiveNix) {

@@ -54,5 +54,5 @@ pub fn open(
     for name in unknown {
         context.logger.warn(&format!("unknown setting '{name}'"));
     }
-    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None })
+    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None, build_dir: None })
 }

@@ -8,7 +8,7 @@ use firn_settings::ExperimentalFeature;
 use firn_store::{StoreKind, StoreUri};
 use firn_store_local::{LocalStore, LocalStoreConfig, LowerConfig, OverlayConfig};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// `local`, `local://`, a path.
@@ -17,7 +17,15 @@ pub fn open(context: &Context, root: &str, params: &BTreeMap<String, String>) ->
     let mut opened = local_store(context, root, params).map(Opened::local)?;
     let words = |text: &String| text.split_ascii_whitespace().map(str::to_owned).collect();
     opened.system_features = params.get("system-features").map(words);
+    opened.build_dir = params.get("build-dir").filter(|dir| !dir.is_empty()).map(build_dir).transpose()?;
     Ok(opened)
+}
+
+fn build_dir(dir: &String) -> CliResult<PathBuf> {
+    match Path::new(dir).is_absolute() {
+        true => Ok(dir.into()),
+        false => Err(CliError::failed(format!("not an absolute path: \"{dir}\""))),
+    }
 }
 
 /// `local-overlay://`.
@@ -60,7 +68,7 @@ pub fn open_dummy(context: &Context, params: &BTreeMap<String, String>) -> CliRe
         true => firn_store::MemoryStore::read_only(dir),
         false => firn_store::MemoryStore::new(dir),
     };
-    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None })
+    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None, build_dir: None })
 }
 
 /// The user's own chroot store where there is no other, else the local store; asked where neither the local store nor
@@ -135,6 +143,7 @@ fn local_config(
     config.min_free_check_interval = std::time::Duration::from_secs(s.min_free_check_interval);
     config.compress_build_log = s.compress_build_log;
     config.ca_derivations = s.has_feature(ExperimentalFeature::CaDerivations);
+    config.properties = super::remote::properties(params)?;
     for key in &s.trusted_public_keys {
         let parsed = PublicKey::parse(key)
             .map_err(|e| CliError::failed(format!("setting 'trusted-public-keys': '{key}': {e}")))?;
@@ -165,13 +174,10 @@ fn local_config(
                     context.require(ExperimentalFeature::LocalOverlayStore)?;
                 }
             }
+            // What others that substitute from it heed.
+            "priority" | "trusted" | "want-mass-query" => {}
             // These steer builds and substitution, which read them from the URI themselves.
-            "build-dir"
-            | "path-info-cache-size"
-            | "priority"
-            | "system-features"
-            | "trusted"
-            | "want-mass-query" => {}
+            "build-dir" | "path-info-cache-size" | "system-features" => {}
             _ => context.logger.warn(&format!("unknown setting '{name}'")),
         }
     }
