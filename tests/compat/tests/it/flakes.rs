@@ -326,3 +326,20 @@ fn paths_that_are_built_are_copied_as_source() {
     let tree = world.run("nix", &["flake", "metadata", "--json", "path:./top"]).success().stdout_text();
     assert!(tree.contains(&format!("\"path\":\"{all}\"")), "{all}: {tree}");
 }
+
+#[test]
+fn checks_tell_of_each_job() {
+    let world = world();
+    let job = format!("derivation {{ name = \"x\"; system = \"{SYSTEM}\"; builder = \"x\"; }}");
+    world.write("jobs/flake.nix", &format!("{{ outputs = {{ self }}: {{ hydraJobs.a.b = {job}; }}; }}"));
+    let said = world.run("nix", &["flake", "check", "--no-build", "path:./jobs"]).success().stderr_text();
+    let lines: Vec<&str> =
+        said.lines().filter(|line| line.contains("Hydra") || line.contains("derivation")).collect();
+    let expected = [
+        "checking Hydra job 'hydraJobs'...",
+        "checking Hydra job 'hydraJobs.a'...",
+        "checking Hydra job 'hydraJobs.a.b'...",
+        "checking derivation hydraJobs.a.b...",
+    ];
+    assert_eq!(&lines[..4], expected, "{said}");
+}
