@@ -13,7 +13,7 @@ use firn_scheduler::{
 };
 use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::activity::Logger;
-use firn_store::{BuildStore, BuildTarget, Store, StoreError};
+use firn_store::{BuildStatus, BuildStore, BuildTarget, Store};
 use firn_store_remote::BuildFromOtherStore;
 use std::path::Path;
 use std::sync::Arc;
@@ -33,6 +33,7 @@ pub fn scheduler(
     if let Some(features) = &opened.system_features {
         config.system_features = features.clone();
     }
+    config.build_dir = config.build_dir.or_else(|| opened.build_dir.clone());
     let here: Arc<dyn Executor> = match &opened.local {
         Some(local) => {
             if settings.has_feature(ExperimentalFeature::RecursiveNix) {
@@ -46,7 +47,7 @@ pub fn scheduler(
             let target: Arc<dyn BuildTarget> = Arc::new(local.clone());
             Arc::new(LocalExecutor::new(target, config.clone(), Arc::clone(logger)))
         }
-        None => Arc::new(CannotBuild { store: opened.store.uri() }),
+        None => Arc::new(CannotBuild),
     };
     let executor = builders::with_machines(here, opened, &config, settings, logger)?;
     let store = Arc::clone(&opened.store);
@@ -62,9 +63,7 @@ pub fn scheduler(
 
 /// Stands in for a builder in stores that are not on this machine, such as caches: what they have is there, the rest
 /// cannot be built.
-struct CannotBuild {
-    store: String,
-}
+struct CannotBuild;
 
 #[async_trait::async_trait]
 impl Executor for CannotBuild {
@@ -75,8 +74,10 @@ impl Executor for CannotBuild {
         _: &Arc<dyn BuildObserver>,
         _: &CancellationToken,
     ) -> Result<BuildSuccess, BuildFailure> {
-        let error = StoreError::Unsupported { operation: "building", store: self.store.clone() };
-        Err(BuildFailure::other(error))
+        let message = "Unable to build with a primary store that isn't a local store; either pass a different \
+                       '--store' or enable remote builds.\n\nFor more information check 'man nix.conf' and search \
+                       for '/machines'.";
+        Err(BuildFailure::new(BuildStatus::InputRejected, message))
     }
 }
 

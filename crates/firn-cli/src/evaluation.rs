@@ -413,7 +413,7 @@ fn watch(context: &Context, vm: &mut Vm) -> CliResult<()> {
         vm.watch_calls(Box::new(FunctionTrace { host, logger: Arc::clone(&logger) }));
     }
     if settings.eval_profiler == EvalProfiler::Flamegraph {
-        let path = &settings.eval_profile_file;
+        let path = &settings.eval_profile_file.0;
         let file = std::fs::File::create(path).map_err(CliError::io("opening file", path))?;
         let out = Box::new(std::io::BufWriter::new(file));
         let host = Arc::clone(vm.host());

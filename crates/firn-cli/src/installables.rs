@@ -13,8 +13,10 @@ use crate::error::{CliError, CliResult};
 use crate::evaluation::{Evaluation, read_stdin};
 use crate::flakes::{Cursor, Defaults, FlakeArgs, FlakeInstallable, FlakeSource, OpenFlake, split_outputs};
 use firn_core::flake_ref::FlakeRef;
-use firn_core::{DerivedPath, OutputsSpec, SingleDerivedPath, StorePath};
-use firn_eval::{Coerce, ContextElem, CopyToStore, EvalError, Kind, Pos, Sym, TraceKind, Value, Vm, sym};
+use firn_core::{CaMethod, DerivedPath, HashAlgo, OutputsSpec, SingleDerivedPath, StorePath};
+use firn_eval::{
+    Coerce, ContextElem, CopySource, CopyToStore, EvalError, Kind, Pos, Sym, TraceKind, Value, Vm, sym,
+};
 use firn_flake::LockFlags;
 use firn_store::activity::Activity;
 use firn_store::{BuildMode, BuildResult, BuildStatus, BuildStore, CpuTimes, Store, StoreError};
@@ -508,8 +510,21 @@ fn attribute(
     Ok(by_path.into_iter().map(|(path, outputs)| DerivedPath::built(path, outputs)).collect())
 }
 
-/// A path, which is copied to the store, or a string that refers to just one store object.
+/// A path, which is copied to the store (not under its own name, as strings that it is part of have it), or a string
+/// that refers to just one store object.
 pub fn single_path(evaluation: &mut Evaluation, value: Value, what: &str) -> CliResult<DerivedPath> {
+    if let Kind::Path(path) = value.kind() {
+        let source = CopySource {
+            path: path.as_bytes(),
+            name: "source",
+            method: CaMethod::NixArchive,
+            algo: HashAlgo::Sha256,
+            references: BTreeSet::new(),
+            expected: None,
+            filter: None,
+        };
+        return evaluation.run(|vm| vm.host().copy_to_store(source)).map(DerivedPath::Opaque);
+    }
     let coerce = Coerce { more: false, copy: CopyToStore::Yes };
     let traced = |error: EvalError| error.trace(Pos::NONE, TraceKind::Text(what.into()));
     let (text, references) = evaluation.run(|vm| vm.coerce(value, coerce, Pos::NONE, "").map_err(traced))?;

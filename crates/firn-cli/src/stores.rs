@@ -27,11 +27,19 @@ pub struct Opened {
     pub build: Option<Arc<dyn BuildStore>>,
     /// What builds into it can do, where its URI says so.
     pub system_features: Option<BTreeSet<String>>,
+    /// Where builds into it have their directories, where its URI says so; the setting is stronger.
+    pub build_dir: Option<PathBuf>,
 }
 
 impl Opened {
     fn local(store: LocalStore) -> Opened {
-        Opened { store: Arc::new(store.clone()), local: Some(store), build: None, system_features: None }
+        Opened {
+            store: Arc::new(store.clone()),
+            local: Some(store),
+            build: None,
+            system_features: None,
+            build_dir: None,
+        }
     }
 }
 
@@ -113,7 +121,7 @@ pub(crate) fn store_dir(settings: &Settings, param: Option<&String>) -> CliResul
     };
     match dir.starts_with('/') {
         true => Ok(StoreDir::new(dir)),
-        false => Err(CliError::failed(format!("not an absolute path: '{dir}'"))),
+        false => Err(CliError::failed(format!("not an absolute path: \"{dir}\""))),
     }
 }
 

@@ -19,9 +19,9 @@ pub const DRV_EXTENSION: &str = ".drv";
 /// Why a text is not a store path.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum StorePathError {
-    #[error("path '{0}' is not a valid store path because it is too short")]
+    #[error("'{0}' is too short to be a valid store path")]
     TooShort(String),
-    #[error("path '{path}' is not a valid store path because its hash part has the invalid character '{c}'")]
+    #[error("store path '{path}' contains illegal base-32 character '{c}'")]
     HashCharacter { path: String, c: char },
     #[error("path '{path}' is not a valid store path: {source}")]
     BadName { path: String, source: NameError },

@@ -6,6 +6,7 @@ use crate::coerce::{Coerce, CopyToStore};
 use crate::context::{Context, ContextBuilder, ContextElem};
 use crate::error::{ErrorKind, EvalError, EvalResult, ResultExt, TraceKind};
 use crate::fmt::json;
+use crate::render::shown_place;
 use crate::source::Pos;
 use crate::value::{Ahead, Attrs, Value};
 use crate::vm::{Vm, host_error};
@@ -40,7 +41,7 @@ pub(crate) fn derivation_strict(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalRe
     let mut maker = Maker::new(name.clone());
     maker.make(vm, attrs, pos).map_err(|e| {
         let host = vm.host.clone();
-        let at = name_pos.place(&*host).map_or_else(|| "«none»".to_owned(), |p| p.display());
+        let at = shown_place(name_pos, &*host).map_or_else(|| "«none»".to_owned(), |p| p.display());
         let text = format!("while evaluating derivation '{name}'\n  whose name attribute is located at {at}");
         e.trace(Pos::NONE, TraceKind::Text(text.into()))
     })

@@ -257,6 +257,14 @@ pub struct FlakeSources {
     /// The text of the lock file.
     pub lock: String,
     pub nodes: Vec<FlakeNode>,
+    /// The key of the node that is the flake itself.
+    pub root: String,
+}
+
+impl FlakeSources {
+    pub(crate) fn root(&self) -> Option<&FlakeNode> {
+        self.nodes.iter().find(|node| node.key == self.root)
+    }
 }
 
 /// A tree for a node of a lock file.

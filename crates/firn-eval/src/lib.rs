@@ -59,7 +59,7 @@ pub use render::{code_excerpt, error_steps, render_error, shown_place};
 pub use select::{FoundDerivation, parse_attr_path};
 pub use settings::{EvalSettings, SearchPathEntry};
 pub use source::{Origin, Place, Pos};
-pub use syntax::syntax_error_in_file;
+pub use syntax::{position_in_file, syntax_error_in_file};
 pub use value::{Ahead, Attrs, Kind, List, OutOfMemory, Value, ValueVec, set_collector_limits};
 pub use vm::{Statistics, Vm, interrupt, with_large_stack};
 pub use watch::{CallCounts, CallWatcher, Callee};

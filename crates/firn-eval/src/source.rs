@@ -76,6 +76,12 @@ pub(crate) fn register(origin: Origin, text: &[u8], dir: &[u8]) -> Pos {
     add(origin, text.len() as u64, keep.then(|| (text.into(), dir.into())))
 }
 
+/// [`register`] for a file that cannot be read again by who shows a message, with its text.
+pub(crate) fn register_kept(path: &[u8], text: &[u8]) -> Pos {
+    let dir = crate::coerce::dir_of(path).into();
+    add(Origin::Path(path.to_vec()), text.len() as u64, Some((text.into(), dir)))
+}
+
 /// [`register`] for a file of so many bytes.
 pub(crate) fn register_file(path: &[u8], size: u64) -> Pos {
     add(Origin::Path(path.to_vec()), size, None)

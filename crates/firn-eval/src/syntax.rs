@@ -2,7 +2,8 @@
 
 use crate::error::{ErrorKind, EvalError};
 use crate::host::EvalHost;
-use crate::source::{self, Origin, Pos};
+use crate::render::shown_place;
+use crate::source::{self, Pos};
 use firn_syntax::SyntaxError;
 
 /// The first of what is wrong with a text that was registered.
@@ -13,7 +14,7 @@ pub(crate) fn syntax_error(base: Pos, errors: Vec<SyntaxError>, host: &dyn EvalH
     };
     let mut message = first.message;
     if let Some(other) = first.other {
-        let place = source::at(base, other).place(host).map(|p| p.display()).unwrap_or_default();
+        let place = shown_place(source::at(base, other), host).map(|p| p.display()).unwrap_or_default();
         message = message.replacen("{}", &place, 1);
     }
     EvalError::at(ErrorKind::Syntax, source::at(base, first.offset), message)
@@ -27,5 +28,11 @@ pub fn syntax_error_in_file(
     errors: Vec<SyntaxError>,
     host: &dyn EvalHost,
 ) -> EvalError {
-    syntax_error(source::register(Origin::Path(path.to_vec()), text, b"/"), errors, host)
+    syntax_error(source::register_kept(path, text), errors, host)
+}
+
+/// A place in the text of a file that is not evaluated, for messages.
+#[cold]
+pub fn position_in_file(path: &[u8], text: &[u8], offset: u32) -> Pos {
+    source::at(source::register_kept(path, text), offset)
 }

@@ -217,7 +217,10 @@ impl EvalHost for StoreHost {
     }
 
     fn read_dir(&self, path: &[u8]) -> HostResult<BTreeMap<Vec<u8>, FileKind>> {
-        self.files.list(path)
+        self.files.list(path).map_err(|error| match error.not_found {
+            true => self.missing_in_tree(path).unwrap_or(error),
+            false => error,
+        })
     }
 
     fn read_link(&self, path: &[u8]) -> HostResult<Vec<u8>> {
@@ -250,6 +253,7 @@ impl EvalHost for StoreHost {
             }
         }
         if self.files.kind(source.path).map_err(eval_error)?.is_none() {
+            self.check_access(source.path).map_err(eval_error)?;
             let shown = String::from_utf8_lossy(source.path).into_owned();
             return Err(EvalError::new(
                 ErrorKind::Host { exit: 1 },

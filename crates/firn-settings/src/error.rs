@@ -17,8 +17,8 @@ pub enum SettingsError {
     Jobs { name: &'static str },
     #[error("setting '{name}' is a path and paths cannot be empty")]
     EmptyPath { name: &'static str },
-    #[error("setting '{name}' must be an absolute path, not '{value}'")]
-    RelativePath { name: &'static str, value: String },
+    #[error("not an absolute path: \"{value}\"")]
+    RelativePath { value: String },
     #[error("setting '{name}' has a value that is not valid UTF-8: '{value}'")]
     NotUtf8 { name: &'static str, value: String },
     #[error("parsing setting '{name}': {message}")]
@@ -43,6 +43,12 @@ pub enum SettingsError {
 impl SettingsError {
     /// Whether the reference counts this as wrong usage, and so points at `--help`.
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::IncludeNotFound { .. } | Self::FeatureDisabled { .. } | Self::NoHome)
+        !matches!(
+            self,
+            Self::IncludeNotFound { .. }
+                | Self::RelativePath { .. }
+                | Self::FeatureDisabled { .. }
+                | Self::NoHome
+        )
     }
 }

@@ -27,6 +27,6 @@ pub use load::{Environment, load};
 pub use nix_path::{default_nix_path, parse_nix_path};
 pub use table::{SETTINGS, Setting, SettingFlag, Settings, find_flag, find_setting, names};
 pub use value::{
-    BuildJobs, Diagnose, EvalProfiler, ExternalBuilder, SandboxMode, SandboxPath, SandboxPaths, SettingValue,
-    Shape,
+    AnyPath, BuildJobs, Diagnose, EvalProfiler, ExternalBuilder, SandboxMode, SandboxPath, SandboxPaths,
+    SettingValue, Shape,
 };

@@ -178,7 +178,7 @@ settings! {
     /// How many threads may evaluate at once; 0 is one for each processor.
     eval_cores: u32 = 0; "eval-cores";
     /// The file for the evaluation profile.
-    eval_profile_file: PathBuf = PathBuf::from("nix.profile"); "eval-profile-file";
+    eval_profile_file: AnyPath = AnyPath(PathBuf::from("nix.profile")); "eval-profile-file";
     /// The profiler of evaluations.
     eval_profiler: EvalProfiler = EvalProfiler::Disabled; "eval-profiler";
     /// Samples per second of the profiler.

@@ -148,7 +148,7 @@ fn canonical(name: &'static str, text: &[u8]) -> Result<PathBuf, SettingsError> 
     }
     let given = path(text);
     if !given.is_absolute() {
-        return Err(SettingsError::RelativePath { name, value: lossy(text) });
+        return Err(SettingsError::RelativePath { value: lossy(text) });
     }
     Ok(clean_path(&given))
 }
@@ -168,13 +168,30 @@ pub(crate) fn clean_path(path: &Path) -> PathBuf {
     out
 }
 
-impl SettingValue for PathBuf {
+/// A path that may be relative to the current directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnyPath(pub PathBuf);
+
+impl SettingValue for AnyPath {
     const SHAPE: Shape = Shape::Single;
     fn parse(name: &'static str, text: &[u8], _: &mut Vec<String>) -> Result<Self, SettingsError> {
         if text.is_empty() {
             return Err(SettingsError::EmptyPath { name });
         }
-        Ok(path(text))
+        Ok(AnyPath(path(text)))
+    }
+    fn render(&self) -> Vec<u8> {
+        self.0.render()
+    }
+    fn to_json(&self) -> Value {
+        self.0.to_json()
+    }
+}
+
+impl SettingValue for PathBuf {
+    const SHAPE: Shape = Shape::Single;
+    fn parse(name: &'static str, text: &[u8], _: &mut Vec<String>) -> Result<Self, SettingsError> {
+        canonical(name, text)
     }
     fn render(&self) -> Vec<u8> {
         self.as_os_str().as_bytes().to_vec()
@@ -513,7 +530,12 @@ mod tests {
     fn paths() {
         check::<Option<PathBuf>>("/a//b/../c/.", "/a/c");
         check::<Option<PathBuf>>("", "");
-        check_error::<Option<PathBuf>>("a", "setting 'x' must be an absolute path, not 'a'");
+        check_error::<Option<PathBuf>>("a", "not an absolute path: \"a\"");
+        check::<PathBuf>("/a/./b", "/a/b");
+        check_error::<PathBuf>("a", "not an absolute path: \"a\"");
+        check_error::<PathBuf>("", "setting 'x' is a path and paths cannot be empty");
+        check::<AnyPath>("a", "a");
+        check_error::<AnyPath>("", "setting 'x' is a path and paths cannot be empty");
     }
 
     #[test]

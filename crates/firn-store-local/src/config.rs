@@ -3,6 +3,7 @@
 use crate::overlay::OverlayConfig;
 use firn_core::StoreDir;
 use firn_core::signature::PublicKey;
+use firn_store::SubstituterProperties;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub struct LocalStoreConfig {
     pub use_roots_daemon: bool,
     /// The store below, if this is an overlay.
     pub overlay: Option<OverlayConfig>,
+    /// What the store is for others that substitute from it (`priority`, `want-mass-query`, `trusted`).
+    pub properties: SubstituterProperties,
     /// The store's URI as a user would write it.
     pub uri: String,
 }
@@ -97,6 +100,7 @@ impl LocalStoreConfig {
             ignore_gc_delete_failure: false,
             use_roots_daemon: false,
             overlay: None,
+            properties: SubstituterProperties::default(),
             uri: "local".to_owned(),
         }
     }

@@ -84,7 +84,7 @@ impl Store for LocalStore {
     async fn substituter_properties(&self) -> StoreResult<SubstituterProperties> {
         // A store that cannot be opened is left out, as one on the net is that cannot be reached.
         self.init()?;
-        Ok(SubstituterProperties::default())
+        Ok(self.config().properties)
     }
 
     async fn version(&self) -> StoreResult<Option<String>> {

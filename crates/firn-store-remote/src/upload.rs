@@ -114,8 +114,13 @@ pub(crate) fn open_source<'a>(source: AddSource<'a>, method: CaMethod) -> StoreR
             Err(StoreError::Other("an archive cannot be added as a flat file".into()))
         }
         (AddSource::Path(path) | AddSource::Selected { path, .. }, true) => {
+            // As the other side would find it: not what a link leads to.
+            let metadata = path.symlink_metadata().map_err(StoreError::io("getting status of", path))?;
+            if !metadata.is_file() {
+                return Err(StoreError::Other(format!("path '{}' is not a regular file", path.display())));
+            }
+            let size = metadata.len();
             let mut file = std::fs::File::open(path).map_err(StoreError::io("opening file", path))?;
-            let size = file.metadata().map_err(StoreError::io("getting status of", path))?.len();
             if size <= SMALL {
                 let mut bytes = Vec::new();
                 file.read_to_end(&mut bytes).map_err(StoreError::io("reading file", path))?;

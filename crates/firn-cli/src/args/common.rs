@@ -170,11 +170,11 @@ impl LowArgs {
         let features = self.overrides.iter().filter(is_feature);
         for entry in features.chain(self.overrides.iter().filter(|entry| !is_feature(entry))) {
             match entry {
-                Override::Option { name, value } => {
-                    if let Err(error) = settings.set(name, value) {
-                        warnings.push(error.to_string());
-                    }
-                }
+                Override::Option { name, value } => match settings.set(name, value) {
+                    Ok(_) => {}
+                    Err(error) if error.is_usage() => warnings.push(error.to_string()),
+                    Err(error) => return Err(error),
+                },
                 Override::Flag { flag: SettingFlag::Value { setting, append }, value } => {
                     settings.set_to(setting, value, *append)?;
                 }

@@ -162,7 +162,8 @@ fn argument(kind: Kind, word: &OsStr, start: Start, line: &Before) -> Answer {
         Kind::Folder => Answer::new("filenames", files(word, true)),
         Kind::Setting => {
             let names = firn_settings::names().filter(|name| name.starts_with(&*text));
-            Answer::new("normal", names.map(str::to_owned))
+            let told = names.map(|name| (name.to_owned(), format!("Set the `{name}` setting")));
+            Answer { kind: "normal", words: told.collect() }
         }
         Kind::Installable if line.file.is_some() || line.expr.is_some() => {
             Answer::new("attrs", attributes(&text, start, line))

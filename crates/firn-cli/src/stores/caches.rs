@@ -60,5 +60,5 @@ pub fn open(
         }
         store = firn_store_cache::open(&environment, scheme, authority, &known, &mut Vec::new())?;
     }
-    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None })
+    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None, build_dir: None })
 }

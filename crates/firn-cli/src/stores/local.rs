@@ -8,16 +8,30 @@ use firn_settings::ExperimentalFeature;
 use firn_store::{StoreKind, StoreUri};
 use firn_store_local::{LocalStore, LocalStoreConfig, LowerConfig, OverlayConfig};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// `local`, `local://`, a path.
 pub fn open(context: &Context, root: &str, params: &BTreeMap<String, String>) -> CliResult<Opened> {
     let root = Some(root).filter(|root| !root.is_empty()).map(Path::new);
-    let mut opened = local_store(context, root, params).map(Opened::local)?;
+    opened(local_store(context, root, params)?, params)
+}
+
+/// A store with what its URI says of builds.
+fn opened(store: LocalStore, params: &BTreeMap<String, String>) -> CliResult<Opened> {
     let words = |text: &String| text.split_ascii_whitespace().map(str::to_owned).collect();
-    opened.system_features = params.get("system-features").map(words);
-    Ok(opened)
+    Ok(Opened {
+        system_features: params.get("system-features").map(words),
+        build_dir: params.get("build-dir").filter(|dir| !dir.is_empty()).map(build_dir).transpose()?,
+        ..Opened::local(store)
+    })
+}
+
+fn build_dir(dir: &String) -> CliResult<PathBuf> {
+    match Path::new(dir).is_absolute() {
+        true => Ok(dir.into()),
+        false => Err(CliError::failed(format!("not an absolute path: \"{dir}\""))),
+    }
 }
 
 /// `local-overlay://`.
@@ -46,7 +60,7 @@ pub fn open_overlay(context: &Context, params: &BTreeMap<String, String>) -> Cli
     };
     config.overlay = Some(OverlayConfig { lower, upper_layer, check_mount, remount_hook });
     config.uri = StoreUri { kind: specified("local-overlay"), params: params.clone() }.render();
-    Ok(Opened::local(LocalStore::new(config, Arc::clone(&context.logger))))
+    opened(LocalStore::new(config, Arc::clone(&context.logger)), params)
 }
 
 /// `dummy://`.
@@ -61,7 +75,7 @@ pub fn open_dummy(context: &Context, params: &BTreeMap<String, String>) -> CliRe
         false => firn_store::MemoryStore::new(dir),
     };
     let store = store.with_uri(StoreUri { kind: specified("dummy"), params: params.clone() }.render());
-    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None })
+    Ok(Opened { store: Arc::new(store), local: None, build: None, system_features: None, build_dir: None })
 }
 
 /// The user's own chroot store where there is no other, else the local store; asked where neither the local store nor
@@ -136,6 +150,7 @@ fn local_config(
     config.min_free_check_interval = std::time::Duration::from_secs(s.min_free_check_interval);
     config.compress_build_log = s.compress_build_log;
     config.ca_derivations = s.has_feature(ExperimentalFeature::CaDerivations);
+    config.properties = super::remote::properties(params)?;
     for key in &s.trusted_public_keys {
         let parsed = PublicKey::parse(key)
             .map_err(|e| CliError::failed(format!("setting 'trusted-public-keys': '{key}': {e}")))?;
@@ -165,9 +180,6 @@ fn local_config(
                 if config.use_roots_daemon {
                     context.require(ExperimentalFeature::LocalOverlayStore)?;
                 }
-            }
-            "build-dir" if !value.is_empty() && !value.starts_with('/') => {
-                return Err(CliError::failed(format!("not an absolute path: \"{value}\"")));
             }
             // The others steer builds and substitution, which read them from the URI themselves.
             _ => {}

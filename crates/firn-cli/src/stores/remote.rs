@@ -100,6 +100,7 @@ pub fn open_ssh(from: &Surroundings<'_>, authority: &str, params: &Params) -> Cl
         local: None,
         build: Some(store),
         system_features: None,
+        build_dir: None,
     })
 }
 
@@ -112,7 +113,7 @@ fn shown(scheme: &str, authority: &str, params: &Params) -> String {
 fn worker(store: RemoteStore) -> Opened {
     let store = Arc::new(store);
     let build: Arc<dyn BuildStore> = Arc::clone(&store) as _;
-    Opened { store, local: None, build: Some(build), system_features: None }
+    Opened { store, local: None, build: Some(build), system_features: None, build_dir: None }
 }
 
 fn worker_config(
@@ -135,7 +136,7 @@ fn worker_config(
 }
 
 /// What the store is as a substituter.
-fn properties(params: &Params) -> CliResult<SubstituterProperties> {
+pub(super) fn properties(params: &Params) -> CliResult<SubstituterProperties> {
     let flag = |name: &str| match params.get(name) {
         Some(value) => boolean(name, value),
         None => Ok(false),

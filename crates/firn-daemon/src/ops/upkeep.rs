@@ -18,7 +18,7 @@ async fn read_file_name(session: &mut Session) -> OpResult<PathBuf> {
     let path = Path::new(OsStr::from_bytes(&bytes));
     match path.is_absolute() {
         true => Ok(path.to_owned()),
-        false => Err(refuse(format!("not an absolute path: '{}'", path.display()))),
+        false => Err(refuse(format!("not an absolute path: \"{}\"", path.display()))),
     }
 }
 

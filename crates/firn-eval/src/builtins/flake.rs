@@ -6,6 +6,7 @@ use crate::attrs::AttrsBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::PrimOp;
 use crate::host::FlakeSources;
+use crate::render::shown_place;
 use crate::source::{Origin, Pos};
 use crate::value::Value;
 use crate::vm::Vm;
@@ -29,7 +30,8 @@ fn get_flake(vm: &mut Vm, args: &[Value], pos: Pos) -> EvalResult<Value> {
     let reference = flakeref::with_context(vm, |context| FlakeRef::parse(text.as_bytes(), context))?;
     let pure = vm.settings.pure_eval;
     if pure && !reference.input.is_locked(vm.settings.trust_forges) {
-        let place = pos.place(&*vm.host).map(|place| place.display()).unwrap_or_default();
+        let place =
+            shown_place(pos, &*vm.host).map_or_else(|| "«none»:0".to_owned(), |place| place.display());
         let shown = String::from_utf8_lossy(text.as_bytes());
         let message = format!(
             "cannot call 'getFlake' on unlocked flake reference '{shown}', at {place} (use --impure to override)"
@@ -54,6 +56,14 @@ impl Vm {
             entry.push(Sym::from_static("sourceInfo"), info);
             entry.push(Sym::from_static("dir"), Value::str(&node.dir));
             fetched.push(Sym::new(node.key.as_bytes()), entry.finish());
+        }
+        // What is wrong with the file itself is told as such, not as something that happened in the call.
+        if let Some(root) = sources.root() {
+            let root_dir = self.host.store_dir().display(&root.path).into_bytes();
+            let parts: [&[u8]; 2] = [&root.dir, b"flake.nix"];
+            let parts = parts.into_iter().filter(|part| !part.is_empty());
+            let file = parts.fold(root_dir, |path, part| [&path[..], b"/", part].concat());
+            self.eval_file(&file)?;
         }
         let call = self.eval_text(CALL.as_bytes(), Origin::Internal(CALL_NAME), b"/")?;
         let args = [Value::str(sources.lock.as_bytes()), fetched.finish(), Value::primop(&FETCH_LOCKED)];

@@ -146,7 +146,8 @@ struct AddPath<'a> {
 }
 
 fn add_path(vm: &mut Vm, add: AddPath<'_>, pos: Pos) -> EvalResult<Value> {
-    let shown = String::from_utf8_lossy(&add.path).into_owned();
+    let shown = vm.host.shown_path(&add.path).unwrap_or_else(|| add.path.clone());
+    let shown = String::from_utf8_lossy(&shown).into_owned();
     let traced = |e: EvalError| e.trace(pos, TraceKind::Text(format!("while adding path '{shown}'").into()));
     let path = vm.resolve_symlinks(&add.path).map_err(traced)?;
     let host = vm.host.clone();

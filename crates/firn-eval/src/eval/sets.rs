@@ -3,6 +3,7 @@
 use crate::attrs::AttrsBuilder;
 use crate::error::{ErrorKind, EvalError, EvalResult};
 use crate::expr::*;
+use crate::render::shown_place;
 use crate::source::Pos;
 use crate::value::{Attrs, Env, Thunk, Value};
 use crate::vm::Vm;
@@ -95,7 +96,7 @@ impl Vm {
                 .map(|p| attrs.position(p))
                 .or_else(|| added.iter().find(|(n, _)| *n == name).map(|(_, p)| *p));
             if let Some(before) = before {
-                let place = before.place(&*self.host).map(|p| p.display()).unwrap_or_default();
+                let place = shown_place(before, &*self.host).map(|p| p.display()).unwrap_or_default();
                 return Err(EvalError::at(
                     ErrorKind::Eval,
                     attr.pos,

@@ -1,6 +1,7 @@
 //! The language's own form of values, as `nix-instantiate --eval` and messages print it.
 
 use crate::error::{ErrorKind, EvalResult};
+use crate::render::shown_place;
 use crate::value::{Attrs, Fun, Kind, List, Value};
 use crate::vm::Vm;
 use firn_syntax::{show, sym};
@@ -330,7 +331,7 @@ impl Printer<'_> {
                     show::write_name(&mut self.out, name.as_bytes());
                 }
                 let host = self.vm.host().clone();
-                if let Some(place) = closure.next().1.place(&*host) {
+                if let Some(place) = shown_place(closure.next().1, &*host) {
                     self.put(" @ ");
                     self.put(&place.display());
                 }

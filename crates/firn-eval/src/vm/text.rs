@@ -113,7 +113,8 @@ impl Vm {
         let message = match warning.kind {
             WarningKind::Lint(message) => crate::render::render_warning(&message, pos, &*self.host),
             WarningKind::Or { end } => {
-                let place = pos.place(&*self.host).map(|p| p.display()).unwrap_or_default();
+                let place =
+                    crate::render::shown_place(pos, &*self.host).map(|p| p.display()).unwrap_or_default();
                 let expression = String::from_utf8_lossy(&text[warning.offset as usize..end as usize]);
                 format!(
                     "at {place}: This expression uses `or` as an identifier in a way that will change in a future Nix release.\n\
@@ -283,7 +284,7 @@ impl Vm {
                 Thunk::new(&code.body, env).value()
             }
         };
-        let shown = file.clone();
+        let shown = self.host.shown_path(&file).unwrap_or_else(|| file.clone());
         let value = self.shared.imports.insert(file, value.keep());
         self.shared.imports.insert(path.to_vec(), value);
         self.force(value).map_err(|e| {

@@ -12,7 +12,7 @@ use door::{Door, Trouble};
 use firn_core::StoreDir;
 use firn_core::flake_ref::FlakeRef;
 use firn_eval::{ErrorKind, EvalError, FlakeNode, FlakeSources};
-use firn_flake::{ConfigValue, LockFlags, LockSettings, LockedFlake, lock_flake};
+use firn_flake::{ConfigValue, LockFile, LockFlags, LockSettings, LockedFlake, lock_flake};
 
 /// Takes the settings of a flake; the error is the whole text for the user.
 pub type ApplyConfig = Box<dyn Fn(&[(String, ConfigValue)]) -> Result<(), String> + Send + Sync>;
@@ -78,5 +78,6 @@ pub fn sources(store_dir: &StoreDir, locked: &LockedFlake) -> HostResult<FlakeSo
             dirty: node.is_none() && locked.flake.force_dirty,
         });
     }
-    Ok(FlakeSources { lock: locked.lock.to_text(), nodes })
+    let root = keys.get(&LockFile::ROOT).cloned().unwrap_or_default();
+    Ok(FlakeSources { lock: locked.lock.to_text(), nodes, root })
 }

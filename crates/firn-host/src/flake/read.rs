@@ -5,10 +5,12 @@ use super::door::{attr as text_attr, os_path};
 use super::literal::{Attribute, Literal, attributes};
 use crate::StoreHost;
 use firn_core::flake_ref::{Attr, Attrs, FlakeRef, FlakeRefError, Form, ParseContext};
-use firn_eval::{CopySource, ErrorKind, EvalError, EvalHost, Pos, TraceKind, syntax_error_in_file};
+use firn_eval::{
+    CopySource, ErrorKind, EvalError, EvalHost, Pos, TraceKind, position_in_file, shown_place,
+    syntax_error_in_file,
+};
 use firn_flake::{ConfigValue, FlakeSpec, InputPath, InputSpec, IsFlake};
 use firn_syntax::ast::{Node, Offset};
-use firn_syntax::diagnostics::LineIndex;
 use firn_syntax::{ParseOptions, parse};
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
@@ -28,7 +30,7 @@ type Result<T> = std::result::Result<T, EvalError>;
 
 struct Reader<'a> {
     file: &'a File<'a>,
-    lines: LineIndex,
+    text: &'a [u8],
 }
 
 fn error(message: impl Into<String>) -> EvalError {
@@ -46,7 +48,7 @@ pub(super) fn flake(file: &File<'_>, text: &[u8]) -> Result<FlakeSpec> {
         ParseOptions { pipe_operators: features.contains("pipe-operators"), ..ParseOptions::default() };
     let ast =
         parse(text, options).map_err(|errors| syntax_error_in_file(file.path, text, errors, file.host))?;
-    let reader = Reader { file, lines: LineIndex::new(text) };
+    let reader = Reader { file, text };
     let set = match ast.node(ast.root) {
         Node::Attrs(set) => attributes(&ast, set, 0),
         _ => None,
@@ -58,9 +60,12 @@ pub(super) fn flake(file: &File<'_>, text: &[u8]) -> Result<FlakeSpec> {
 }
 
 impl Reader<'_> {
+    fn position(&self, offset: Offset) -> Pos {
+        position_in_file(self.file.path, self.text, offset)
+    }
+
     fn at(&self, offset: Offset) -> String {
-        let place = self.lines.place(offset);
-        format!("{}:{}:{}", lossy(self.file.path), place.line, place.column)
+        shown_place(self.position(offset), self.file.host).map(|place| place.display()).unwrap_or_default()
     }
 
     fn expected(&self, expected: &str, found: &Literal<'_>, at: Offset) -> EvalError {
@@ -260,9 +265,8 @@ impl Reader<'_> {
         let mut attrs = Attrs::new();
         for attribute in self.set(value, at)? {
             self.input_attribute(attribute, &mut input, &mut url, &mut attrs).map_err(|bad| {
-                let place = self.at(attribute.at);
-                let what = format!("while evaluating flake attribute '{}' at {place}", lossy(attribute.name));
-                bad.trace(Pos::NONE, TraceKind::Text(what.into()))
+                let what = format!("while evaluating flake attribute '{}'", lossy(attribute.name));
+                bad.trace(self.position(attribute.at), TraceKind::Text(what.into()))
             })?;
         }
         if attrs.contains_key("type") {

@@ -488,3 +488,16 @@ fn copies_of_nothing() {
         assert!(copied.stderr_text().starts_with(&format!("copying {count} paths...\n")), "{copied:?}");
     }
 }
+
+#[test]
+fn nothing_is_built_in_a_cache() {
+    let world = World::new().conf("sandbox = false");
+    world.expression(r#"make "x" "echo > $out""#);
+    let cache = format!("file://{}", world.path("cache").display());
+    let said = world.run("nix-build", &["--no-out-link", "--store", &cache]).fails(100).stderr_text();
+    assert!(
+        said.contains("error: Unable to build with a primary store that isn't a local store; "),
+        "{said}"
+    );
+    assert!(said.contains("For more information check 'man nix.conf' and search for '/machines'."), "{said}");
+}

@@ -72,3 +72,14 @@ fn searches_tell_where_they_are() {
     assert!(found.stdout_text().contains("(1)"), "{found:?}");
     assert_eq!(found.stderr_text(), "evaluating ''...\nevaluating 'a'...\nevaluating 'b'...\n");
 }
+
+#[test]
+fn paths_of_settings_are_absolute() {
+    let world = World::new();
+    let run = |args: &[&str]| world.run("nix", &[&["config", "show", "netrc-file"], args].concat());
+    let said = run(&["--option", "netrc-file", "rel"]).fails(1).stderr_text();
+    assert_eq!(said, "error: not an absolute path: \"rel\"\n");
+    // That there is none is a warning.
+    let said = run(&["--option", "netrc-file", ""]).success().stderr_text();
+    assert!(said.contains("setting 'netrc-file' is a path and paths cannot be empty"), "{said}");
+}

@@ -346,3 +346,18 @@ fn end_of_input_before_and_after_the_greeting() {
     let (code, text) = run(b"no-client");
     assert!(code == Some(1) && text.contains("error: protocol mismatch"), "{text}");
 }
+
+/// A flat file is a file: what a symlink leads to is not what was named.
+#[test]
+fn symlinks_are_no_flat_files() {
+    let world = World::new();
+    world.write("file", "text");
+    std::os::unix::fs::symlink("file", world.work_dir().join("link")).unwrap();
+    let _daemon = world.start_daemon(Make::Firn, &[]);
+    let add = |name: &str| world.client(Make::Firn, None, "nix-store", &["--add-fixed", "sha256", name]);
+    add("file").success();
+    for name in ["link", "."] {
+        let said = add(name).fails(1).stderr_text();
+        assert!(said.contains("is not a regular file"), "{said}");
+    }
+}

@@ -250,3 +250,96 @@ fn searching_again_does_not_evaluate() {
     world.write("flake.nix", "{ outputs = { self }: { packages.x86_64-linux.x = derivation { name = \"x\"; system = \"x\"; builder = \"b\"; }; }; }");
     assert!(json("1").starts_with(r#"{"packages.x86_64-linux.x":"#));
 }
+
+/// The copy in the store is nothing that anybody has heard of.
+#[test]
+fn messages_name_the_files_of_the_working_tree() {
+    let world = world();
+    let tree = world.work_dir().join("tree").display().to_string();
+    let git = |args: &[&str]| {
+        let done = world.command("/usr/bin/git").args(["-C", &tree]).args(args).output().expect("git runs");
+        assert!(done.status.success(), "{done:?}");
+    };
+    std::fs::create_dir(&tree).unwrap();
+    git(&["init", "--quiet"]);
+    let told = |text: &str, attribute: &str| {
+        world.write("tree/flake.nix", text);
+        git(&["add", "."]);
+        let run = world.run("nix", &["eval", &format!("./tree#{attribute}")]);
+        format!("{}{}", run.stdout_text(), run.stderr_text())
+    };
+    let check = |text: &str, expected: &[&str]| {
+        let text = format!("{{ outputs = {{ self }}: {{ a = {text}; }}; }}");
+        let told = told(&text, "a");
+        for expected in expected {
+            assert!(told.contains(&expected.replace("HERE", &tree)), "{text}: {expected}\n{told}");
+        }
+        assert!(!told.contains("-source/"), "{text}: {told}");
+    };
+    // The file itself, which is read before anything is evaluated: with the place and the line.
+    check(
+        "1; b = ",
+        &["syntax error", "at HERE/flake.nix:1:36:\n", "1| { outputs = { self }: { a = 1; b = ; }; }"],
+    );
+    check("1; a = 2", &["'a' already defined at HERE/flake.nix:1:25", "at HERE/flake.nix:1:32:\n", "1| {"]);
+    check("nothing", &["error: undefined variable 'nothing'\n       at HERE/flake.nix:1:29:\n"]);
+    // Values and what happens while one is evaluated.
+    check("x: x", &["«lambda a @ HERE/flake.nix:1:29»"]);
+    check("let n = \"b\"; in { b = 1; ${n} = 2; }", &["'b' already defined at HERE/flake.nix:1:47"]);
+    check(
+        "(derivation { name = \"x\"; system = \"x\"; builder = { }; }).drvPath",
+        &["whose name attribute is located at HERE/flake.nix:1:43"],
+    );
+    let missing = "Path 'no' does not exist in Git repository \"HERE\".";
+    check("builtins.readDir ./no", &[missing]);
+    check("\"${./no}\"", &[missing]);
+    check("builtins.path { path = ./no; }", &[missing, "while adding path 'HERE/no'"]);
+    std::fs::write(world.work_dir().join("tree/.gitignore"), "unknown").unwrap();
+    world.write("tree/unknown/file", "");
+    check("builtins.readDir ./unknown", &["is not tracked by Git", "git -C \"HERE\" add \"unknown\""]);
+    let said = told("{ inputs = 1; outputs = { self }: { }; }", "a");
+    assert!(said.contains(&format!("expected a set but got an integer at {tree}/flake.nix:1:3")), "{said}");
+    let said = told("{ extra = 1; outputs = { self }: { }; }", "a");
+    assert!(said.contains(&format!("attribute 'extra', at {tree}/flake.nix:1:3")), "{said}");
+    let said = told("{ inputs.x.url = 1; outputs = { self, x }: { }; }", "a");
+    let step = format!(
+        "while evaluating flake attribute 'url'\n         at {tree}/flake.nix:1:3:\n            1| {{ "
+    );
+    assert!(said.contains(&step), "{said}");
+}
+
+#[test]
+fn paths_that_are_built_are_copied_as_source() {
+    let world = world();
+    world.write("top/flake.nix", "{ outputs = { self }: { file = ./file; all = ./.; }; }");
+    world.write("top/file", "text");
+    world.write("set.nix", "{ file = ./top/file; }");
+    let build = |args: &[&str]| {
+        let args = [&["build", "--no-link", "--print-out-paths"], args].concat();
+        world.run("nix", &args).success().stdout_text().trim_end().to_owned()
+    };
+    let file = build(&["path:./top#file"]);
+    assert!(file.ends_with("-source"), "{file}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "text");
+    assert_eq!(build(&["--file", "set.nix", "file"]), file);
+    let all = build(&["path:./top#all"]);
+    let tree = world.run("nix", &["flake", "metadata", "--json", "path:./top"]).success().stdout_text();
+    assert!(tree.contains(&format!("\"path\":\"{all}\"")), "{all}: {tree}");
+}
+
+#[test]
+fn checks_tell_of_each_job() {
+    let world = world();
+    let job = format!("derivation {{ name = \"x\"; system = \"{SYSTEM}\"; builder = \"x\"; }}");
+    world.write("jobs/flake.nix", &format!("{{ outputs = {{ self }}: {{ hydraJobs.a.b = {job}; }}; }}"));
+    let said = world.run("nix", &["flake", "check", "--no-build", "path:./jobs"]).success().stderr_text();
+    let lines: Vec<&str> =
+        said.lines().filter(|line| line.contains("Hydra") || line.contains("derivation")).collect();
+    let expected = [
+        "checking Hydra job 'hydraJobs'...",
+        "checking Hydra job 'hydraJobs.a'...",
+        "checking Hydra job 'hydraJobs.a.b'...",
+        "checking derivation hydraJobs.a.b...",
+    ];
+    assert_eq!(&lines[..4], expected, "{said}");
+}

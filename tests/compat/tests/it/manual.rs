@@ -26,7 +26,10 @@ fn completion_as_shells_ask_for_it() {
     check(&["eval", "--file", "./set.nix", "outputs."], "attrs\noutputs.inner\t\n");
     check(&["eval", "-f", "./bad.nix", "outp"], "attrs\n");
     check(&["build", "-f", "se"], "filenames\nset.nix\t\n");
-    check(&["build", "--option", "allow-import-from"], "normal\nallow-import-from-derivation\t\n");
+    check(
+        &["build", "--option", "allow-import-from"],
+        "normal\nallow-import-from-derivation\tSet the `allow-import-from-derivation` setting\n",
+    );
     check(&["build", "--option", "cores", ""], "normal\n");
     let flags = complete(&world, &["build", "--log-form"]);
     assert!(flags.starts_with("normal\n--log-format\tHow messages are shown"), "{flags}");

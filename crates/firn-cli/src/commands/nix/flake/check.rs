@@ -431,7 +431,10 @@ impl Checker<'_> {
             let Some(is_derivation) = self.traced(is_derivation, pos, what.clone())? else { return Ok(()) };
             let path = format!("{path}.{name}");
             match is_derivation {
-                true => drop(self.derivation(&path, value, pos)?),
+                true => {
+                    let _activity = self.activity(&format!("checking Hydra job '{path}'"));
+                    drop(self.derivation(&path, value, pos)?);
+                }
                 false => self.jobs(&path, value, pos)?,
             }
         }
