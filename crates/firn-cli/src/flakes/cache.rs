@@ -55,10 +55,73 @@ impl Known {
 /// A value by the row of the set that it is in, and its name there.
 pub type Key<'a> = (i64, &'a str);
 
+/// A row of the database.
+#[derive(Clone)]
+struct Row {
+    id: i64,
+    kind: i64,
+    value: String,
+    context: String,
+}
+
+impl Row {
+    /// Of these columns, in this order.
+    fn of(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+        let text = |at: usize| -> rusqlite::Result<String> {
+            // Numbers are kept as such, or as text.
+            Ok(match row.get_ref(at)? {
+                rusqlite::types::ValueRef::Null => String::new(),
+                rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                other => String::from_utf8_lossy(other.as_bytes()?).into_owned(),
+            })
+        };
+        Ok(Row { id: row.get(0)?, kind: row.get(1)?, value: text(2)?, context: text(3)? })
+    }
+}
+
+/// Values of a set that were read at once: those whose names lie between two.
+struct Window {
+    parent: i64,
+    from: String,
+    /// In the order of names.
+    rows: Vec<(String, Row)>,
+    /// There are none after these.
+    is_last: bool,
+}
+
+impl Window {
+    /// What is known of a value, if it lies here.
+    fn find(&self, name: &str) -> Option<Option<&Row>> {
+        let ends_before = !self.is_last && self.rows.last().is_none_or(|(last, _)| last.as_str() < name);
+        if name < self.from.as_str() || ends_before {
+            return None;
+        }
+        let found = self.rows.binary_search_by(|(other, _)| other.as_str().cmp(name));
+        Some(found.ok().map(|at| &self.rows[at].1))
+    }
+}
+
+/// How many values are read at once where many are looked at in turn.
+const WINDOW: i64 = 64;
+
+/// How many look-ups in a row show that many are looked at.
+const MANY: u32 = 4;
+
+/// How many sets there may be windows of: as many as lie within each other.
+const WINDOWS: usize = 8;
+
+/// Windows, the one used last first, and how many values were looked up since something was written.
+#[derive(Default)]
+struct Ahead {
+    windows: Vec<Window>,
+    looked_up: u32,
+}
+
 /// One database; everything is written when it is closed.
 pub struct EvalCache {
     /// Nothing after something went wrong.
     db: RefCell<Option<Connection>>,
+    ahead: RefCell<Ahead>,
 }
 
 /// An element of a context as it is kept.
@@ -103,7 +166,7 @@ impl EvalCache {
             db.execute_batch("begin")?;
             Ok(db)
         };
-        Some(EvalCache { db: RefCell::new(Some(open().ok()?)) })
+        Some(EvalCache { db: RefCell::new(Some(open().ok()?)), ahead: RefCell::default() })
     }
 
     fn with<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
@@ -117,26 +180,63 @@ impl EvalCache {
         }
     }
 
+    /// Something is written: what was read ahead may be wrong.
+    fn with_write<T>(&self, f: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
+        *self.ahead.borrow_mut() = Ahead::default();
+        self.with(f)
+    }
+
+    /// A value's row. Where many are looked up and nothing is written in between, as a search does, those whose names come
+    /// next are read with it.
+    fn row(&self, (parent, name): Key<'_>) -> Option<Option<Row>> {
+        let ahead = &mut *self.ahead.borrow_mut();
+        let at = ahead.windows.iter().position(|window| window.parent == parent);
+        if let Some(at) = at {
+            ahead.windows[..=at].rotate_right(1);
+            if let Some(found) = ahead.windows[0].find(name) {
+                return Some(found.cloned());
+            }
+            ahead.windows.remove(0);
+        }
+        ahead.looked_up += 1;
+        if ahead.looked_up <= MANY {
+            return self.with(|db| {
+                let mut query = db.prepare_cached(
+                    "select rowid, type, value, context from Attributes where parent = ? and name = ?",
+                )?;
+                query.query_row(params![parent, name], Row::of).optional()
+            });
+        }
+        // Most sets are small, and not looked through in the order of names.
+        let whole = if at.is_none() { Some(self.window(parent, "")?) } else { None };
+        let window = match whole.filter(|window| window.find(name).is_some()) {
+            Some(window) => window,
+            None => self.window(parent, name)?,
+        };
+        let found = window.find(name).flatten().cloned();
+        ahead.windows.truncate(WINDOWS - 1);
+        ahead.windows.insert(0, window);
+        Some(found)
+    }
+
+    /// Reads the values of a set from a name on.
+    fn window(&self, parent: i64, from: &str) -> Option<Window> {
+        let rows = self.with(|db| {
+            let mut query = db.prepare_cached(
+                "select rowid, type, value, context, name from Attributes where parent = ? and name >= ? \
+                 order by name limit ?",
+            )?;
+            let rows =
+                query.query_map(params![parent, from, WINDOW], |row| Ok((row.get(4)?, Row::of(row)?)))?;
+            rows.collect::<rusqlite::Result<Vec<(String, Row)>>>()
+        })?;
+        Some(Window { parent, from: from.to_owned(), is_last: rows.len() < WINDOW as usize, rows })
+    }
+
     /// What is known of a value, and its row.
     pub fn get(&self, key: Key<'_>) -> Option<(i64, Known)> {
+        let Row { id, kind, value, context } = self.row(key)??;
         self.with(|db| {
-            let mut query = db.prepare_cached(
-                "select rowid, type, value, context from Attributes where parent = ? and name = ?",
-            )?;
-            let row = query
-                .query_row(params![key.0, key.1], |row| {
-                    let text = |at: usize| -> rusqlite::Result<String> {
-                        // Numbers are kept as such, or as text.
-                        Ok(match row.get_ref(at)? {
-                            rusqlite::types::ValueRef::Null => String::new(),
-                            rusqlite::types::ValueRef::Integer(number) => number.to_string(),
-                            other => String::from_utf8_lossy(other.as_bytes()?).into_owned(),
-                        })
-                    };
-                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?, text(2)?, text(3)?))
-                })
-                .optional()?;
-            let Some((id, kind, value, context)) = row else { return Ok(None) };
             let words = |text: &str, at: char| -> Vec<String> {
                 text.split(at).filter(|word| !word.is_empty()).map(str::to_owned).collect()
             };
@@ -167,7 +267,7 @@ impl EvalCache {
 
     /// Makes of a row that of a set with all its names; what is known of some of them stays.
     pub fn complete(&self, row: i64, names: &[String]) {
-        self.with(|db| {
+        self.with_write(|db| {
             let (kind, missing) = (Known::Attrs(Vec::new()).kind(), Known::Missing.kind());
             db.execute("delete from Attributes where parent = ? and type = ?", params![row, missing])?;
             db.execute("update Attributes set type = ?, value = null where rowid = ?", params![kind, row])?;
@@ -182,7 +282,7 @@ impl EvalCache {
 
     /// Keeps what is known of a value; its row.
     pub fn set(&self, key: Key<'_>, known: &Known) -> Option<i64> {
-        self.with(|db| {
+        self.with_write(|db| {
             let mut insert = db.prepare_cached(
                 "insert or replace into Attributes(parent, name, type, value, context) values (?, ?, ?, ?, ?)",
             )?;
@@ -251,6 +351,44 @@ mod tests {
             assert_eq!(cache.get((root, &format!("n{number}"))).expect("a row").1, *known);
         }
         assert_eq!(cache.get((root, "c")), None);
+    }
+
+    #[test]
+    fn many_in_turn() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let cache = EvalCache::open(dir.path(), &Hash::of(HashAlgo::Sha256, b"m")).expect("a cache");
+        let name = |number: usize| format!("n{number:03}");
+        let names: Vec<String> = (0..300).map(name).collect();
+        let root = cache.set((0, ""), &Known::Attrs(names.clone())).expect("a row");
+        for (number, name) in names.iter().enumerate() {
+            if number % 3 == 0 {
+                cache.set((root, name), &Known::Int(number as i64)).expect("a row");
+            }
+        }
+        let expected = |number: usize| match number % 3 {
+            0 => Known::Int(number as i64),
+            _ => Known::Placeholder,
+        };
+        let known = |key: Key<'_>| cache.get(key).map(|(_, known)| known);
+        // Forwards, backwards, and beside another set.
+        let other = cache.set((root, "other"), &Known::Attrs(vec!["a".into()])).expect("a row");
+        for number in (0..300).chain((0..300).rev()) {
+            assert_eq!(known((root, &names[number])), Some(expected(number)));
+            let none = format!("{}x", names[number]);
+            assert_eq!(known((root, &none)), None);
+            assert_eq!(known((other, "a")), Some(Known::Placeholder));
+            assert_eq!(known((other, "b")), None);
+        }
+        assert_eq!(known((root, "z")), None);
+        // What is written is seen.
+        cache.set((root, "n100"), &Known::Bool(true)).expect("a row");
+        cache.set((other, "b"), &Known::Bool(false)).expect("a row");
+        assert_eq!(known((root, "n100")), Some(Known::Bool(true)));
+        assert_eq!(known((other, "b")), Some(Known::Bool(false)));
+        let (row, _) = cache.get((root, "n101")).expect("a row");
+        cache.complete(row, &["in".into()]);
+        assert_eq!(known((root, "n101")), Some(Known::Attrs(vec!["in".into()])));
+        assert_eq!(known((row, "in")), Some(Known::Placeholder));
     }
 
     #[test]
