@@ -10,6 +10,7 @@ mod command_line;
 mod comparing;
 mod daemon;
 mod daemon_memory;
+mod encodings;
 mod evaluation_access;
 mod evaluation_builds;
 mod evaluation_cores;
