@@ -76,7 +76,8 @@ impl Lent {
             .map_err(os("mounting /dev/pts"))?;
         #[expect(clippy::disallowed_methods, reason = "this process becomes what the user asked for")]
         let error = Command::new(program).args(args).exec();
-        Err(format!("executing wrapped program: {error}"))
+        let code = nix::Error::from_raw(error.raw_os_error().unwrap_or_default());
+        Err(format!("executing wrapped program: {}", code.desc()))
     }
 }
 
