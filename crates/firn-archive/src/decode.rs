@@ -51,6 +51,19 @@ pub fn decoder<'a, R: BufRead + Send + 'a>(
     })
 }
 
+/// A reader of what HTTP calls `deflate`: a zlib stream, or a bare one from servers that took the name at its word.
+pub fn inflater<'a, R: BufRead + Send + 'a>(mut input: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut start = Vec::with_capacity(2);
+    input.by_ref().take(2).read_to_end(&mut start)?;
+    // The first byte names method 8, and the two are a multiple of 31.
+    let zlib = matches!(start[..], [a, b] if a & 0x0f == 8 && u16::from_be_bytes([a, b]).is_multiple_of(31));
+    let whole = io::Cursor::new(start).chain(input);
+    Ok(match zlib {
+        true => Box::new(flate2::bufread::ZlibDecoder::new(whole)),
+        false => Box::new(flate2::bufread::DeflateDecoder::new(whole)),
+    })
+}
+
 /// The same, with the method that the first bytes show. Who made the archive chooses these, and must not choose a
 /// program that is run on it.
 ///

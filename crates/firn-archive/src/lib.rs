@@ -21,7 +21,7 @@ mod tree;
 pub mod unpack;
 
 pub use bzip::BzipWriter;
-pub use decode::{decoder, decoder_of_any};
+pub use decode::{decoder, decoder_of_any, inflater};
 pub use encode::{Encoder, EncoderOptions, encoder};
 pub use error::{ArchiveError, ArchiveResult};
 pub use method::Method;

@@ -58,6 +58,26 @@ pub fn exec_in_store(
     Err(CliError::io("unable to execute", program)(error))
 }
 
+/// Runs another program of ours with the settings of this one.
+pub fn own_program(context: &Context, name: &str, args: &[&OsStr]) -> CliResult<()> {
+    #[expect(clippy::disallowed_methods, reason = "this program under another of its names")]
+    let mut command = Command::new("/proc/self/exe");
+    let mut conf = std::env::var("NIX_CONFIG").unwrap_or_default();
+    for setting in context.settings.overridden() {
+        let value = setting.render(&context.settings);
+        conf += &format!("\n{} = {}", setting.name, String::from_utf8_lossy(&value));
+    }
+    let status = command.arg0(name).args(args).env("NIX_CONFIG", conf).status();
+    let status = status.map_err(CliError::io("running", name))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(CliError::Failed {
+            message: format!("program '{name}' failed"),
+            status: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
+        }),
+    }
+}
+
 /// A program in one of the folders of this process's PATH.
 pub fn find(name: &Path) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;

@@ -73,6 +73,7 @@ fn main() -> ExitCode {
     // Builds start by executing this program again; that must come before anything makes a thread.
     firn_sandbox::run_init_if_requested(&firn_build::builtins::run);
     firn_sandbox::run_in_store_if_requested();
+    firn_sandbox::write_id_maps_if_requested();
     report_what_ends_evaluation();
     let args: Vec<OsString> = std::env::args_os().collect();
     let status = commands::dispatch(args);

@@ -21,6 +21,8 @@ pub const DRV_EXTENSION: &str = ".drv";
 pub enum StorePathError {
     #[error("'{0}' is too short to be a valid store path")]
     TooShort(String),
+    #[error("path '{0}' is not a valid store path: no dash follows its hash part")]
+    NoDash(String),
     #[error("store path '{path}' contains illegal base-32 character '{c}'")]
     HashCharacter { path: String, c: char },
     #[error("path '{path}' is not a valid store path: {source}")]
@@ -89,7 +91,7 @@ impl StorePath {
             return Err(StorePathError::HashCharacter { path: base.to_owned(), c: *c as char });
         }
         if bytes[HASH_PART_LEN] != b'-' {
-            return Err(StorePathError::TooShort(base.to_owned()));
+            return Err(StorePathError::NoDash(base.to_owned()));
         }
         check_name(&base[HASH_PART_LEN + 1..])
             .map_err(|source| StorePathError::BadName { path: base.to_owned(), source })?;
@@ -215,7 +217,7 @@ impl StoreDir {
     }
 
     fn strip<'a>(&self, path: &'a str) -> Option<&'a str> {
-        path.strip_prefix(&*self.0)?.strip_prefix('/')
+        path.strip_prefix(&*self.0)?.strip_prefix('/').filter(|rest| !rest.is_empty())
     }
 
     /// The store path for `type:sha256:digest:store-dir:name`.

@@ -142,6 +142,9 @@ pub trait EvalHost: Send + Sync {
     /// Fetches an input for `fetchTree` and `fetchGit`; the path, and the input's attributes with what is known now.
     fn fetch_tree(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)>;
 
+    /// What an indirect input is called elsewhere, by the registries that evaluation may use.
+    fn look_up_input(&self, input: &Input) -> HostResult<Input>;
+
     /// Fetches an input of a lock file: what it says of itself holds.
     fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)>;
 

@@ -60,9 +60,7 @@ impl Fetcher {
                 return Ok(Prefetched { store_path: path, hash });
             }
         }
-        let mut request = Request::get(url);
-        request.decompress = false;
-        let (_, file) = self.download(request).await?;
+        let (_, file) = self.download(Request::get(url)).await?;
         let mut held = None;
         let mut source = file.path().to_owned();
         if wanted.unpack {

@@ -45,7 +45,6 @@ impl Fetcher {
         }
         let mut request = Request::get(url);
         request.headers = headers.to_vec();
-        request.decompress = false;
         request.expected_etag = cached.as_ref().and_then(|(entry, _)| entry.text("etag")).map(str::to_owned);
         let (response, file) = match self.download(request).await {
             Ok(done) => done,

@@ -66,6 +66,8 @@ impl Fetcher {
     /// The tree of an input with its hash, whatever the input says of it.
     pub(crate) async fn fetch_unchecked(&self, input: &Input) -> FetchResult<Tree> {
         let fail = |what: String| Err(FetchError::Other(what));
+        // A commit is a hash, and nothing else that programs would take for one.
+        input.rev().map_err(|error| FetchError::Other(error.message))?;
         let mut tree = match input.scheme {
             Some(Scheme::Path) => self.fetch_path(input).await?,
             Some(Scheme::File) => {
@@ -80,7 +82,7 @@ impl Fetcher {
             Some(Scheme::Indirect) => {
                 return fail(format!("indirect input '{}' cannot be fetched directly", shown(input)));
             }
-            None => return fail(format!("cannot fetch unsupported input '{:?}'", input.attrs)),
+            None => return fail(input.to_url().map_or_else(|error| error.message, |url| url.to_string())),
         };
         let info = self.store().query_path_info(&tree.store_path).await?;
         let Some(info) = info else {
@@ -112,7 +114,8 @@ impl Fetcher {
             }
             attrs = reference.input.attrs;
         }
-        if !attrs.contains_key("lastModified") {
+        // Archives that were made to be always the same often have no times.
+        if tarball.last_modified != 0 && !attrs.contains_key("lastModified") {
             attrs.insert("lastModified".to_owned(), Attr::Int(tarball.last_modified.unsigned_abs()));
         }
         Ok(Tree { store_path: tarball.store_path, attrs })

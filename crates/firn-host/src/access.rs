@@ -329,6 +329,10 @@ impl EvalHost for AccessHost {
         Ok((path, attrs))
     }
 
+    fn look_up_input(&self, input: &Input) -> HostResult<Input> {
+        self.inner.look_up_input(input)
+    }
+
     fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
         let (path, attrs) = self.inner.fetch_locked(input)?;
         self.allow(&path);

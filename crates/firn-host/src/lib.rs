@@ -422,6 +422,11 @@ impl EvalHost for StoreHost {
         self.fetch_input(input)
     }
 
+    fn look_up_input(&self, input: &Input) -> HostResult<Input> {
+        let found = self.block_on(self.parts.fetcher.look_up(input, true))?;
+        found.map(|(input, _)| input).map_err(fetch::fetch_error)
+    }
+
     fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
         self.fetch_locked_input(input)
     }

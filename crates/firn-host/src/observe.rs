@@ -222,6 +222,12 @@ impl EvalHost for ObservingHost {
         self.inner.fetch_tree(input)
     }
 
+    fn look_up_input(&self, input: &Input) -> HostResult<Input> {
+        // Registries change.
+        self.spoil();
+        self.inner.look_up_input(input)
+    }
+
     fn fetch_locked(&self, input: &Input) -> HostResult<(StorePath, InputAttrs)> {
         self.spoilt_by(self.inner.fetch_locked(input))
     }

@@ -9,9 +9,12 @@ use crate::request::{Request, Response};
 use bytes::Bytes;
 use firn_archive::Method as Compression;
 use reqwest::header::{self, HeaderMap, HeaderName};
-use std::io;
+use std::io::{self, BufRead, BufReader, Read};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+/// Encodings on top of each other that are undone, as many as curl undoes.
+const MOST_ENCODINGS: usize = 5;
 
 /// Where a body goes.
 pub(crate) struct Target<'a> {
@@ -129,16 +132,10 @@ pub(crate) async fn receive(
         }
         return Ok(response);
     }
-    let encoding = match text(headers, header::CONTENT_ENCODING) {
-        "deflate" if request.decompress => {
-            return Err(misc("content encoding 'deflate' was not asked for"));
-        }
-        _ if !request.decompress => Compression::None,
-        name => Compression::of_content_encoding(name)
-            .ok_or_else(|| misc(&format!("unknown content encoding '{name}'")))?,
-    };
+    let encodings =
+        Encoding::all_of(headers).map_err(|name| misc(&format!("unknown content encoding '{name}'")))?;
     let ranges = text(headers, header::ACCEPT_RANGES).eq_ignore_ascii_case("bytes") || status == 206;
-    let encoded = !text(headers, header::CONTENT_ENCODING).is_empty();
+    let encoded = !encodings.is_empty();
     let mut skip = 0;
     if target.passed_on > 0 {
         let start = text(headers, header::CONTENT_RANGE)
@@ -160,7 +157,7 @@ pub(crate) async fn receive(
     let attempt = async {
         let mut pace = Pace::new(client.inner.config.speed_limit);
         let mut next = Chunks { client, request, source: &mut source, size: 0 };
-        if encoding == Compression::None {
+        if !encoded {
             while let Some(mut chunk) = next.next().await? {
                 pace.wait(chunk.len()).await;
                 if skip > 0 {
@@ -176,7 +173,8 @@ pub(crate) async fn receive(
                 }
             }
         } else {
-            decoded(client, request, encoding, &mut next, target, &mut pace, progress, expected_size).await?;
+            decoded(client, request, encodings, &mut next, target, &mut pace, progress, expected_size)
+                .await?;
         }
         Ok::<u64, DownloadError>(next.size)
     };
@@ -212,12 +210,55 @@ impl Chunks<'_> {
     }
 }
 
-/// Undoes an encoding on a thread of its own while the body comes in.
+/// What was done to a body on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Deflate,
+    Compressed(Compression),
+}
+
+impl Encoding {
+    /// All of an answer, in the order in which they were applied; or the name that means nothing.
+    fn all_of(headers: &HeaderMap) -> Result<Vec<Encoding>, String> {
+        let lines = headers.get_all(header::CONTENT_ENCODING).iter();
+        let mut all = Vec::new();
+        for line in lines {
+            for name in line.to_str().unwrap_or("?").split(',').map(str::trim) {
+                match Compression::of_content_encoding(name) {
+                    Some(Compression::None) => {}
+                    Some(method) => all.push(Encoding::Compressed(method)),
+                    None if name.eq_ignore_ascii_case("deflate") => all.push(Encoding::Deflate),
+                    None => return Err(name.to_owned()),
+                }
+            }
+        }
+        match all.len() <= MOST_ENCODINGS {
+            true => Ok(all),
+            false => Err(format!("{} of them", all.len())),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Encoding::Deflate => "deflate",
+            Encoding::Compressed(method) => method.name(),
+        }
+    }
+
+    fn decoder<'a, R: BufRead + Send + 'a>(self, input: R) -> io::Result<Box<dyn Read + Send + 'a>> {
+        match self {
+            Encoding::Deflate => firn_archive::inflater(input),
+            Encoding::Compressed(method) => firn_archive::decoder(method, input).map_err(io::Error::other),
+        }
+    }
+}
+
+/// Undoes encodings on a thread of its own while the body comes in.
 #[expect(clippy::too_many_arguments, reason = "the parts of one transfer")]
 async fn decoded(
     client: &HttpClient,
     request: &Request,
-    encoding: Compression,
+    encodings: Vec<Encoding>,
     chunks: &mut Chunks<'_>,
     target: &mut Target<'_>,
     pace: &mut Pace,
@@ -226,10 +267,19 @@ async fn decoded(
 ) -> Result<(), DownloadError> {
     let (raw, reader) = pipe::pipe(client.inner.config.buffer_size);
     let (out, mut plain) = pipe::pipe(client.inner.config.buffer_size);
+    let names: Vec<_> = encodings.iter().map(|encoding| encoding.name()).collect();
+    let names = names.join(", ");
     let work = tokio::task::spawn_blocking(move || {
         let mut writer = PipeWriter::new(out);
-        let result = firn_archive::decoder(encoding, reader)
-            .map_err(io::Error::other)
+        // The last one was applied to what the others gave.
+        let first: Box<dyn BufRead + Send> = Box::new(reader);
+        let result = encodings
+            .into_iter()
+            .rev()
+            .try_fold(first, |input, encoding| {
+                let plain: Box<dyn BufRead + Send> = Box::new(BufReader::new(encoding.decoder(input)?));
+                Ok(plain)
+            })
             .and_then(|mut decoder| io::copy(&mut decoder, &mut writer));
         match result {
             Ok(_) => drop(writer.finish()),
@@ -252,7 +302,7 @@ async fn decoded(
     let drain = async {
         while let Some(piece) = plain.next().await {
             let piece = piece.map_err(|e| {
-                let what = format!("cannot decode content encoding '{}': {e}", encoding.name());
+                let what = format!("cannot decode content encoding '{names}': {e}");
                 HttpError::new(ErrorKind::Misc, failed(request, &what))
             })?;
             target.write(request, &piece).await?;

@@ -135,7 +135,7 @@ pub(crate) async fn send(client: &HttpClient, request: &Request, resume: &Resume
             if let Some(etag) = &resume.strong_etag {
                 add("if-range", etag)?;
             }
-        } else if request.body.is_none() && request.decompress {
+        } else if request.body.is_none() {
             add("accept-encoding", ENCODINGS)?;
         }
         if s3 && own {

@@ -73,8 +73,6 @@ pub struct Request {
     /// The version that is there already: the answer may be that it is still the one.
     pub expected_etag: Option<String>,
     pub body: Option<Upload>,
-    /// Whether `Content-Encoding` is undone.
-    pub decompress: bool,
     pub tls_identity: Option<Arc<TlsIdentity>>,
     /// User and password; else those of the URL and of `netrc` are used.
     pub login: Option<(String, String)>,
@@ -103,7 +101,6 @@ impl Request {
             mime_type: None,
             expected_etag: None,
             body: None,
-            decompress: true,
             tls_identity: None,
             login: None,
             urgent: false,

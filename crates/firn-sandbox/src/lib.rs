@@ -17,6 +17,7 @@ pub mod report;
 pub mod spawn;
 pub mod spec;
 pub mod store_view;
+pub mod subordinate;
 pub mod users;
 
 pub use init::{BuiltinCall, BuiltinRunner, run_init_if_requested};
@@ -25,3 +26,4 @@ pub use report::{CpuTimes, ExitStatus, SandboxError};
 pub use spawn::{Event, Mounter, Sandbox, Spawner};
 pub use spec::{BuildUser, Bytes, File, Isolation, Mount, Program, SandboxSpec, Symlink};
 pub use store_view::{StoreView, run_in_store_if_requested};
+pub use subordinate::{Lent, write_id_maps_if_requested};

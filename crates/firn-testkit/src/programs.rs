@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "firn",
     "nix",
     "nix-build",
@@ -15,6 +15,7 @@ const NAMES: [&str; 13] = [
     "nix-env",
     "nix-hash",
     "nix-instantiate",
+    "nix-nswrapper",
     "nix-prefetch-url",
     "nix-shell",
     "nix-store",

@@ -77,8 +77,7 @@ async fn fetch(
     main: &str,
     out: &Path,
 ) -> Result<(), String> {
-    let mut request = Request::get(url);
-    request.decompress = false;
+    let request = Request::get(url);
     let unpack = context.flag("unpack");
     let (sender, reader) = pipe::pipe(IN_FLIGHT);
     let method = if unpack && main.ends_with(".xz") { Method::Xz } else { Method::None };

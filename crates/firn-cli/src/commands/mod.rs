@@ -11,6 +11,7 @@ mod nix_daemon;
 mod nix_env;
 mod nix_hash;
 mod nix_instantiate;
+mod nix_nswrapper;
 mod nix_prefetch_url;
 mod nix_shell;
 pub mod nix_store;
@@ -43,6 +44,7 @@ const PROGRAMS: &[Program] = &[
     Program { name: "nix-env", run: nix_env::main },
     Program { name: "nix-hash", run: nix_hash::main },
     Program { name: "nix-instantiate", run: nix_instantiate::main },
+    Program { name: "nix-nswrapper", run: nix_nswrapper::main },
     Program { name: "nix-prefetch-url", run: nix_prefetch_url::main },
     Program { name: "nix-shell", run: nix_shell::main },
     Program { name: "nix-store", run: nix_store::main },

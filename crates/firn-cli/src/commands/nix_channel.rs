@@ -3,14 +3,13 @@
 use crate::args::{FlagSink, Values, text};
 use crate::context::{Context, Start};
 use crate::error::{CliError, CliResult};
+use crate::exec::own_program;
 use firn_fetch::Fetcher;
 use firn_profile::{dirs, generations};
 use firn_store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 pub const HELP: &str = "
@@ -102,7 +101,7 @@ pub fn main(start: Start) -> CliResult<u8> {
             channels.remove(*name);
             places.write(&channels)?;
             let profile = places.profile.as_os_str();
-            nix(
+            own_program(
                 &context,
                 "nix-env",
                 &["--profile".as_ref(), profile, "--uninstall".as_ref(), name.as_ref()],
@@ -117,7 +116,11 @@ pub fn main(start: Start) -> CliResult<u8> {
         (Some(Operation::Update), names) => update(&context, &places, &names.iter().copied().collect())?,
         (Some(Operation::ListGenerations), []) => {
             let profile = places.profile.as_os_str();
-            nix(&context, "nix-env", &["--profile".as_ref(), profile, "--list-generations".as_ref()])?;
+            own_program(
+                &context,
+                "nix-env",
+                &["--profile".as_ref(), profile, "--list-generations".as_ref()],
+            )?;
         }
         (Some(Operation::ListGenerations), _) => {
             return Err(CliError::usage("'--list-generations' expects no arguments"));
@@ -129,7 +132,7 @@ pub fn main(start: Start) -> CliResult<u8> {
                 [number] => args.extend(["--switch-generation".as_ref(), OsStr::new(*number)]),
                 _ => return Err(CliError::usage("'--rollback' has at most one argument")),
             }
-            nix(&context, "nix-env", &args)?;
+            own_program(&context, "nix-env", &args)?;
         }
     }
     Ok(0)
@@ -231,7 +234,7 @@ fn update(context: &Context, places: &Places, names: &BTreeSet<&str>) -> CliResu
     ];
     args.extend(expressions.iter().map(OsString::as_os_str));
     args.push("--quiet".as_ref());
-    nix(context, "nix-env", &args)?;
+    own_program(context, "nix-env", &args)?;
     // Where nix-env looks for packages; long ago this was a link to a file.
     let expressions = dirs::default_expression(settings)?;
     if expressions.is_symlink() {
@@ -299,26 +302,6 @@ fn fetched(
     Ok(format!(
         "f: f {{ name = \"{full_name}\"; channelName = \"{name}\"; src = builtins.storePath \"{src}\";  }}"
     ))
-}
-
-/// Runs another program of ours with the settings of this one.
-fn nix(context: &Context, name: &str, args: &[&OsStr]) -> CliResult<()> {
-    #[expect(clippy::disallowed_methods, reason = "this program under another of its names")]
-    let mut command = Command::new("/proc/self/exe");
-    let mut conf = std::env::var("NIX_CONFIG").unwrap_or_default();
-    for setting in context.settings.overridden() {
-        let value = setting.render(&context.settings);
-        conf += &format!("\n{} = {}", setting.name, String::from_utf8_lossy(&value));
-    }
-    let status = command.arg0(name).args(args).env("NIX_CONFIG", conf).status();
-    let status = status.map_err(CliError::io("running", name))?;
-    match status.code() {
-        Some(0) => Ok(()),
-        code => Err(CliError::Failed {
-            message: format!("program '{name}' failed"),
-            status: code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1),
-        }),
-    }
 }
 
 #[cfg(test)]

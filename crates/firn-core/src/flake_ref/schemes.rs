@@ -218,10 +218,19 @@ impl Input {
 
     pub fn rev(&self) -> FlakeRefResult<Option<Hash>> {
         let Some(text) = optional_str(&self.attrs, "rev")? else { return Ok(None) };
-        match Hash::parse_any_prefixed(&lossy(text)) {
-            Ok(hash) => Ok(Some(hash)),
-            Err(_) => commit(text).map(Some),
+        if let Ok(hash) = Hash::parse_any_prefixed(&lossy(text)) {
+            return Ok(Some(hash));
         }
+        // Repositories may name their commits by SHA-256.
+        let long = self.scheme == Some(Scheme::Git) && text.len() == 64;
+        let algo = if long { HashAlgo::Sha256 } else { HashAlgo::Sha1 };
+        let hash = Hash::parse_any(&lossy(text), Some(algo));
+        hash.map(Some).map_err(|e| FlakeRefError::new(e.to_string()))
+    }
+
+    /// Whether the input says that nothing about it is left to be found out.
+    pub fn is_final(&self) -> FlakeRefResult<bool> {
+        self.flag("__final")
     }
 
     fn rev_text(&self) -> FlakeRefResult<Option<Vec<u8>>> {

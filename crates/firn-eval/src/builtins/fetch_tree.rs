@@ -10,7 +10,8 @@ use crate::source::Pos;
 use crate::value::{Kind, Value};
 use crate::vm::{Vm, host_error};
 use firn_core::StorePath;
-use firn_core::flake_ref::{Attr, Attrs, FlakeRef, Input};
+use firn_core::flake_ref::{Attr, Attrs, Input};
+use firn_core::url::Url;
 use firn_syntax::{Sym, sym};
 
 pub(super) const TABLE: &[Entry] =
@@ -45,7 +46,13 @@ fn fail<T>(pos: Pos, message: impl Into<String>) -> EvalResult<T> {
 }
 
 fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: Who) -> EvalResult<Value> {
-    let input = input(vm, value, pos, who)?;
+    let mut input = input(vm, value, pos, who)?;
+    if !vm.settings.pure_eval && !input.is_direct() && vm.settings.has_feature("flakes") {
+        vm.in_turn()?;
+        input = vm.host.clone().look_up_input(&input).map_err(host_error)?;
+    }
+    // What has no URL is not fetched.
+    input.to_url().map_err(|error| EvalError::new(ErrorKind::Eval, error.message))?;
     let shown = |input: &Input| match input.to_url() {
         Ok(url) => String::from_utf8_lossy(url.to_string().as_bytes()).into_owned(),
         Err(error) => error.message,
@@ -69,6 +76,11 @@ fn fetch(vm: &mut Vm, value: Value, pos: Pos, who: Who) -> EvalResult<Value> {
         ));
     }
     vm.host.check_uri(&shown(&input)).map_err(host_error)?;
+    let is_final = flakeref::with_context(vm, |_| input.is_final())?;
+    if is_final {
+        let message = format!("input '{}' is not allowed to use the '__final' attribute", shown(&input));
+        return Err(EvalError::new(ErrorKind::Eval, message));
+    }
     vm.in_turn()?;
     let fetched = vm.host.clone().fetch_tree(&input);
     let (path, attrs) = fetched.map_err(|error| {
@@ -151,8 +163,10 @@ fn input_of_url(vm: &mut Vm, url: &[u8], pos: Pos) -> EvalResult<Input> {
         let what = TraceKind::Text(format!("while fetching the input '{text}'").into());
         return Err(EvalError::new(ErrorKind::Eval, message).trace(Pos::NONE, what));
     }
-    let reference = flakeref::with_context(vm, |context| FlakeRef::parse(url, context))?;
-    Ok(reference.input)
+    flakeref::with_context(vm, |context| {
+        let url = Url::parse_lenient(url, &mut context.warnings)?;
+        Input::from_url(&url, true, context)
+    })
 }
 
 /// The members of a set that is the argument.

@@ -84,6 +84,10 @@ impl EvalHost for MemoryHost {
         Err(HostError::new("nothing can be fetched here"))
     }
 
+    fn look_up_input(&self, _: &Input) -> HostResult<Input> {
+        Err(HostError::new("there are no registries here"))
+    }
+
     fn fetch_locked(&self, _: &Input) -> HostResult<(StorePath, InputAttrs)> {
         Err(HostError::new("nothing can be fetched here"))
     }

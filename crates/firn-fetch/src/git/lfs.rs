@@ -451,7 +451,6 @@ impl Fetcher {
         let mut request = Request::get(&url);
         request.headers = headers;
         request.login = login;
-        request.decompress = false;
         let place = pointer.place_in(kept);
         let folder = place.parent().unwrap_or(kept).to_owned();
         std::fs::create_dir_all(&folder).map_err(FetchError::io("creating directory", &folder))?;

@@ -54,18 +54,7 @@ impl Door<'_> {
                 ),
                 1,
             )),
-            (false, false, Err(error)) => {
-                let below =
-                    shown.strip_prefix(self.host.store_dir().as_str()).map(|below| below.trim_matches('/'));
-                let name = below.and_then(|below| below.split('/').next()).unwrap_or_default();
-                // A hash and a dash are the least that names of store paths have.
-                let is_short = !name.is_empty() && name.len() < 33;
-                let message = match is_short {
-                    true => format!("'{name}' is too short to be a valid store path"),
-                    false => error.to_string(),
-                };
-                Err(Trouble::new(message, 1))
-            }
+            (false, false, Err(error)) => Err(Trouble::new(error.to_string(), 1)),
         }
     }
 }

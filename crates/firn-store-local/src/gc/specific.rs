@@ -112,9 +112,8 @@ impl Run<'_> {
         for path in fresh.collect::<Vec<_>>() {
             store.invalidate_durably(&path)?;
             let (text, real) = (store.display(&path), store.real(&path));
-            if real.symlink_metadata().is_ok() {
-                store.say(format!("deleting '{text}'"));
-            }
+            // Also of what is not there: who named it asked for that.
+            store.say(format!("deleting '{text}'"));
             self.results.paths.insert(text);
             match store.remove_object(&real) {
                 Ok(freed) => self.results.bytes_freed += freed,

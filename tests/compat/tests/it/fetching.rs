@@ -224,3 +224,111 @@ fn builtins_of_features_that_are_off() {
         assert_eq!(text("fetch-tree", &format!("builtins.fetchTree {{ {input}; }}")), off, "{input}");
     }
 }
+
+/// Names mean what flags and the global registry say, and nothing of the user's own.
+#[test]
+fn names_of_registries() {
+    let repository = Repository::new();
+    let world = &repository.world;
+    let dir = repository.dir().display().to_string();
+    let registry = |to: &str| {
+        format!(r#"{{"version":2,"flakes":[{{"from":{{"type":"indirect","id":"known"}},"to":{to}}}]}}"#)
+    };
+    world.write("global.json", &registry(&format!(r#"{{"type":"git","url":"file://{dir}"}}"#)));
+    let own = registry(&format!(r#"{{"type":"path","path":"{dir}/dir"}}"#)).replace("known", "mine");
+    world.write("home/.config/nix/registry.json", &own);
+    let global = world.work_dir().join("global.json").display().to_string();
+    let eval = |args: &[&str], expression: &str| {
+        let all = ["eval", "--raw", "--flake-registry", &global, "--expr", expression];
+        world.run("nix", &[&all[..], args].concat())
+    };
+    let rev = repository.git(&["rev-parse", "HEAD"]);
+    for call in [
+        r#"{ type = "indirect"; id = "known"; }"#,
+        r#""flake:known""#,
+        r#""flake:known/main""#,
+        &format!(r#"{{ type = "indirect"; id = "known"; ref = "main"; rev = "{rev}"; }}"#),
+    ] {
+        let run = eval(&["--impure"], &format!("(builtins.fetchTree {call}).rev")).success();
+        assert_eq!(run.stdout_text(), rev, "{call}");
+    }
+    let flag = ["--impure", "--override-flake", "other", &format!("path:{dir}/dir")];
+    let run = eval(&flag, r#"builtins.readFile (builtins.fetchTree "flake:other" + "/script")"#).success();
+    assert_eq!(run.stdout_text(), "#!/bin/sh\n");
+    let fails = |args: &[&str], call: &str, expected: &str| {
+        let said = eval(args, &format!("(builtins.fetchTree {call}).outPath")).stderr_text();
+        assert_eq!(said.lines().last().unwrap_or_default().trim_start(), expected, "{call}");
+    };
+    for name in ["mine", "unknown"] {
+        let expected = format!("error: cannot find flake 'flake:{name}' in the flake registries");
+        fails(&["--impure"], &format!(r#""flake:{name}""#), &expected);
+    }
+    let pure = "error: in pure evaluation mode, 'fetchTree' doesn't fetch unlocked input 'flake:known'";
+    fails(&[], r#"{ type = "indirect"; id = "known"; }"#, pure);
+    // Where little is allowed, what counts is where a name leads.
+    let uri = format!("git+file://{dir}");
+    let restricted = |uri| ["--impure", "--restrict-eval", "--allowed-uris", uri];
+    eval(&restricted(&uri), r#"(builtins.fetchTree "flake:known").rev"#).success();
+    let forbidden = format!("error: access to URI '{uri}' is forbidden in restricted mode");
+    fails(&restricted("flake:known"), r#""flake:known""#, &forbidden);
+    // A text is a URL, and not what people type.
+    for text in ["known", "./repo", &dir] {
+        fails(&["--impure"], &format!("{text:?}"), &format!("error: '{text}' doesn't have a scheme"));
+    }
+}
+
+#[test]
+fn commits_are_hashes() {
+    let repository = Repository::new();
+    let url = format!("file://{}", repository.dir().display());
+    let length = |rev: &str| format!("error: hash '{rev}' has wrong length for hash algorithm 'sha1'");
+    for rev in ["", "main", "refs/heads/main", "abcdef0123"] {
+        let git = format!("builtins.fetchGit {{ url = \"{url}\"; rev = \"{rev}\"; }}");
+        repository.fails(&git, &length(rev));
+        let tree = format!("builtins.fetchTree {{ type = \"path\"; path = \"/none\"; rev = \"{rev}\"; }}");
+        repository.fails(&tree, &length(rev));
+        let input = format!("git+{url}?rev={rev}");
+        let run = repository.world.run("nix", &["flake", "prefetch", "--flake-registry", "", &input]);
+        assert!(run.stderr_text().contains(&length(rev)), "{}", run.stderr_text());
+    }
+}
+
+/// Repositories may name what they hold by SHA-256.
+#[test]
+fn commits_with_long_names() {
+    let repository = Repository::new();
+    std::fs::remove_dir_all(repository.dir().join(".git")).unwrap();
+    repository.git(&["init", "-q", "-b", "main", "--object-format=sha256", "."]);
+    repository.git(&["add", "."]);
+    repository.git(&["-c", "user.email=a@b", "-c", "user.name=A", "commit", "-qm", "one"]);
+    let rev = repository.git(&["rev-parse", "HEAD"]);
+    let url = format!("file://{}", repository.dir().display());
+    for more in [String::new(), "ref = \"main\";".into(), format!("rev = \"{rev}\";")] {
+        assert_eq!(
+            repository.get(&format!("builtins.fetchGit {{ url = \"{url}\"; {more} }}"), "rev"),
+            rev,
+            "{more}"
+        );
+    }
+}
+
+#[test]
+fn nobody_says_that_an_input_is_final() {
+    let repository = Repository::new();
+    let dir = repository.dir().display().to_string();
+    repository.fails(
+        &format!("builtins.fetchGit {{ url = \"file://{dir}\"; __final = true; }}"),
+        &format!(
+            "error: input 'git+file://{dir}?exportIgnore=1' is not allowed to use the '__final' attribute"
+        ),
+    );
+    let path = |value: &str| {
+        format!("builtins.fetchTree {{ type = \"path\"; path = \"{dir}\"; __final = {value}; }}")
+    };
+    repository.fails(
+        &path("true"),
+        &format!("error: input 'path:{dir}' is not allowed to use the '__final' attribute"),
+    );
+    repository.fails(&path("1"), "error: input attribute '__final' is not a Boolean");
+    repository.get(&path("false"), "outPath");
+}

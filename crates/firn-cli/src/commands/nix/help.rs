@@ -1,4 +1,4 @@
-//! `nix help`, `nix help-stores` and `nix upgrade-nix`.
+//! `nix help` and `nix help-stores`.
 
 use super::{NixCommand, rows};
 use crate::args::{FlagSink, Values, text};
@@ -60,37 +60,6 @@ impl NixCommand for HelpStores {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
         crate::pager::print(context, manual::stores_text().as_bytes())?;
         Ok(0)
-    }
-}
-
-/// `nix upgrade-nix` as it was written.
-#[derive(Default)]
-pub struct UpgradeNix;
-
-impl FlagSink for UpgradeNix {
-    fn flag(&mut self, flag: &str, values: &mut Values) -> CliResult<bool> {
-        match flag {
-            // Of Nix; all of them end in the same advice.
-            "-p" | "--profile" | "--nix-store-paths-url" => {
-                let [_] = values.take(flag)?;
-                Ok(true)
-            }
-            "--dry-run" => Ok(true),
-            _ => Ok(false),
-        }
-    }
-}
-
-impl NixCommand for UpgradeNix {
-    fn feature(&self) -> Option<ExperimentalFeature> {
-        None
-    }
-
-    fn run(self: Box<Self>, _: &Context) -> CliResult<u8> {
-        Err(CliError::failed(
-            "firn does not replace itself: build or install the new version as you did this one \
-             (see 'Install' in its README); links and stores stay as they are",
-        ))
     }
 }
 

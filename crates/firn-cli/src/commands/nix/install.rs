@@ -201,7 +201,8 @@ impl NixCommand for Install {
             kind: self.common.kind(),
             prefix: self.prefix.clone(),
             program,
-            names: std::iter::once("nix")
+            names: ["nix", "nix-nswrapper"]
+                .into_iter()
                 .chain(HELPS.iter().map(|(name, _)| *name))
                 .map(str::to_owned)
                 .collect(),

@@ -34,6 +34,7 @@ mod shell;
 mod store;
 mod store_paths;
 mod table;
+mod upgrade_nix;
 mod why_depends;
 
 pub use store::closures::table as changes_table;

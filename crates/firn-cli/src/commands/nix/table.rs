@@ -3,7 +3,7 @@
 use super::{
     NixCommand, build, bundle, config, config_check, copy, derivation, derivation_diff, develop, doctor,
     edit, eval, flake, formatter, hash, help, install, key, log, nar, path_info, profile, realisation,
-    registry, repl, run, search, serve, shell, store, why_depends,
+    registry, repl, run, search, serve, shell, store, upgrade_nix, why_depends,
 };
 use firn_core::{CaMethod, HashFormat};
 
@@ -584,9 +584,9 @@ pub(super) const COMMANDS: &[Entry] = &[
     },
     Entry {
         path: &["upgrade-nix"],
-        usage: "",
-        summary: "say how this program is upgraded",
-        make: boxed::<help::UpgradeNix>,
+        usage: "[--dry-run] [-p PROFILE] [--nix-store-paths-url URL]",
+        summary: "replace the Nix in a profile by the newest release",
+        make: boxed::<upgrade_nix::UpgradeNix>,
     },
     Entry {
         path: &["why-depends"],

@@ -8,7 +8,7 @@ use crate::context::Context;
 use crate::error::{CliError, CliResult};
 use firn_core::flake_ref::{FlakeRef, Input, Scheme};
 use firn_flake::{Edge, LockFile, NodeId};
-use firn_store::activity::Verbosity;
+use firn_store::activity::{Activity, ActivityType, Verbosity};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -158,11 +158,17 @@ pub fn trees(lock: &LockFile) -> Vec<(NodeId, Input)> {
 impl NixCommand for PrefetchInputs {
     fn run(self: Box<Self>, context: &Context) -> CliResult<u8> {
         let (_, flake) = self.what.lock(context)?;
-        let fetcher = context.fetcher()?;
+        let (fetcher, logger) = (context.fetcher()?, &context.logger);
+        let shown = |input: &Input| input.to_url().map_or_else(|error| error.message, |url| url.to_string());
         // Several at once: most of the time is spent waiting.
         let fetches = trees(&flake.lock).into_iter().map(|(_, input)| {
-            let fetcher = fetcher.clone();
-            async move { fetcher.fetch_locked(&input).await.map_err(|error| (input, error)) }
+            let (fetcher, logger) = (fetcher.clone(), logger.clone());
+            async move {
+                let text = format!("fetching '{}'", shown(&input));
+                let _activity =
+                    Activity::start(&logger, Verbosity::Info, ActivityType::Unknown, &text, &[], 0);
+                fetcher.fetch_locked(&input).await.map_err(|error| (input, error))
+            }
         });
         let results = context.block_on(async {
             use futures::StreamExt;
@@ -171,8 +177,7 @@ impl NixCommand for PrefetchInputs {
         let mut failures = 0;
         for (input, error) in results.into_iter().filter_map(Result::err) {
             failures += 1;
-            let shown = input.to_url().map_or_else(|error| error.message, |url| url.to_string());
-            context.logger.error(&format!("while fetching the input '{shown}': {error}"));
+            context.logger.error(&format!("while fetching the input '{}': {error}", shown(&input)));
         }
         match failures {
             0 => Ok(0),
