@@ -129,3 +129,21 @@ fn the_profile_of_the_program() {
     let said = releases.upgrade(&[]).fails(1).stderr_text();
     assert!(said.contains("couldn't figure out how Nix is installed"), "{said}");
 }
+
+/// The releases that everybody knows are Nix: they do not take the place of firn unasked.
+#[test]
+fn firn_is_not_replaced_by_nix() {
+    let releases = Releases::new();
+    let firn = releases.add("2.34.8", "echo nix-env '(Nix)' 2.34.8");
+    releases.world.write("named/bin/firn", "");
+    symlink("firn", releases.world.work_dir().join("named/bin/nix-env")).unwrap();
+    let run = releases.world.run("nix-store", &["--add", "./named"]).success();
+    let named = run.stdout_text().trim().to_owned();
+    releases.world.run("nix-env", &["-p", "./profile", "-i", &named]).success();
+    let failed = releases.world.run("nix", &["upgrade-nix", "-p", "./profile"]);
+    assert_eq!(failed.code(), Some(1));
+    assert!(failed.stderr_text().contains("profile \"./profile\" has firn, and the releases that"));
+    releases.say_newest(&format!("{firn:?}"));
+    let said = releases.upgrade(&["-p", "./profile", "--dry-run"]).success().stderr_text();
+    assert!(said.contains("would upgrade to version 2.34.8"), "{said}");
+}

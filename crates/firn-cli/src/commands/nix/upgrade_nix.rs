@@ -8,7 +8,7 @@ use crate::evaluation::Evaluation;
 use firn_core::StorePath;
 use firn_eval::{Attrs, Pos};
 use firn_http::Request;
-use firn_settings::ExperimentalFeature;
+use firn_settings::{ExperimentalFeature, Settings};
 use firn_store::activity::{Activity, ActivityType, Verbosity};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -55,7 +55,17 @@ impl NixCommand for UpgradeNix {
             None => profile_of_nix(context)?,
         };
         say(format!("upgrading Nix in profile {profile:?}"));
-        let url = self.url.as_deref().unwrap_or(&context.settings.upgrade_nix_store_path_url);
+        let usual = &context.settings.upgrade_nix_store_path_url;
+        if self.url.is_none()
+            && *usual == Settings::defaults(&|_| None).upgrade_nix_store_path_url
+            && has_firn(&profile)
+        {
+            return Err(CliError::failed(format!(
+                "profile {profile:?} has firn, and the releases that '{usual}' names are Nix; say with \
+                 '--nix-store-paths-url' where those are that it shall have"
+            )));
+        }
+        let url = self.url.as_deref().unwrap_or(usual);
         let path = newest(context, url)?;
         let (_, version) = firn_eval::split_package_name(path.name().as_bytes());
         let version = String::from_utf8_lossy(version).into_owned();
@@ -121,6 +131,12 @@ fn profile_of_nix(context: &Context) -> CliResult<PathBuf> {
     }
     // A link to a profile is none, and stays one.
     Ok(if of_profiles(&resolved) { resolved } else { profile })
+}
+
+/// Whether a profile's `nix-env` is this program under another name.
+fn has_firn(profile: &Path) -> bool {
+    let program = std::fs::canonicalize(profile.join("bin/nix-env"));
+    program.is_ok_and(|path| path.file_name() == Some(OsStr::new("firn")))
 }
 
 /// What a file says of this kind of machine: a set of store paths.
