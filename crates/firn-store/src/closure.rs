@@ -104,7 +104,7 @@ pub fn closure(
     Ok(reached)
 }
 
-/// The closure of valid paths in a store. A path that is not valid is an error.
+/// The closure of paths in a store. A path that is not valid is an error, but for what refers to it: that is nothing.
 pub async fn compute_fs_closure(
     store: &dyn Store,
     start: &BTreeSet<StorePath>,
@@ -120,13 +120,19 @@ pub async fn compute_fs_closure(
     // Stores far away are asked for all paths of the same distance at once.
     let mut frontier = start.clone();
     while !frontier.is_empty() {
-        let infos = store.query_path_infos(&frontier).await?;
         let mut next = BTreeSet::new();
+        let infos = match options.direction {
+            Direction::References => store.query_path_infos(&frontier).await?,
+            Direction::Referrers => Default::default(),
+        };
         for path in &frontier {
-            let Some(info) = infos.get(path) else {
-                return Err(StoreError::InvalidPath { path: store.store_dir().display(path) });
+            let edges = match (options.direction, infos.get(path)) {
+                (Direction::References, Some(info)) => references(store, path, info, options).await?,
+                (Direction::References, None) => {
+                    return Err(StoreError::InvalidPath { path: store.store_dir().display(path) });
+                }
+                (Direction::Referrers, _) => referrers(store, path, options).await?,
             };
-            let edges = edges(store, path, info, options).await?;
             next.extend(edges.into_iter().filter(|edge| reached.insert(edge.clone())));
         }
         frontier = next;
@@ -134,39 +140,51 @@ pub async fn compute_fs_closure(
     Ok(reached)
 }
 
-async fn edges(
+async fn references(
     store: &dyn Store,
     path: &StorePath,
     info: &ValidPathInfo,
     options: ClosureOptions,
 ) -> StoreResult<BTreeSet<StorePath>> {
-    let (with_outputs, mut next) = match options.direction {
-        Direction::References => {
-            let mut next = info.references.clone();
-            if options.include_derivers
-                && let Some(deriver) = &info.deriver
-                && store.is_valid_path(deriver).await?
-            {
-                next.insert(deriver.clone());
-            }
-            (options.include_outputs, next)
-        }
-        Direction::Referrers => {
-            let mut next = store.query_referrers(path).await?;
-            if options.include_outputs {
-                next.extend(store.query_valid_derivers(path).await?);
-            }
-            (options.include_derivers, next)
-        }
-    };
-    if with_outputs && path.is_derivation() {
+    let mut next = info.references.clone();
+    if options.include_derivers
+        && let Some(deriver) = &info.deriver
+        && store.is_valid_path(deriver).await?
+    {
+        next.insert(deriver.clone());
+    }
+    if options.include_outputs {
+        next.extend(valid_outputs(store, path).await?);
+    }
+    Ok(next)
+}
+
+async fn referrers(
+    store: &dyn Store,
+    path: &StorePath,
+    options: ClosureOptions,
+) -> StoreResult<BTreeSet<StorePath>> {
+    let mut next = store.query_referrers(path).await?;
+    if options.include_outputs {
+        next.extend(store.query_valid_derivers(path).await?);
+    }
+    if options.include_derivers {
+        next.extend(valid_outputs(store, path).await?);
+    }
+    Ok(next)
+}
+
+/// The outputs of a derivation that are there; none of anything else.
+async fn valid_outputs(store: &dyn Store, path: &StorePath) -> StoreResult<BTreeSet<StorePath>> {
+    let mut valid = BTreeSet::new();
+    if path.is_derivation() {
         for output in store.query_derivation_outputs(path).await?.into_values().flatten() {
             if store.is_valid_path(&output).await? {
-                next.insert(output);
+                valid.insert(output);
             }
         }
     }
-    Ok(next)
+    Ok(valid)
 }
 
 /// As [`topo_sort`], with the references that the store knows; paths that are not valid have none.

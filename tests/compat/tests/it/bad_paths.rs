@@ -45,3 +45,15 @@ fn paths_that_are_not_there_are_deleted() {
         assert!(said.contains(&format!("deleting '{path}'\n")), "{said}");
     }
 }
+
+#[test]
+fn nothing_refers_to_paths_that_are_not_there() {
+    let world = World::new();
+    let path = world.path("store").join(format!("{}-x", "0".repeat(32))).display().to_string();
+    let query = |what: &str| world.run("nix-store", &["--query", what, &path]);
+    assert_eq!(query("--referrers").success().stdout_text(), "");
+    assert_eq!(query("--referrers-closure").success().stdout_text(), format!("{path}\n"));
+    assert_eq!(query("--roots").success().stdout_text(), "");
+    let said = query("--requisites").fails(1).stderr_text();
+    assert_eq!(said, format!("error: path '{path}' is not valid\n"));
+}
