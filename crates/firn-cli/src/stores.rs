@@ -83,7 +83,7 @@ fn known_params(
         match check_parameter(scheme, name, value) {
             Ok(()) => drop(known.insert(name.clone(), value.clone())),
             Err(Wrong::Unknown) => context.logger.warn(&format!("unknown setting '{name}'")),
-            Err(Wrong::Value(message)) => return Err(CliError::failed(message)),
+            Err(Wrong::Value(error)) => return Err(error),
         }
     }
     Ok(known)
@@ -129,10 +129,18 @@ pub(crate) fn absolute(path: &Path) -> CliResult<PathBuf> {
     std::path::absolute(path).map_err(CliError::io("resolving", path))
 }
 
+pub(crate) fn integer(name: &str, value: &str) -> CliResult<i128> {
+    firn_core::units::parse_integer(value).map_err(|_| invalid("setting", name, value))
+}
+
+fn invalid(what: &str, name: &str, value: &str) -> CliError {
+    CliError::failed(format!("{what} '{name}' has invalid value '{value}'"))
+}
+
 pub(crate) fn boolean(name: &str, value: &str) -> CliResult<bool> {
     match value {
         "true" | "yes" | "1" => Ok(true),
         "false" | "no" | "0" => Ok(false),
-        _ => Err(CliError::failed(format!("Boolean setting '{name}' has invalid value '{value}'"))),
+        _ => Err(invalid("Boolean setting", name, value)),
     }
 }

@@ -83,7 +83,8 @@ impl Lent {
 
 /// If this process was started by [`Lent::exec`], has the maps written and never returns.
 pub fn write_id_maps_if_requested() {
-    let mut args = std::env::args().skip(1);
+    // Any bytes may stand there when it was not.
+    let mut args = std::env::args_os().skip(1);
     if args.next().is_none_or(|arg| arg != ARGUMENT) {
         return;
     }
@@ -93,7 +94,7 @@ pub fn write_id_maps_if_requested() {
     std::process::exit(1);
 }
 
-fn write_maps(args: &[String]) -> Result<(), String> {
+fn write_maps(args: &[OsString]) -> Result<(), String> {
     let [process, uid, gid, first, count] = args else {
         return Err(format!("'{ARGUMENT}' is for internal use"));
     };
@@ -105,7 +106,7 @@ fn write_maps(args: &[String]) -> Result<(), String> {
     for (program, own) in [("newuidmap", uid), ("newgidmap", gid)] {
         #[expect(clippy::disallowed_methods, reason = "only these programs may write the maps")]
         let status = Command::new(program)
-            .args([process, "0", own, "1", first, first, count])
+            .args([process, &"0".into(), own, &"1".into(), first, first, count])
             .stdin(Stdio::null())
             .status()
             .map_err(|e| format!("executing '{program}': {e}"))?;

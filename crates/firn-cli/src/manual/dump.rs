@@ -1,5 +1,6 @@
-//! `nix __dump-cli`: all commands, their arguments and flags, stores and inputs as one JSON object; and `nix __dump-language`: all builtins,
-//! their arguments and documentation. In the layout of the reference, for editors and scripts that go through them.
+//! `nix __dump-cli`: all commands, their arguments and flags, stores and inputs as one JSON object; and `nix __dump-language`:
+//! all builtins, their arguments and documentation. In the layout of the reference, for editors and scripts that go through
+//! them.
 
 use super::flags::{COMMON, Flag};
 use super::groups_of;

@@ -2,6 +2,7 @@
 //! `nix __dump-cli`.
 
 use super::render::{COLUMN, WIDTH, wrap};
+use crate::error::CliError;
 use firn_core::flake_ref::Scheme;
 use firn_settings::Settings;
 use serde_json::{Map, Value, json};
@@ -258,7 +259,7 @@ const STORES: &[StoreDoc] = &[
 pub enum Wrong {
     /// Stores of this kind have none of this name.
     Unknown,
-    Value(String),
+    Value(CliError),
 }
 
 /// Looks at a parameter of a store of a kind that is named by its scheme.
@@ -266,10 +267,9 @@ pub fn check_parameter(scheme: &str, name: &str, value: &str) -> Result<(), Wron
     let store = STORES.iter().find(|store| store.schemes.contains(&scheme));
     let mut parameters = store.into_iter().flat_map(StoreDoc::parameters);
     let parameter = parameters.find(|parameter| parameter.name == name || parameter.aliases.contains(&name));
-    let invalid = |kind: &str| Err(Wrong::Value(format!("{kind} '{name}' has invalid value '{value}'")));
     match parameter.ok_or(Wrong::Unknown)?.default {
-        Fallback::Flag(_) if crate::stores::boolean(name, value).is_err() => invalid("Boolean setting"),
-        Fallback::Number(_) if firn_core::units::parse_integer(value).is_err() => invalid("setting"),
+        Fallback::Flag(_) => crate::stores::boolean(name, value).map(drop).map_err(Wrong::Value),
+        Fallback::Number(_) => crate::stores::integer(name, value).map(drop).map_err(Wrong::Value),
         _ => Ok(()),
     }
 }

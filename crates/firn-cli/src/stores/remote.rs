@@ -1,6 +1,6 @@
 //! Stores behind a daemon's socket or ssh.
 
-use super::{Opened, absolute, boolean, store_dir};
+use super::{Opened, absolute, boolean, integer, invalid, store_dir};
 use crate::error::{CliError, CliResult};
 use firn_settings::Settings;
 use firn_store::activity::{Logger, Verbosity};
@@ -231,11 +231,7 @@ fn local_part(settings: &Settings, params: &Params, roots: RootKeeping) -> CliRe
 fn number<T: TryFrom<i128>>(params: &Params, name: &str, default: T) -> CliResult<T> {
     match params.get(name) {
         None => Ok(default),
-        Some(text) => {
-            let bad = || CliError::failed(format!("setting '{name}' has invalid value '{text}'"));
-            let number = firn_core::units::parse_integer(text).map_err(|_| bad())?;
-            T::try_from(number).map_err(|_| bad())
-        }
+        Some(text) => T::try_from(integer(name, text)?).map_err(|_| invalid("setting", name, text)),
     }
 }
 

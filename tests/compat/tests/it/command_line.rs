@@ -1,6 +1,8 @@
 //! The command line of all programs.
 
 use firn_testkit::World;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 
 const PROGRAMS: [&str; 12] = [
     "nix",
@@ -82,4 +84,18 @@ fn paths_of_settings_are_absolute() {
     // That there is none is a warning.
     let said = run(&["--option", "netrc-file", ""]).success().stderr_text();
     assert!(said.contains("setting 'netrc-file' is a path and paths cannot be empty"), "{said}");
+}
+
+/// Arguments are bytes, whatever the program looks for among them first.
+#[test]
+fn a_first_argument_that_is_no_text() {
+    let world = World::new();
+    for program in
+        ["nix", "nix-store", "nix-instantiate", "nix-env", "nix-hash", "nix-daemon", "nix-nswrapper"]
+    {
+        let output = world.command(program).arg(OsStr::from_bytes(b"\xff")).output().expect("it runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{program}: {said}");
+        assert!(said.starts_with("error: "), "{program}: {said}");
+    }
 }
